@@ -1,0 +1,997 @@
+"""The settings: one table for the TOML file, the flags, the environment and CONFIG GET, SET and REWRITE.
+
+A new setting is one row in SETTINGS, plus its type on Config so that mypy knows it.  Everything else (parsing, the
+error messages, `kora.toml.example`, `--help`, the README's table) is derived from the row.
+A flag outweighs the environment, that the file, and that the default.
+"""
+
+import difflib
+import json
+import os
+import re
+import stat
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from kora import glob
+from kora.errors import CommandError, ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Value: TypeAlias = bool | int | str | tuple[str, ...]
+Hook: TypeAlias = Callable[[Any], object]
+
+INT_MAX: Final = 2**31 - 1
+UINT_MAX: Final = 2**32 - 1
+LONG_MAX: Final = 2**63 - 1
+ULONG_MAX: Final = 2**64 - 1
+
+FILE_NAME: Final = "kora.toml"
+# Read by other modules or by the test suite, and so no mistake in the environment.
+ENVIRONMENT_ELSEWHERE: Final = ("KORA_CONFIG", "KORA_KERNEL", "KORA_REQUIRE_KERNEL", "KORA_REQUIRE_PEERS")
+LOG_LEVELS: Final = ("trace", "debug", "info", "warning", "error")
+
+
+class Kind(Enum):
+    """What a value is, and so how it is read and written."""
+
+    STRING = "string"
+    PASSWORD = "password"  # a string that no log and no error message shows
+    INTEGER = "integer"
+    MEMORY = "memory"
+    BOOLEAN = "boolean"
+    ENUM = "enum"
+    LIST = "list"
+    OCTAL = "octal"
+    LEVELS = "levels"
+
+
+# Redis' suffixes (memtoull, util.c): a bare letter counts in thousands, with a b in 1024s.
+_MEMORY_UNITS: Final = {
+    "": 1,
+    "b": 1,
+    "k": 1000,
+    "kb": 1024,
+    "m": 1000**2,
+    "mb": 1024**2,
+    "g": 1000**3,
+    "gb": 1024**3,
+}
+_INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_MEMORY: Final = re.compile(r"([0-9]{1,127})([a-z]*)")
+_OCTAL: Final = re.compile(r"0?[0-7]{1,3}")
+_LOG_MODULE: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
+# warn is what people type; verbose and notice are Redis' names for what Kora calls debug and info.
+_LOG_LEVEL_ALIASES: Final = {"warn": "warning", "verbose": "debug", "notice": "info"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table.  `minimum` and `maximum` are for INTEGER and MEMORY, `choices` for ENUM."""
+
+    section: str
+    name: str
+    kind: Kind
+    default: Value
+    help: str
+    mutable: bool = False
+    minimum: int = 0
+    maximum: int = INT_MAX
+    # Redis moves an hz out of range to the nearest that is allowed instead of refusing it (config.c, updateHZ).
+    clamped: bool = False
+    choices: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+
+    @property
+    def attribute(self) -> str:
+        return self.name.replace("-", "_")
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables that set it, the ordinary one first."""
+        return ("KORA_" + self.attribute.upper(), *self.environment)
+
+    @property
+    def secret(self) -> bool:
+        return self.kind is Kind.PASSWORD
+
+    def parse(self, text: str) -> Value:
+        """The value that `text` means.  Raises ConfigError with the words that CONFIG SET of Redis 7.0 has for it."""
+        if not _is_unicode(text) or ("\0" in text and not self.secret):
+            raise ConfigError("argument must be UTF-8 text")
+        return _PARSERS[self.kind](self, text)
+
+    def from_toml(self, value: object) -> Value:
+        """The value that a TOML value means: its native type, or a string as on the command line."""
+        if isinstance(value, bool) and self.kind in (Kind.BOOLEAN, Kind.ENUM):
+            return self.parse("yes" if value else "no")
+        if isinstance(value, int) and not isinstance(value, bool) and self.kind in (Kind.INTEGER, Kind.MEMORY):
+            return self.within_range(value)
+        if isinstance(value, list) and self.kind is Kind.LIST and all(isinstance(item, str) for item in value):
+            return self.parse(" ".join(value))
+        if isinstance(value, str):
+            return self.parse(value)
+        raise ConfigError("argument has the wrong type")
+
+    def within_range(self, number: int) -> int:
+        low, high = (0, INT_MAX) if self.clamped else (self.minimum, self.maximum)
+        if not low <= number <= high:
+            raise ConfigError(f"argument must be between {low} and {high} inclusive")
+        return min(max(number, self.minimum), self.maximum)
+
+    def text(self, value: Value) -> str:
+        """As CONFIG GET shows it: yes or no, memory in bytes, a list's items with a space between."""
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if isinstance(value, tuple):
+            return " ".join(value)
+        return str(value)
+
+    def toml(self, value: Value) -> str:
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if isinstance(value, tuple):
+            return "[" + ", ".join(_toml_string(item) for item in value) + "]"
+        if isinstance(value, str):
+            return _toml_string(value)
+        if self.kind is Kind.MEMORY and (text := memory_text(value)) != str(value):
+            return _toml_string(text)
+        return str(value)
+
+    def accepts(self) -> str:
+        """What a value must be, as the end of `port must be …`."""
+        if self.kind is Kind.INTEGER:
+            return f"an integer from {self.minimum} to {self.maximum}"
+        if self.kind is Kind.MEMORY:
+            at_least = f", at least {memory_text(self.minimum)}" if self.minimum else ""
+            return f"a number of bytes such as 1048576, 512mb or 1gb{at_least}"
+        if self.kind is Kind.ENUM:
+            choices = [choice or '""' for choice in self.choices]
+            return choices[0] if len(choices) == 1 else "one of " + ", ".join(choices)
+        return _ACCEPTS[self.kind]
+
+
+_network: Final = partial(Setting, "Network")
+_tls: Final = partial(Setting, "TLS")
+_security: Final = partial(Setting, "Security")
+_limit: Final = partial(Setting, "Limits")
+_keyspace: Final = partial(Setting, "Keyspace")
+_persistence: Final = partial(Setting, "Persistence")
+_observation: Final = partial(Setting, "Observation")
+_sidecar: Final = partial(Setting, "Sidecar")
+_logging: Final = partial(Setting, "Logging")
+
+_MB: Final = 1024**2
+
+# fmt: off
+SETTINGS: Final[tuple[Setting, ...]] = (
+    _network("bind", Kind.LIST, ("127.0.0.1", "-::1"),
+             "Addresses to listen on. One that begins with '-' is passed over where the machine does not have it."),
+    _network("port", Kind.INTEGER, 6379, "TCP port for clients; 0 listens on none.", maximum=65535),
+    _network("tcp-backlog", Kind.INTEGER, 511, "Connections that may wait to be accepted."),
+    _network("unixsocket", Kind.STRING, "", "Path of a Unix socket to listen on as well; empty for none."),
+    _network("unixsocketperm", Kind.OCTAL, "0",
+             "Permissions of the Unix socket as octal digits such as 700; 0 leaves them to the umask."),
+    _network("timeout", Kind.INTEGER, 0, "Close a client that was idle for this many seconds; 0 never does.",
+             mutable=True),
+    _network("tcp-keepalive", Kind.INTEGER, 300, "Seconds between TCP keep-alive probes; 0 sends none.",
+             mutable=True),
+    _network("protected-mode", Kind.BOOLEAN, True,
+             "Without a password, serve only clients of this machine.", mutable=True),
+    _network("maxclients", Kind.INTEGER, 10000, "Clients that may be connected at the same time.",
+             mutable=True, minimum=1, maximum=UINT_MAX),
+
+    _tls("tls-port", Kind.INTEGER, 0, "TCP port for clients that speak TLS; 0 listens on none.", maximum=65535),
+    _tls("tls-cert-file", Kind.STRING, "", "Path of the server's certificate, PEM."),
+    _tls("tls-key-file", Kind.STRING, "", "Path of the private key of the certificate, PEM."),
+    _tls("tls-key-file-pass", Kind.PASSWORD, "", "Password of the private key, where it has one."),
+    _tls("tls-ca-cert-file", Kind.STRING, "", "Path of the certificates that clients' certificates are checked with."),
+    _tls("tls-ca-cert-dir", Kind.STRING, "",
+         "Folder of certificates that clients' certificates are checked with, named by their hashes."),
+    _tls("tls-auth-clients", Kind.ENUM, "yes",
+         "Whether a client must show a certificate; 'optional' checks it only if there is one.",
+         choices=("no", "yes", "optional")),
+    _tls("tls-protocols", Kind.STRING, "",
+         "TLS versions to speak, such as \"TLSv1.2 TLSv1.3\"; empty takes those that OpenSSL holds safe."),
+    _tls("tls-ciphers", Kind.STRING, "", "Ciphers for TLS 1.2, in OpenSSL's notation; empty takes OpenSSL's choice."),
+
+    _security("requirepass", Kind.PASSWORD, "", "Password that clients give with AUTH; empty asks for none.",
+              mutable=True),
+    _security("enable-debug-command", Kind.ENUM, "local",
+              "Who may use DEBUG: nobody, everybody, or clients of this machine.", choices=("no", "yes", "local")),
+
+    _limit("maxmemory", Kind.MEMORY, 0, "Bytes that the data may take; 0 sets no limit.",
+           mutable=True, maximum=ULONG_MAX),
+    _limit("maxmemory-policy", Kind.ENUM, "noeviction",
+           "What happens at maxmemory: noeviction refuses commands that would need more.",
+           mutable=True, choices=("noeviction",)),
+    _limit("proto-max-bulk-len", Kind.MEMORY, 512 * _MB, "Bytes of the longest string, in a request or stored.",
+           mutable=True, minimum=_MB, maximum=LONG_MAX),
+    _limit("client-query-buffer-limit", Kind.MEMORY, 1024 * _MB,
+           "Bytes of one client's requests that may be waiting; a client with more is disconnected.",
+           mutable=True, minimum=_MB, maximum=LONG_MAX),
+
+    _keyspace("databases", Kind.INTEGER, 16, "Databases that SELECT can choose from.", minimum=1),
+    _keyspace("shards", Kind.INTEGER, 4, "Parts that the keyspace is divided into.", minimum=1, maximum=256),
+    _keyspace("hz", Kind.INTEGER, 10, "How often background jobs run per second.",
+              mutable=True, minimum=1, maximum=500, clamped=True),
+    _keyspace("active-expire-effort", Kind.INTEGER, 1,
+              "How hard to look for expired keys that nobody asks for; more takes more CPU.",
+              mutable=True, minimum=1, maximum=10),
+    _keyspace("lazyfree-lazy-user-del", Kind.BOOLEAN, False, "DEL frees memory in the background, as UNLINK does.",
+              mutable=True),
+    _keyspace("lazyfree-lazy-user-flush", Kind.BOOLEAN, True,
+              "FLUSHALL and FLUSHDB without SYNC or ASYNC free memory in the background.", mutable=True),
+
+    _persistence("appendonly", Kind.ENUM, "no",
+                 "Whether writes go to a journal. There is no journal yet, so 'no' is the only value.",
+                 choices=("no",)),
+    _persistence("save", Kind.ENUM, "",
+                 "When snapshots are taken. There are none yet, so empty is the only value.", choices=("",)),
+
+    _observation("observation", Kind.BOOLEAN, True,
+                 "Statistics, histograms and hot keys; off only to measure their cost.", mutable=True),
+    _observation("hotkey-sampling-ratio", Kind.INTEGER, 32,
+                 "One access in this many is counted for hot keys; counts are scaled up.",
+                 mutable=True, minimum=1, maximum=10000),
+    _observation("hotkey-top-k", Kind.INTEGER, 128, "Hot keys that are kept.", minimum=1, maximum=1024),
+
+    _sidecar("metrics-port", Kind.INTEGER, 9090,
+             "HTTP port for metrics, health and the dashboard; 0 starts no sidecar.", maximum=65535),
+    _sidecar("metrics-bind", Kind.LIST, ("127.0.0.1",), "Addresses that the sidecar listens on."),
+    _sidecar("loop-stall-ms", Kind.INTEGER, 1000,
+             "Milliseconds that the data loop may be stuck before /health/live answers 503.",
+             mutable=True, minimum=10, maximum=3_600_000),
+    _sidecar("shutdown-grace-ms", Kind.INTEGER, 0,
+             "Milliseconds that SIGTERM goes on serving connected clients while /health/ready answers 503, "
+             "so that load balancers notice before the connections close.", mutable=True, maximum=600_000),
+
+    _logging("log-level", Kind.LEVELS, "info",
+             "Least severe events to log: trace, debug, info, warning or error; also per module, "
+             "such as \"info,kora.store=debug\".",
+             mutable=True, aliases=("loglevel",), environment=("KORA_LOG",)),
+    _logging("log-format", Kind.ENUM, "json", "One JSON object a line, or text for people.", choices=("json", "text")),
+    _logging("logfile", Kind.STRING, "", "Path of the log; empty writes to standard output."),
+)
+# fmt: on
+
+SETTINGS_BY_NAME: Final[Mapping[str, Setting]] = {
+    name: setting for setting in SETTINGS for name in (setting.name, *setting.aliases)
+}
+
+
+def lookup(name: str) -> Setting | None:
+    """The setting of that name or alias, in any case and with `_` for `-`."""
+    return SETTINGS_BY_NAME.get(_folded(name))
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+class Config:
+    """The values in force.  `Config()` has the defaults; a server takes `Config.load(argv, os.environ)`."""
+
+    # Types only, for mypy; a test holds them against SETTINGS.
+    bind: tuple[str, ...]
+    port: int
+    tcp_backlog: int
+    unixsocket: str
+    unixsocketperm: str
+    timeout: int
+    tcp_keepalive: int
+    protected_mode: bool
+    maxclients: int
+    tls_port: int
+    tls_cert_file: str
+    tls_key_file: str
+    tls_key_file_pass: str
+    tls_ca_cert_file: str
+    tls_ca_cert_dir: str
+    tls_auth_clients: str
+    tls_protocols: str
+    tls_ciphers: str
+    requirepass: str
+    enable_debug_command: str
+    maxmemory: int
+    maxmemory_policy: str
+    proto_max_bulk_len: int
+    client_query_buffer_limit: int
+    databases: int
+    shards: int
+    hz: int
+    active_expire_effort: int
+    lazyfree_lazy_user_del: bool
+    lazyfree_lazy_user_flush: bool
+    appendonly: str
+    save: str
+    observation: bool
+    hotkey_sampling_ratio: int
+    hotkey_top_k: int
+    metrics_port: int
+    metrics_bind: tuple[str, ...]
+    loop_stall_ms: int
+    shutdown_grace_ms: int
+    log_level: str
+    log_format: str
+    logfile: str
+
+    def __init__(self) -> None:
+        for setting in SETTINGS:
+            setattr(self, setting.attribute, setting.default)
+        # The file that was read and that CONFIG REWRITE writes, absolute; None where there is none.
+        self.file: str | None = None
+        self._sources: dict[str, str] = {}
+        self._hooks: dict[str, list[Hook]] = {}
+
+    def __repr__(self) -> str:
+        changed = (s for s in SETTINGS if self._value(s) != s.default)
+        return f"Config({', '.join(f'{s.attribute}={self._shown(s)!r}' for s in changed)})"
+
+    @classmethod
+    def load(cls, argv: Sequence[str] = (), environ: Mapping[str, str] | None = None, directory: str = ".") -> "Config":
+        """Read the flags (`argv` without the program's name), the environment and the file.
+
+        `directory` is where `kora.toml` is looked for if neither the flags nor KORA_CONFIG name a file.
+        Raises ConfigError at the first mistake: its message is one line that says where, what and what would be right.
+        """
+        environ = {} if environ is None else environ
+        flags, file = _read_flags(argv)
+        file = file or environ.get("KORA_CONFIG") or None
+        if file is None and os.path.exists(beside := os.path.join(directory, FILE_NAME)):
+            file = beside
+        config = cls()
+        if file is not None:
+            config._take("file", {entry.setting: entry.value for entry in _entries(_read(file), file)})
+            # Absolute, since a server may change its folder before somebody asks for CONFIG REWRITE.
+            config.file = os.path.abspath(file)
+        config._take("environment", _read_environment(environ))
+        config._take("flag", flags)
+        return config
+
+    def get(self, *patterns: str) -> dict[str, str]:
+        """CONFIG GET: name → value as text.
+
+        As in Redis, a name is answered in the caller's spelling and a pattern adds only what is not there yet.
+        """
+        found: dict[Setting, tuple[str, str]] = {}
+        for pattern in patterns:
+            if not any(char in pattern for char in "[*?"):
+                setting = lookup(pattern)
+                if setting is not None:
+                    found.setdefault(setting, (pattern, setting.text(self._value(setting))))
+                continue
+            wanted = pattern.replace("_", "-").encode("utf-8", "surrogatepass")
+            for setting in SETTINGS:
+                if glob.matches(wanted, setting.name.encode(), ignore_case=True):
+                    found.setdefault(setting, (setting.name, setting.text(self._value(setting))))
+        return dict(found.values())
+
+    def set(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """CONFIG SET: all of the pairs or, with a CommandError, none.
+
+        Hooks run once every value is in place, and only for those that changed.
+        """
+        values = {setting: self._parsed(setting, text) for setting, text in _checked(pairs).items()}
+        before = {setting: self._value(setting) for setting in values}
+        sources = dict(self._sources)
+        # On a failure the values go back first, then the stack tells the hooks that had run, the last one first.
+        with ExitStack() as hooks_run:
+            try:
+                self._take("config set", values)
+                for setting in values:
+                    self._run_hooks(setting, before[setting], hooks_run)
+            except BaseException:
+                self._put(before)
+                self._sources = sources
+                raise
+            hooks_run.pop_all()
+
+    def on_change(self, name: str, hook: Hook) -> None:
+        """Call `hook(new_value)` whenever CONFIG SET changes the setting.
+
+        A hook that cannot follow raises ConfigError and must have changed nothing; its text goes to the client.
+        One that had followed is called again with the former value if a later one refuses.
+        """
+        setting = lookup(name)
+        assert setting is not None, name
+        assert setting.mutable, f"{name} never changes: no hook would be called"
+        self._hooks.setdefault(setting.name, []).append(hook)
+
+    def rewrite(self) -> None:
+        """CONFIG REWRITE: bring the file up to the values in force, keeping its comments and the order of its lines.
+
+        Lines appear for settings that differ from the default; whether a flag, a variable or CONFIG SET made them
+        differ does not matter, as in Redis.  Blocks on the disk.
+        """
+        if self.file is None:
+            raise CommandError("ERR The server is running without a config file")
+        try:
+            # Behind a symbolic link it is the file that changes, not the link.
+            path = os.path.realpath(self.file)
+            text = _read(path) if os.path.exists(path) else ""
+            wanted = _rewritten(text, _entries(text, path), {s: self._value(s) for s in SETTINGS})
+            if wanted != text:
+                _replace(path, wanted.encode())
+        except OSError as error:
+            raise CommandError(f"ERR Rewriting config file: {error.strerror or error}") from error
+        except ConfigError as error:
+            raise CommandError(f"ERR Rewriting config file: {error}") from error
+
+    def source(self, name: str) -> str:
+        """Where the value came from: `default`, `file`, `environment`, `flag` or `config set`."""
+        setting = lookup(name)
+        assert setting is not None, name
+        return self._sources.get(setting.name, "default")
+
+    def masked(self) -> dict[str, str]:
+        """Every setting as CONFIG GET shows it, but passwords as stars: fit for a log or a page."""
+        return {setting.name: self._shown(setting) for setting in SETTINGS}
+
+    def _value(self, setting: Setting) -> Value:
+        value: Value = getattr(self, setting.attribute)
+        return value
+
+    def _shown(self, setting: Setting) -> str:
+        value = self._value(setting)
+        return "********" if setting.secret and value else setting.text(value)
+
+    def _take(self, source: str, values: Mapping[Setting, Value]) -> None:
+        self._put(values)
+        self._sources.update((setting.name, source) for setting in values)
+
+    def _put(self, values: Mapping[Setting, Value]) -> None:
+        for setting, value in values.items():
+            setattr(self, setting.attribute, value)
+
+    def _parsed(self, setting: Setting, text: str) -> Value:
+        try:
+            return setting.parse(text)
+        except ConfigError as error:
+            raise _set_failed(setting.name, str(error)) from error
+
+    def _run_hooks(self, setting: Setting, before: Value, hooks_run: ExitStack) -> None:
+        value = self._value(setting)
+        if value == before:
+            return
+        for hook in self._hooks.get(setting.name, ()):
+            try:
+                hook(value)
+            except ConfigError as error:
+                raise _set_failed(setting.name, str(error)) from error
+            hooks_run.callback(hook, before)
+
+
+def _checked(pairs: Iterable[tuple[str, str]]) -> dict[Setting, str]:
+    """The settings that CONFIG SET names.  What Redis refuses before it reads a value is refused here, in its order."""
+    wanted: dict[Setting, str] = {}
+    for name, text in pairs:
+        setting = lookup(name)
+        if setting is None:
+            raise CommandError(f"ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
+        if not setting.mutable:
+            raise _set_failed(name, "can't set immutable config")
+        if setting in wanted:
+            raise _set_failed(name, "duplicate parameter")
+        wanted[setting] = text
+    return wanted
+
+
+def _set_failed(name: str, reason: str) -> CommandError:
+    return CommandError(f"ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}")
+
+
+# --- Values ---
+
+
+def memory_text(size_bytes: int) -> str:
+    """The shortest spelling that means exactly that many bytes: `512mb`, or the number."""
+    for unit in ("gb", "mb", "kb"):
+        count, rest = divmod(size_bytes, _MEMORY_UNITS[unit])
+        if count and not rest:
+            return f"{count}{unit}"
+    return str(size_bytes)
+
+
+def log_levels(text: str) -> dict[str, str]:
+    """Module → level, from a `log-level`; the level without a module is under the empty string.
+
+    Levels come out as LOG_LEVELS spells them.  Raises ConfigError.
+    """
+    levels: dict[str, str] = {}
+    for part in text.split(","):
+        module, _, level = part.strip().rpartition("=")
+        module, level = module.strip(), level.strip().lower()
+        level = _LOG_LEVEL_ALIASES.get(level, level)
+        named = bool(_LOG_MODULE.fullmatch(module)) if "=" in part else True
+        if level not in LOG_LEVELS or not named or module in levels:
+            raise ConfigError(f"argument(s) must be one of the following: {', '.join(LOG_LEVELS)}")
+        levels[module] = level
+    return levels
+
+
+def _parse_string(setting: Setting, text: str) -> Value:
+    return text
+
+
+def _parse_integer(setting: Setting, text: str) -> Value:
+    # string2ll (util.c): no blanks, no plus, no leading zeros, and 64 bits.
+    if not _INTEGER.fullmatch(text) or not -LONG_MAX - 1 <= int(text) <= LONG_MAX:
+        raise ConfigError("argument couldn't be parsed into an integer")
+    return setting.within_range(int(text))
+
+
+def _parse_memory(setting: Setting, text: str) -> Value:
+    # Unlike memtoull, no digits at all are refused: an empty variable should not lift a limit.
+    match = _MEMORY.fullmatch(text.lower())
+    unit = _MEMORY_UNITS.get(match[2]) if match else None
+    if match is None or unit is None:
+        raise ConfigError("argument must be a memory value")
+    return setting.within_range(int(match[1]) * unit)
+
+
+def _parse_boolean(setting: Setting, text: str) -> Value:
+    if text.lower() not in ("yes", "no"):
+        raise ConfigError("argument must be 'yes' or 'no'")
+    return text.lower() == "yes"
+
+
+def _parse_enum(setting: Setting, text: str) -> Value:
+    if text.lower() not in setting.choices:
+        raise ConfigError(f"argument(s) must be one of the following: {', '.join(setting.choices)}")
+    return text.lower()
+
+
+def _parse_list(setting: Setting, text: str) -> Value:
+    return tuple(text.split())
+
+
+def _parse_octal(setting: Setting, text: str) -> Value:
+    if not _OCTAL.fullmatch(text):
+        raise ConfigError("argument couldn't be parsed as an octal number")
+    return f"{int(text, 8):o}"
+
+
+def _parse_levels(setting: Setting, text: str) -> Value:
+    return ",".join(f"{module}={level}" if module else level for module, level in log_levels(text).items())
+
+
+_PARSERS: Final[Mapping[Kind, Callable[[Setting, str], Value]]] = {
+    Kind.STRING: _parse_string,
+    Kind.PASSWORD: _parse_string,
+    Kind.INTEGER: _parse_integer,
+    Kind.MEMORY: _parse_memory,
+    Kind.BOOLEAN: _parse_boolean,
+    Kind.ENUM: _parse_enum,
+    Kind.LIST: _parse_list,
+    Kind.OCTAL: _parse_octal,
+    Kind.LEVELS: _parse_levels,
+}
+
+_ACCEPTS: Final[Mapping[Kind, str]] = {
+    Kind.STRING: "a string",
+    Kind.PASSWORD: "a string",
+    Kind.BOOLEAN: "yes or no",
+    Kind.LIST: "a list of strings",
+    Kind.OCTAL: 'octal digits in quotes, such as "700"',
+    Kind.LEVELS: f'one of {", ".join(LOG_LEVELS)}, also per module as in "info,kora.store=debug"',
+}
+
+
+def _is_unicode(text: str) -> bool:
+    """False for bytes that were not UTF-8 and came in as surrogates: no TOML file could hold them."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+# --- Mistakes, as the person who made them reads them ---
+
+
+def _wrong_value(where: str, setting: Setting, value: object) -> ConfigError:
+    got = "" if setting.secret else f", not {_shown(value)}"
+    return ConfigError(f"{where}: {setting.name} must be {setting.accepts()}{got}")
+
+
+def _unknown(what: str, name: str, spellings: Iterable[str]) -> ConfigError:
+    known = {_folded(spelling): spelling for spelling in spellings}
+    # Cut off, since comparing is quadratic and nobody's slip of the finger is longer.
+    close = difflib.get_close_matches(_folded(name[:64]), known, n=1)
+    hint = f"; did you mean {known[close[0]]}?" if close else ""
+    return ConfigError(f"{what} {_shown(name)}{hint}")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return repr(value if len(value) <= 64 else value[:63] + "…")
+    if isinstance(value, int):
+        # Past 4300 digits Python refuses to print a number, and TOML's hexadecimal can be that long.
+        return str(value) if value.bit_length() <= 64 else "a number of more than 64 bits"
+    if isinstance(value, list):
+        return "an array"
+    return "a table" if isinstance(value, dict) else f"the {type(value).__name__} {value}"
+
+
+# --- Flags ---
+
+_FLAGS: Final = ("--config", "-c", *(f"--{name}" for name in SETTINGS_BY_NAME))
+
+
+def _read_flags(argv: Sequence[str]) -> tuple[dict[Setting, Value], str | None]:
+    """The flags' values, and the file they name."""
+    texts: dict[Setting, list[str]] = {}
+    flags: dict[Setting, str] = {}
+    file: str | None = None
+    for flag, words in _flags(argv):
+        setting = lookup(flag[2:]) if flag.startswith("--") else None
+        if flag in ("", "-c", "--config"):
+            text = _only_word(flag, words)
+            if file is not None:
+                raise ConfigError(f"{flag or text}: there is a configuration file already, {_shown(file)}")
+            if not text:
+                raise ConfigError(f"{flag or 'the first argument'}: needs to be the name of a file")
+            if not flag and text.startswith("-"):
+                raise _unknown("unknown flag", text, _FLAGS)
+            file = text
+        elif setting is None:
+            raise _unknown("unknown flag", flag, _FLAGS)
+        elif setting.kind is Kind.LIST and words:
+            # `--bind a --bind b` adds up; of any other flag the last one counts.
+            texts.setdefault(setting, []).extend(words)
+            flags[setting] = flag
+        else:
+            texts[setting] = [_only_word(flag, words)]
+            flags[setting] = flag
+    return {setting: _parsed_at(flags[setting], setting, " ".join(words)) for setting, words in texts.items()}, file
+
+
+def _flags(argv: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each flag with the words up to the next one.  A file that comes first, before any flag, has the flag ''."""
+    flag, words = "", []
+    for word in argv:
+        # A single '-' begins values too: an address that may be missing, or a negative number.
+        if word != "-c" and not word.startswith("--"):
+            words.append(word)
+            continue
+        if flag or words:
+            yield flag, words
+        flag, equals, text = word.partition("=")
+        words = [text] if equals else []
+    if flag or words:
+        yield flag, words
+
+
+def _only_word(flag: str, words: list[str]) -> str:
+    if not words:
+        raise ConfigError(f"{flag}: needs a value; one that begins with '--' is given as {flag}=VALUE")
+    if len(words) > 1:
+        raise ConfigError(f"{flag or words[0]}: unexpected argument {_shown(words[1])} after it")
+    return words[0]
+
+
+def _parsed_at(where: str, setting: Setting, text: str) -> Value:
+    try:
+        return setting.parse(text)
+    except ConfigError as error:
+        raise _wrong_value(where, setting, text) from error
+
+
+# --- Environment ---
+
+# Kubernetes and old Docker links give every container variables for each service beside it.  A service called kora
+# thus makes KORA_SERVICE_HOST, KORA_PORT_6379_TCP_ADDR, and KORA_PORT=tcp://10.0.0.1:6379: nobody's settings.
+_SERVICE_VARIABLE: Final = re.compile(
+    r"KORA_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)", re.ASCII
+)
+_SERVICE_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
+
+
+def _read_environment(environ: Mapping[str, str]) -> dict[Setting, Value]:
+    settings = {variable: setting for setting in SETTINGS for variable in setting.variables}
+    values: dict[Setting, Value] = {}
+    for variable in sorted(environ):
+        text = environ[variable]
+        if not variable.startswith("KORA_") or variable in ENVIRONMENT_ELSEWHERE or _is_of_a_service(variable, text):
+            continue
+        setting = settings.get(variable)
+        if setting is None:
+            raise _unknown("unknown environment variable", variable, (*settings, *ENVIRONMENT_ELSEWHERE))
+        where = f"environment variable {variable}"
+        value = _parsed_at(where, setting, text)
+        if values.setdefault(setting, value) != value:
+            raise ConfigError(f"{where}: says something else than {' or '.join(setting.variables)}; keep one of them")
+    return values
+
+
+def _is_of_a_service(variable: str, text: str) -> bool:
+    if variable.endswith("_PORT") and _SERVICE_ADDRESS.match(text):
+        return True
+    return bool(_SERVICE_VARIABLE.fullmatch(variable))
+
+
+# --- The file ---
+#
+# tomllib reads the values but forgets where they stood, which the error messages and CONFIG REWRITE need.  So a
+# second, lenient pass over text that tomllib has accepted finds each `key = value` and its place.  It knows only what
+# can hide a line's end: strings, comments and brackets.
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One `key = value`: text[value_start:value_stop] is the value."""
+
+    setting: Setting
+    value: Value
+    value_start: int
+    value_stop: int
+
+
+_BLANK: Final = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
+_KEY: Final = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|[^"'=])+""")
+# A string in triple quotes may end in one or two more quotes that are its own.
+_TOKEN: Final = re.compile(
+    r'''"""(?:\\.|[^\\])*?""""{0,2}'''
+    r"""|'''.*?''''{0,2}"""
+    r"""|"(?:\\.|[^"\\])*"|'[^']*'|\#[^\n]*|[ \t\r]+|[^"'\#\s\[\]{}]+|.""",
+    re.DOTALL,
+)
+_PLACE: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+
+def _read(file: str) -> str:
+    try:
+        with open(file, "rb") as stream:
+            data = stream.read()
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a name with a NUL or a surrogate in it
+        raise ConfigError(f"{_shown(file)}: is not the name of a file") from error
+    try:
+        # Line ends stay as they are, so that CONFIG REWRITE can keep them.
+        return data.decode()
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode()
+        raise ConfigError(f"{_place(file, before, len(before))}: is not UTF-8") from error
+
+
+def _entries(text: str, file: str) -> list[Entry]:
+    """The file's settings in its order.  Raises ConfigError with the place of the first mistake."""
+    values = _parse_toml(text, file)
+    entries: list[Entry] = []
+    lines: dict[Setting, int] = {}
+    for key_start, value_start, value_stop in _statements(text, file):
+        where = _place(file, text, key_start)
+        key = _decoded_key(text[key_start : value_start - 1])
+        if key is None:
+            raise ConfigError(f"{where}: settings stand at the top level, without a table or a dot in the name")
+        setting = lookup(key)
+        if setting is None:
+            raise _unknown(f"{where}: unknown setting", key, SETTINGS_BY_NAME)
+        if setting in lines:
+            raise ConfigError(f"{where}: {setting.name} is set a second time, after line {lines[setting]}")
+        lines[setting] = text.count("\n", 0, key_start) + 1
+        try:
+            value = setting.from_toml(values[key])
+        except ConfigError as error:
+            raise _wrong_value(where, setting, values[key]) from error
+        start, stop = _trimmed(text, value_start, value_stop)
+        entries.append(Entry(setting, value, start, stop))
+    return entries
+
+
+def _parse_toml(text: str, file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise ConfigError(f"{file}: is nested too deeply") from error
+    except ValueError as error:  # TOMLDecodeError, or a number of more digits than Python reads
+        reason = str(error)
+        if not (found := _PLACE.search(reason)):
+            raise ConfigError(f"{file}: {reason}") from error
+        where = f"{file}, line {found[1]}, column {found[2]}" if found[1] else _place(file, text, len(text))
+        raise ConfigError(f"{where}: {_PLACE.sub('', reason)}") from error
+
+
+def _statements(text: str, file: str) -> Iterator[tuple[int, int, int]]:
+    """For each `key = value`: where the key begins, where the value begins (after the '=') and where it stops."""
+    at = _end(_BLANK.match(text))
+    while at < len(text):
+        if text[at] == "[":
+            raise ConfigError(f"{_place(file, text, at)}: a table; settings stand at the top level, without tables")
+        value_start = _end(_KEY.match(text, at)) + 1
+        value_stop = _value_stop(text, value_start)
+        yield at, value_start, value_stop
+        at = _end(_BLANK.match(text, value_stop))
+
+
+def _value_stop(text: str, at: int) -> int:
+    """The end of the line that the value ends on, or the comment that ends it."""
+    depth = 0
+    while at < len(text):
+        if depth == 0 and text[at] in "\n#":
+            break
+        depth += (text[at] in "[{") - (text[at] in "]}")
+        at = _end(_TOKEN.match(text, at))
+    return at
+
+
+def _trimmed(text: str, start: int, stop: int) -> tuple[int, int]:
+    value = text[start:stop]
+    return start + len(value) - len(value.lstrip()), stop - len(value) + len(value.rstrip())
+
+
+def _decoded_key(text: str) -> str | None:
+    """The key without its quotes; None for one with dots, which is a table in disguise."""
+    [(key, value)] = tomllib.loads(f"{text}=0").items()
+    return None if isinstance(value, dict) else key
+
+
+def _end(match: re.Match[str] | None) -> int:
+    assert match is not None, "tomllib accepted text that kora.config cannot find its way in"
+    return match.end()
+
+
+def _place(file: str, text: str, at: int) -> str:
+    return f"{file}, line {text.count(chr(10), 0, at) + 1}, column {at - text.rfind(chr(10), 0, at)}"
+
+
+_REWRITE_COMMENT: Final = "# Generated by CONFIG REWRITE"
+
+
+def _rewritten(text: str, entries: Iterable[Entry], values: Mapping[Setting, Value]) -> str:
+    """The text with changed values in place, and the missing ones that are not defaults at its end."""
+    parts: list[str] = []
+    at = 0
+    present: set[Setting] = set()
+    newline = "\r\n" if "\r\n" in text else "\n"
+    for entry in entries:
+        present.add(entry.setting)
+        value = values[entry.setting]
+        if value != entry.value:
+            former = text[entry.value_start : entry.value_stop]
+            parts += text[at : entry.value_start], _toml_in_place_of(former, entry.setting, value, newline)
+            at = entry.value_stop
+    parts.append(text[at:])
+    missing = [s for s in values if s not in present and values[s] != s.default]
+    if missing:
+        lines = [f"{setting.name} = {setting.toml(values[setting])}" for setting in missing]
+        if text and not text.endswith("\n"):
+            parts.append(newline)
+        if _REWRITE_COMMENT not in text.splitlines():
+            lines = ["", _REWRITE_COMMENT, *lines] if text else [_REWRITE_COMMENT, *lines]
+        parts += (line + newline for line in lines)
+    return "".join(parts)
+
+
+def _toml_in_place_of(former: str, setting: Setting, value: Value, newline: str) -> str:
+    """The value, over several lines if it was an array over several lines, with the comments that were in it."""
+    if not isinstance(value, tuple) or not former.startswith("[") or "\n" not in former:
+        return setting.toml(value)
+    tokens = (token[0] for token in _TOKEN.finditer(former))
+    inner = [token.rstrip("\r") for token in tokens if token.startswith("#")]
+    inner += (_toml_string(item) + "," for item in value)
+    return newline.join(["[", *("    " + line for line in inner), "]"])
+
+
+def _toml_string(text: str) -> str:
+    # JSON's escapes are TOML's, but JSON lets DEL through and TOML does not.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _replace(path: str, data: bytes) -> None:
+    """Write a file so that after a crash there is either the old one or the new one, whole."""
+    folder = os.path.dirname(path)
+    handle, temporary = tempfile.mkstemp(prefix=".kora-rewrite-", dir=folder)
+    try:
+        with open(handle, "wb") as stream:
+            # Before any byte is in it, as there may be a password among them.
+            with suppress(FileNotFoundError):
+                os.fchmod(stream.fileno(), stat.S_IMODE(os.stat(path).st_mode))
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    folder_handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder_handle)
+    finally:
+        os.close(folder_handle)
+
+
+# --- Documents that cannot fall behind the table ---
+
+
+def example_toml() -> str:
+    """The text of `kora.toml.example`: every setting with its default, commented out."""
+    lines = [
+        "# Kora's settings, each with its default.  Take away the '#' before a name to change it.",
+        "#",
+        "# A flag (--metrics-port 9090) outweighs the environment (KORA_METRICS_PORT=9090), and that this file.",
+        "# Sizes are bytes, or take kb, mb and gb (1024s) or k, m and g (1000s).",
+        "# Those marked 'at run time' also follow CONFIG SET, and CONFIG REWRITE writes them here.",
+    ]
+    section = ""
+    for setting in SETTINGS:
+        if setting.section != section:
+            section = setting.section
+            lines += ["", "", f"# --- {section} ---"]
+        note = " (at run time)" if setting.mutable else ""
+        lines += ["", *textwrap.wrap(_meaning(setting) + note, 110, initial_indent="# ", subsequent_indent="# ")]
+        lines.append(f"#{setting.name} = {setting.toml(setting.default)}")
+    return "\n".join(lines) + "\n"
+
+
+def reference_table() -> str:
+    """The README's table of settings, in Markdown."""
+    lines = ["| setting | default | at run time | meaning |", "| --- | --- | --- | --- |"]
+    for setting in SETTINGS:
+        meaning = _meaning(setting).replace("|", "\\|")
+        at_run_time = "yes" if setting.mutable else "no"
+        lines.append(f"| `{setting.name}` | `{setting.toml(setting.default)}` | {at_run_time} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def flags_help() -> str:
+    """What `--help` says about the settings, by section."""
+    lines = ["  -c, --config FILE", f"        Settings in TOML; {FILE_NAME} is read if it is there."]
+    section = ""
+    for setting in SETTINGS:
+        if setting.section != section:
+            section = setting.section
+            lines += ["", f"{section}:"]
+        default = setting.text(setting.default) or '""'
+        if setting.kind is Kind.MEMORY:
+            default = memory_text(int(default))
+        lines.append(f"  {setting.flag} {_placeholder(setting)}")
+        help_text = f"{_meaning(setting)} (default: {default})"
+        lines += textwrap.wrap(help_text, 100, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return "\n".join(lines) + "\n"
+
+
+def _meaning(setting: Setting) -> str:
+    """The help, and the range or the choices where they tell more than the help does."""
+    if setting.kind is Kind.INTEGER and setting.maximum not in (INT_MAX, UINT_MAX):
+        return f"{setting.help} From {setting.minimum} to {setting.maximum}."
+    if setting.kind in (Kind.INTEGER, Kind.MEMORY) and setting.minimum:
+        least = str(setting.minimum) if setting.kind is Kind.INTEGER else memory_text(setting.minimum)
+        return f"{setting.help} At least {least}."
+    if setting.kind is Kind.ENUM and len(setting.choices) > 1:
+        return f"{setting.help} One of {', '.join(setting.choices)}."
+    return setting.help
+
+
+def _placeholder(setting: Setting) -> str:
+    if setting.kind is Kind.ENUM:
+        return "|".join(choice or '""' for choice in setting.choices)
+    return _PLACEHOLDERS[setting.kind]
+
+
+_PLACEHOLDERS: Final[Mapping[Kind, str]] = {
+    Kind.STRING: "TEXT",
+    Kind.PASSWORD: "PASSWORD",
+    Kind.INTEGER: "N",
+    Kind.MEMORY: "SIZE",
+    Kind.BOOLEAN: "yes|no",
+    Kind.LIST: "ADDRESS ...",
+    Kind.OCTAL: "DIGITS",
+    Kind.LEVELS: "LEVEL",
+}

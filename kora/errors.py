@@ -1,0 +1,132 @@
+"""Every error text that a client can see, in Redis' words.
+
+CommandError             answered as `-<message>`; the connection goes on
+├── WrongType, SyntaxFault, NotAnInteger, …   one class per text that several commands share
+└── (built where it is raised)                texts that carry an argument
+ProtocolError            not RESP: answered as `-ERR Protocol error: <message>`, then the connection is closed
+ConfigError              a setting is wrong: the server does not start, or CONFIG SET is refused
+"""
+
+
+class CommandError(Exception):
+    """The client's mistake.  Its message, prefix included, becomes the reply.
+
+    Subclasses fix the message, so that `raise WrongType` reads as what happened.
+    """
+
+    message = "ERR"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or self.message)
+        if message is not None:
+            self.message = message
+
+    @property
+    def prefix(self) -> str:
+        """The first word, as INFO errorstats groups errors: `ERR`, `WRONGTYPE`, …"""
+        return self.message.split(" ", 1)[0]
+
+
+class WrongType(CommandError):
+    message = "WRONGTYPE Operation against a key holding the wrong kind of value"
+
+
+class SyntaxFault(CommandError):
+    message = "ERR syntax error"
+
+
+class NotAnInteger(CommandError):
+    message = "ERR value is not an integer or out of range"
+
+
+class NotAFloat(CommandError):
+    message = "ERR value is not a valid float"
+
+
+class Overflow(CommandError):
+    message = "ERR increment or decrement would overflow"
+
+
+class NoSuchKey(CommandError):
+    message = "ERR no such key"
+
+
+class OutOfRange(CommandError):
+    message = "ERR index out of range"
+
+
+class NegativeOffset(CommandError):
+    message = "ERR offset is out of range"
+
+
+class TooLong(CommandError):
+    message = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
+
+
+class InvalidCursor(CommandError):
+    message = "ERR invalid cursor"
+
+
+class SameObject(CommandError):
+    message = "ERR source and destination objects are the same"
+
+
+class DatabaseOutOfRange(CommandError):
+    message = "ERR DB index is out of range"
+
+
+class InvalidDatabase(CommandError):
+    message = "ERR invalid DB index"
+
+
+class AuthRequired(CommandError):
+    message = "NOAUTH Authentication required."
+
+
+class WrongPassword(CommandError):
+    message = "WRONGPASS invalid username-password pair or user is disabled."
+
+
+class OutOfMemory(CommandError):
+    message = "OOM command not allowed when used memory > 'maxmemory'."
+
+
+class Loading(CommandError):
+    message = "LOADING Redis is loading the dataset in memory"
+
+
+class InternalError(CommandError):
+    message = "ERR internal error"
+
+
+class TooManyClients(CommandError):
+    message = "ERR max number of clients reached"
+
+
+class ProtectedMode(CommandError):
+    message = (
+        "DENIED Kora is running in protected mode: no password is set, so only clients of this machine may connect. "
+        "Either set a password with 'requirepass', or turn the protection off with 'CONFIG SET protected-mode no' "
+        "from this machine, or start the server with '--protected-mode no'."
+    )
+
+
+def wrong_arity(name: str) -> CommandError:
+    """`name` as COMMAND INFO prints it, subcommands as `config|get`."""
+    return CommandError(f"ERR wrong number of arguments for '{name}' command")
+
+
+def invalid_expire(name: str) -> CommandError:
+    return CommandError(f"ERR invalid expire time in '{name}' command")
+
+
+def unknown_subcommand(name: str, container: str) -> CommandError:
+    return CommandError(f"ERR unknown subcommand '{name[:128]}'. Try {container.upper()} HELP.")
+
+
+class ProtocolError(Exception):
+    """The bytes are not RESP.  The reply is `-ERR Protocol error: <message>`; then the connection is closed."""
+
+
+class ConfigError(Exception):
+    """A setting is unknown or its value is wrong.  The message says where, what, and what would be right."""
