@@ -1,0 +1,1 @@
+"""The wire without sockets: bytes to requests, replies to bytes."""
