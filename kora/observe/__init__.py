@@ -1,0 +1,1 @@
+"""What is counted, kept and merged.  Nothing here reads a clock: times come in as arguments."""

@@ -1,0 +1,51 @@
+"""Messages between the data process and its sidecar, over their private socketpair.
+
+A frame is its length in 4 bytes, big endian, and a list of plain values in `marshal` form: nothing that unpacks it can
+be made to run code, and both ends are the same interpreter.  The first value names the message:
+
+    to the sidecar      ["settings", {name: value}]   first of all, and when one changes
+                        ["snapshot", number, values]  the answer to a request; Snapshot.from_plain() reads it
+    to the data process ["listening"]                 the HTTP port is open
+                        ["failed", text]              it cannot be opened; the sidecar ends
+                        ["snapshot", number, with_histograms]
+
+The settings that the sidecar cannot do without are metrics_bind, metrics_port, loop_stall_ms and started_ms (wall
+clock); version, kernel, restarts (how often the sidecar was), log_level and log_format have defaults.  It passes over
+names that it does not know.
+"""
+
+import marshal
+import struct
+from typing import Any, Final, TypeAlias
+
+Message: TypeAlias = list[Any]
+
+_LENGTH: Final = struct.Struct(">I")
+
+
+def encode(message: Message) -> bytes:
+    body = marshal.dumps(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+class Decoder:
+    """Bytes in, messages out."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that some bytes complete."""
+        buffer = self._buffer
+        buffer += data
+        messages: list[Message] = []
+        while len(buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(buffer)
+            stop = _LENGTH.size + length
+            if len(buffer) < stop:
+                break
+            messages.append(marshal.loads(buffer[_LENGTH.size : stop]))
+            del buffer[:stop]
+        return messages
