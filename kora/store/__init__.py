@@ -1,0 +1,1 @@
+"""Where keys live: slots, tables, keyspaces, and the shards that own ranges of slots."""

@@ -1,0 +1,497 @@
+"""One database: the reference implementation of where keys live.
+
+A directory of 16384 small tables, one per slot, and beside each a table of deadlines.  It has the cost of one big dict
+but never its pauses: nothing here grows, is freed or is walked in one piece.  Directories of databases that hold
+nothing are shared, so that a thousand unused databases cost nothing.
+
+read() is for commands that look, and counts hits and misses; find() is for commands that change, as in Redis.  A key
+whose time is over is deleted by whoever comes across it.  Memory is a running sum in the shard's counters.
+"""
+
+from binascii import crc_hqx
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from random import choices, randrange
+from typing import Any, Final
+
+from kora.clock import Clock
+from kora.errors import WrongType
+from kora.observe.shard_stats import ShardStats
+from kora.store.shard import Shard
+from kora.store.sizes import DEADLINE_BYTES, entry_size, size_of
+from kora.store.slots import OPEN_BRACE, SLOT_MASK, SLOTS, slot_of
+from kora.store.table import EMPTY, PART_MAX, SplitTable, Table, parts, random_key, scan
+
+_NO_TABLES: Final[tuple[Table, ...]] = (EMPTY,) * SLOTS
+
+# SCAN cursors: the slot in the low bits, the place inside a split table above.
+_SLOT_BITS: Final = 14
+
+# Stamps for OBJECT IDLETIME are shared by slots with the same low bits, so that they stay in the processor's cache.
+_TOUCHED_MASK: Final = 1023
+
+# What swap() exchanges.
+_CONTENTS: Final = (
+    "_tables", "_deadlines", "_touched", "_occupied", "_places", "_heaviest", "_count", "volatile", "average_ttl_ms",
+)  # fmt: skip
+
+# What SCAN may look at beyond the keys it was asked for, when slots are empty: with fewer keys than this it walks the
+# list of occupied slots instead of all of them.
+_SPARSE: Final = 2048
+
+
+class Keyspace:
+    __slots__ = (
+        "_clock",
+        "_count",
+        "_deadlines",
+        "_found_key",
+        "_found_slot",
+        "_heaviest",
+        "_occupied",
+        "_places",
+        "_shard_count",
+        "_shard_stats",
+        "_shards",
+        "_tables",
+        "_touched",
+        "average_ttl_ms",
+        "changes",
+        "index",
+        "now_s",
+        "stats",
+        "volatile",
+    )
+
+    def __init__(self, index: int, shards: Sequence[Shard], clock: Clock) -> None:
+        # Fixed for life.
+        self.index = index
+        self._clock = clock
+        self._shards = tuple(shards)
+        self._shard_stats: tuple[ShardStats, ...] = tuple(shard.stats for shard in shards)
+        self._shard_count = len(shards)
+        # Per command: the stats of the shard that owns the key last looked up; call() charges that shard.
+        self.stats: ShardStats = shards[0].stats
+        # Unix time in seconds, set a few times per second by the owner: coarse is enough for OBJECT IDLETIME.
+        self.now_s = clock.wall_ms() // 1000
+        # What find() was asked for last, so that replace() need not hash it again.
+        self._found_key = b""
+        self._found_slot = slot_of(b"")
+        self.changes = 0  # keys changed since start, as rdb_changes_since_last_save
+        # The contents: swapped as a whole by swap(), forgotten as a whole by flush().
+        self._tables: Sequence[Table] = _NO_TABLES
+        self._deadlines: Sequence[Table] = _NO_TABLES
+        self._touched: list[int] = []  # by slot & _TOUCHED_MASK: now_s when a key was last used
+        self._occupied: list[int] = []  # slots with keys, in no order
+        self._places: list[int] = []  # by slot: its place in _occupied
+        self._count = 0
+        self._heaviest = 1  # no table holds more keys than this
+        self.volatile = 0  # keys that have a deadline
+        self.average_ttl_ms = 0  # an estimate, kept by the expire cycle
+
+    # Looking
+
+    def read(self, key: bytes, kind: type) -> Any:
+        """The value of a key, or None; counts a hit or a miss.  Strings are `bytes` or, once edited, `bytearray`.
+
+        Raises WrongType where the key holds another kind.
+        """
+        slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
+        stats = self.stats = self._shard_stats[slot * self._shard_count >> _SLOT_BITS]
+        value = self._tables[slot].get(key)
+        if value is None or (self.volatile and self._expire_if_due(slot, key)):
+            stats.misses += 1
+            return None
+        stats.hits += 1
+        self._touched[slot & _TOUCHED_MASK] = self.now_s
+        if type(value) is not kind and not _is_kind(value, kind):
+            raise WrongType
+        return value
+
+    def inspect(self, key: bytes) -> Any:
+        """As read(), of any kind, and without counting as use of the key: for TYPE, TTL and OBJECT."""
+        slot = self._locate(key)
+        value = self._tables[slot].get(key)
+        if value is None or (self.volatile and self._expire_if_due(slot, key)):
+            self.stats.misses += 1
+            return None
+        self.stats.hits += 1
+        return value
+
+    def touch(self, key: bytes) -> bool:
+        """As read(), of any kind: whether the key is there."""
+        if self.inspect(key) is None:
+            return False
+        self._touched[slot_of(key) & _TOUCHED_MASK] = self.now_s
+        return True
+
+    def find(self, key: bytes, kind: type | None = None) -> Any:
+        """The value of a key that is about to be changed, or None; counts nothing.
+
+        Raises WrongType where the key holds another kind than the wanted.
+        """
+        slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
+        self.stats = self._shard_stats[slot * self._shard_count >> _SLOT_BITS]
+        self._found_slot, self._found_key = slot, key
+        value = self._tables[slot].get(key)
+        if value is None or (self.volatile and self._expire_if_due(slot, key)):
+            return None
+        self._touched[slot & _TOUCHED_MASK] = self.now_s
+        if kind is not None and type(value) is not kind and not _is_kind(value, kind):
+            raise WrongType
+        return value
+
+    def idle_s(self, key: bytes) -> int:
+        """Seconds since a key of the same run of slots was used: never more than the key's own idle time.
+
+        Near the truth for a few hundred keys; a stamp for every key would cost each of them 100 bytes.
+        """
+        return max(0, self.now_s - self._touched[slot_of(key) & _TOUCHED_MASK])
+
+    # Changing
+
+    def set(self, key: bytes, value: Any) -> None:
+        """Store a value in place of whatever is there; a deadline goes."""
+        slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
+        stats = self.stats = self._shard_stats[slot * self._shard_count >> _SLOT_BITS]
+        if self.volatile:
+            self._drop_deadline(slot, key)
+        table = self._tables[slot]
+        old = table.get(key)
+        if old is None:
+            self._insert(slot, key, value)
+        else:
+            table[key] = value
+            if type(old) is not bytes or type(value) is not bytes or len(old) != len(value):
+                stats.memory_bytes += size_of(value) - size_of(old)
+            self._touched[slot & _TOUCHED_MASK] = self.now_s
+        self.changes += 1
+
+    def set_many(self, words: list[bytes], first: int) -> None:
+        """As set() for words[first], its value behind it, and so on to the end: the loop of MSET."""
+        tables, touched, now_s = self._tables, self._touched, self.now_s
+        for place in range(first, len(words), 2):
+            key = words[place]
+            slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
+            value = words[place + 1]
+            table = tables[slot]
+            old = table.get(key)
+            if type(old) is bytes and len(old) == len(value) and not self.volatile:
+                table[key] = value
+                touched[slot & _TOUCHED_MASK] = now_s
+            else:
+                self.set(key, value)
+                self.changes -= 1
+                tables, touched = self._tables, self._touched
+        self.stats = self._stats_of(slot)
+        self.changes += (len(words) - first) // 2
+
+    def set_until(self, key: bytes, value: Any, deadline_ms: int | None) -> None:
+        """As set(), and with a deadline, in one change."""
+        self.set(key, value)
+        if deadline_ms is not None:
+            self._set_deadline(slot_of(key), key, deadline_ms)
+
+    def replace(self, key: bytes, value: Any) -> None:
+        """Store another value for a key that find() has found; its deadline stays."""
+        slot = self._found_slot if key is self._found_key else self._locate(key)
+        table = self._tables[slot]
+        old = table[key]
+        if type(old) is not bytes or type(value) is not bytes or len(old) != len(value):
+            self._stats_of(slot).memory_bytes += size_of(value) - size_of(old)
+        table[key] = value
+        self.changes += 1
+
+    def resized(self, key: bytes, grown_bytes: int) -> None:
+        """Take note that a value was changed in place and now takes so many bytes more (or, negative, less)."""
+        self._stats_of(slot_of(key)).memory_bytes += grown_bytes
+        self.changes += 1
+
+    def delete(self, key: bytes) -> bool:
+        """Remove a key; False if it was not there."""
+        slot = self._locate(key)
+        if self.volatile and self._expire_if_due(slot, key):
+            return False
+        if key not in self._tables[slot]:
+            return False
+        self._remove(slot, key)
+        self.changes += 1
+        return True
+
+    def rename(self, source: bytes, target: bytes, target_keyspace: "Keyspace | None" = None) -> None:
+        """Move an existing key and its deadline over whatever is at the target, possibly in another database."""
+        other = self if target_keyspace is None else target_keyspace  # an empty one is false
+        slot = self._locate(source)
+        value = self._tables[slot][source]
+        deadline_ms = self._deadlines[slot].get(source)
+        self._remove(slot, source)
+        other.set_until(target, value, deadline_ms)
+
+    # Deadlines, in Unix ms
+
+    def deadline(self, key: bytes) -> int | None:
+        """When a key that is there ends, or None."""
+        deadline_ms: int | None = self._deadlines[slot_of(key)].get(key)
+        return deadline_ms
+
+    def expire(self, key: bytes, deadline_ms: int) -> None:
+        """Set when a key that is there ends."""
+        self._set_deadline(self._locate(key), key, deadline_ms)
+        self.changes += 1
+
+    def persist(self, key: bytes) -> bool:
+        """Remove a key's deadline; False if it has none."""
+        slot = self._locate(key)
+        if key not in self._deadlines[slot]:
+            return False
+        self._forget_deadline(slot, key)
+        self.changes += 1
+        return True
+
+    def volatile_slot(self, start: int, stop: int) -> int:
+        """The first slot of a range that has deadlines, or its end."""
+        if self.volatile:
+            deadlines = self._deadlines
+            for slot in range(start, stop):
+                if deadlines[slot]:
+                    return slot
+        return stop
+
+    def expire_due(self, slot: int, place: int, now_ms: int, keys_max: int) -> tuple[int, int, int]:
+        """Delete keys of a slot whose time is over, at most so many; returns (looked at, deleted, next place).
+
+        For the expire cycle.  One call looks at one part of a slot's deadlines, so at a few thousand at most: that at
+        `place`, as scan() counts places; 0 follows the last.  When as many as allowed were deleted, there may be more
+        in the same part; then only these count as looked at, so that each key is counted once.
+        """
+        following, part = scan(self._deadlines[slot], place)
+        looked = len(part)
+        due = list(islice((key for key, deadline_ms in part.items() if deadline_ms < now_ms), keys_max))
+        if len(due) == keys_max:
+            looked = keys_max
+        for key in due:
+            self._end(slot, key)
+        if part:
+            # One deadline stands for the part: over many slots that is a fair sample.
+            average_ms = max(0, next(iter(part.values())) - now_ms)
+            # A running average, as in Redis: a new sample weighs 2 %.
+            self.average_ttl_ms = (
+                self.average_ttl_ms + (average_ms - self.average_ttl_ms) // 50 if self.average_ttl_ms else average_ms
+            )
+        return looked, len(due), following
+
+    # The whole
+
+    def __len__(self) -> int:
+        """How many keys are held, those included whose time is over and which nobody came across yet."""
+        return self._count
+
+    def __iter__(self) -> Iterator[bytes]:
+        """All keys, in slot order; those whose time is over are left out.  The keyspace must not change meanwhile."""
+        now_ms = self._clock.wall_ms()
+        for slot in sorted(self._occupied):
+            deadlines = self._deadlines[slot]
+            if deadlines:
+                for key in self._tables[slot]:
+                    deadline_ms = deadlines.get(key)
+                    if deadline_ms is None or deadline_ms >= now_ms:
+                        yield key
+            else:
+                yield from self._tables[slot]
+
+    def scan(self, cursor: int, count: int) -> tuple[int, list[bytes]]:
+        """Some keys, about `count`, and the cursor to go on with; 0 after the last.
+
+        A key that is there from the first step to the last is returned, whatever else changes: a step returns whole
+        parts of tables, in an order that growth keeps.
+        """
+        first, place = cursor & SLOT_MASK, cursor >> _SLOT_BITS
+        keys: list[bytes] = []
+        for slot in self._slots_from(first):
+            if slot != first:
+                place = 0
+            while len(keys) < count:
+                place, part = scan(self._tables[slot], place)
+                keys += part
+                if not place:
+                    break
+            else:
+                # The step is full before this slot is done, or even begun.
+                return place << _SLOT_BITS | slot, self._live(keys)
+        return 0, self._live(keys)
+
+    def random(self) -> bytes | None:
+        """A key, each about equally likely; None if there are none."""
+        while self._occupied:
+            slot = self._random_slot()
+            key = random_key(self._tables[slot])
+            if not (self.volatile and self._expire_if_due(slot, key)):
+                return key
+        return None
+
+    def count_in_slot(self, slot: int) -> int:
+        return len(self._tables[slot])
+
+    def keys_in_slot(self, slot: int, count: int) -> list[bytes]:
+        keys: list[bytes] = []
+        for part in parts(self._tables[slot]):
+            keys += part
+            if len(keys) >= count:
+                break
+        return keys[:count]
+
+    def flush(self) -> int:
+        """Forget all keys at once and return how many; their memory is freed bit by bit through Shard.lazyfree."""
+        forgotten = self._count
+        for slot in self._occupied:
+            shard = self._shards[slot * self._shard_count >> _SLOT_BITS]
+            shard.stats.keys -= len(self._tables[slot])
+            shard.lazyfree.append((self._tables[slot], self._deadlines[slot]))
+        self._tables = self._deadlines = _NO_TABLES
+        self._touched, self._occupied, self._places = [], [], []
+        self._heaviest = 1
+        self._count = 0
+        self.volatile = self.average_ttl_ms = 0
+        self.changes += forgotten
+        return forgotten
+
+    def swap(self, other: "Keyspace") -> None:
+        """Exchange the contents of two databases; clients stay where they are."""
+        for name in _CONTENTS:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            setattr(self, name, theirs)
+            setattr(other, name, mine)
+        self.changes += 1
+
+    # Inside
+
+    def _locate(self, key: bytes) -> int:
+        slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
+        self.stats = self._shard_stats[slot * self._shard_count >> _SLOT_BITS]
+        return slot
+
+    def _stats_of(self, slot: int) -> ShardStats:
+        """Shards are as even as can be: see make_shards()."""
+        return self._shard_stats[slot * self._shard_count >> _SLOT_BITS]
+
+    def _insert(self, slot: int, key: bytes, value: Any) -> None:
+        table = self._tables[slot]
+        if table is EMPTY:
+            table = self._own(slot)
+        table[key] = value
+        stats = self._stats_of(slot)
+        stats.keys += 1
+        self._count += 1
+        stats.memory_bytes += entry_size(key, value)
+        self._touched[slot & _TOUCHED_MASK] = self.now_s
+        size = len(table)
+        if size > self._heaviest:
+            self._heaviest = size
+        if size > PART_MAX and type(table) is dict:
+            self._tables[slot] = SplitTable(table)  # type: ignore[index]
+
+    def _set_deadline(self, slot: int, key: bytes, deadline_ms: int) -> None:
+        deadlines = self._deadlines[slot]
+        if key not in deadlines:
+            if deadlines is EMPTY:
+                deadlines = self._own(slot, deadlines=True)
+            self.volatile += 1
+            self._stats_of(slot).memory_bytes += DEADLINE_BYTES
+        deadlines[key] = deadline_ms
+        if type(deadlines) is dict and len(deadlines) > PART_MAX:
+            self._deadlines[slot] = SplitTable(deadlines)  # type: ignore[index]
+
+    def _own(self, slot: int, deadlines: bool = False) -> Table:
+        """Give a slot a table of its own in place of the shared empty one."""
+        if self._tables is _NO_TABLES:
+            self._tables, self._deadlines = list(_NO_TABLES), list(_NO_TABLES)
+            self._touched, self._places = [0] * (_TOUCHED_MASK + 1), [0] * SLOTS
+        table: Table = {}
+        if deadlines:
+            self._deadlines[slot] = table  # type: ignore[index]
+        else:
+            self._tables[slot] = table  # type: ignore[index]
+            self._places[slot] = len(self._occupied)
+            self._occupied.append(slot)
+        return table
+
+    def _remove(self, slot: int, key: bytes) -> None:
+        table = self._tables[slot]
+        value = table.pop(key)
+        stats = self._stats_of(slot)
+        stats.keys -= 1
+        self._count -= 1
+        stats.memory_bytes -= entry_size(key, value)
+        if key in self._deadlines[slot]:
+            self._forget_deadline(slot, key)
+        if not table:
+            self._tables[slot] = EMPTY  # type: ignore[index]
+            last = self._occupied.pop()
+            if last != slot:
+                self._occupied[self._places[slot]] = last
+                self._places[last] = self._places[slot]
+
+    def _forget_deadline(self, slot: int, key: bytes) -> None:
+        deadlines = self._deadlines[slot]
+        del deadlines[key]
+        self.volatile -= 1
+        self._stats_of(slot).memory_bytes -= DEADLINE_BYTES
+        if not deadlines:
+            self._deadlines[slot] = EMPTY  # type: ignore[index]
+
+    def _drop_deadline(self, slot: int, key: bytes) -> None:
+        """Before a key is overwritten: delete it if its time is over, else only forget its deadline."""
+        if key in self._deadlines[slot] and not self._expire_if_due(slot, key):
+            self._forget_deadline(slot, key)
+
+    def _expire_if_due(self, slot: int, key: bytes) -> bool:
+        deadline_ms = self._deadlines[slot].get(key)
+        if deadline_ms is None or deadline_ms >= self._clock.wall_ms():
+            return False
+        self._end(slot, key)
+        return True
+
+    def _end(self, slot: int, key: bytes) -> None:
+        """Delete a key because its time is over."""
+        self._remove(slot, key)
+        self._stats_of(slot).expired += 1
+
+    def _live(self, keys: list[bytes]) -> list[bytes]:
+        """Those of some keys whose time is not over; the others are deleted."""
+        if not self.volatile:
+            return keys
+        live = []
+        for key in keys:
+            slot = slot_of(key)
+            if not (self.volatile and self._expire_if_due(slot, key)):
+                live.append(key)
+        return live
+
+    def _slots_from(self, start: int) -> Iterator[int]:
+        """Slots with keys, in order.  Few keys: sort those there are; many: most slots have some."""
+        if len(self._occupied) < _SPARSE:
+            yield from sorted(slot for slot in self._occupied if slot >= start)
+        else:
+            for slot in range(start, SLOTS):
+                if self._tables[slot]:
+                    yield slot
+
+    def _counts(self) -> Iterator[int]:
+        """How many keys each occupied slot holds, in the order of _occupied."""
+        return map(len, map(self._tables.__getitem__, self._occupied))
+
+    def _random_slot(self) -> int:
+        """A slot, drawn in proportion to its keys: even draws, each kept with the probability keys / most keys."""
+        for _ in range(32):
+            slot = self._occupied[randrange(len(self._occupied))]
+            if randrange(self._heaviest) < len(self._tables[slot]):
+                return slot
+        # One slot holds nearly everything (a hash tag), or did so once, so that nearly every draw is refused.
+        weights = list(self._counts())
+        self._heaviest = max(weights)
+        return choices(self._occupied, weights)[0]
+
+
+def _is_kind(value: Any, kind: type) -> bool:
+    """A string that was edited in place is a bytearray, and still a string."""
+    return kind is bytes and type(value) is bytearray

@@ -1,0 +1,1 @@
+"""Values that Python lacks, and numbers as Redis reads and writes them."""

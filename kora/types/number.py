@@ -1,0 +1,155 @@
+"""Numbers as Redis reads and writes them: strict integers, floats, and the long doubles of INCRBYFLOAT."""
+
+import re
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final
+
+from kora.errors import CommandError, NotAFloat, NotAnInteger
+
+INT64_MIN: Final = -(1 << 63)
+INT64_MAX: Final = (1 << 63) - 1
+_ZERO: Final = ord("0")
+
+# Small integers, like Redis' shared objects: most counters are small, and looking up is cheaper than converting.
+_SMALL: Final = tuple(b"%d" % value for value in range(10_000))
+_SMALL_VALUES: Final = {text: value for value, text in enumerate(_SMALL)}
+
+_FLOAT = re.compile(
+    rb"[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?|0x[0-9a-f]+(?:p[+-]?\d+)?|inf(?:inity)?)", re.IGNORECASE
+)
+_LONG_DOUBLE = re.compile(
+    rb"[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?"
+    rb"|0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?\d+)?|inf(?:inity)?)",
+    re.IGNORECASE,
+)
+
+
+def format_integer(value: int) -> bytes:
+    return _SMALL[value] if 0 <= value < 10_000 else b"%d" % value
+
+
+def is_integer(data: bytes) -> bool:
+    """Whether these bytes are how Redis would print a 64-bit integer: no sign `+`, no leading zeros, no spaces."""
+    if len(data) > 20:
+        return False
+    try:
+        value = int(data)
+    except ValueError:
+        return False
+    return INT64_MIN <= value <= INT64_MAX and b"%d" % value == data
+
+
+def parse_integer(data: bytes, error: type[CommandError] | CommandError = NotAnInteger) -> int:
+    """A 64-bit integer, as strict as string2ll; raises `error` for anything else."""
+    small = _SMALL_VALUES.get(data)
+    if small is not None:
+        return small
+    if data.isdigit() and len(data) <= 18 and (data[0] != _ZERO or len(data) == 1):
+        return int(data)  # nearly all there are, in half the time
+    if len(data) <= 20:
+        try:
+            value = int(data)
+        except ValueError:
+            raise error from None
+        if INT64_MIN <= value <= INT64_MAX and b"%d" % value == data:
+            return value
+    raise error
+
+
+def parse_float(data: bytes) -> float:
+    """A double as strtod takes it, but for surrounding space and nan; raises NotAFloat for anything else."""
+    if not _FLOAT.fullmatch(data):
+        raise NotAFloat
+    text = data.decode()
+    return float.fromhex(text) if "x" in text.lower() else float(text)
+
+
+_LONG_DOUBLE_CHARS_MAX: Final = 5 * 1024 - 1  # MAX_LONG_DOUBLE_CHARS (util.h), less the NUL
+_MANTISSA_BITS: Final = 64
+_SHIFT_MIN: Final = -16445  # of the last bit of the smallest number
+_LONG_DOUBLE_LIMIT: Final = Fraction(2) ** 16384
+
+_HEXADECIMAL = re.compile(r"0x([0-9a-f]*)\.?([0-9a-f]*)(?:p([+-]?\d+))?")
+
+
+def parse_long_double(data: bytes) -> Fraction | None:
+    """The value that an 80-bit long double holds for a text; None for an infinity.  Raises NotAFloat.
+
+    string2ld (util.c): as strtold takes it, but for nan, and for what is too large, or too small to differ from 0.
+    """
+    if len(data) > _LONG_DOUBLE_CHARS_MAX or not _LONG_DOUBLE.fullmatch(data):
+        raise NotAFloat
+    text = data.decode().lower()
+    if "inf" in text:
+        return None
+    sign = -1 if text.startswith("-") else 1
+    text = text.lstrip("+-")
+    value = _hexadecimal(text) if "x" in text else _decimal(text)
+    rounded = round_to_long_double(value)
+    if (value and not rounded) or not is_finite(rounded):
+        raise NotAFloat
+    return sign * rounded
+
+
+def _decimal(text: str) -> Fraction:
+    mantissa, _, exponent = text.partition("e")
+    # Decimal, since int() refuses more than 4300 digits.
+    number = Decimal(mantissa)
+    if not number:
+        return Fraction(0)
+    # Far beyond what can be held, 10 ** of it would fill the memory.
+    power = _exponent(exponent)
+    if abs(number.adjusted() + power) > 5000:
+        raise NotAFloat
+    return Fraction(number) * Fraction(10) ** power
+
+
+def _hexadecimal(text: str) -> Fraction:
+    match = _HEXADECIMAL.fullmatch(text)
+    assert match is not None, text
+    whole, part, exponent = match.groups()
+    number = int(whole + part, 16)
+    if not number:
+        return Fraction(0)
+    power = _exponent(exponent) - 4 * len(part)
+    if abs(number.bit_length() + power) > 20_000:
+        raise NotAFloat
+    return number * Fraction(2) ** power
+
+
+def _exponent(text: str | None) -> int:
+    """Of a text that may be absent; more than six digits are as good as a million."""
+    if not text:
+        return 0
+    digits = text.lstrip("+-").lstrip("0")
+    power = int(digits or "0") if len(digits) <= 6 else 1_000_000
+    return -power if text.startswith("-") else power
+
+
+def round_to_long_double(value: Fraction) -> Fraction:
+    """The nearest number with 64 bits of mantissa, ties to even; fewer bits for the very smallest."""
+    if not value:
+        return value
+    # 2 ** shift is the value of the last bit of the mantissa.
+    shift = max(_SHIFT_MIN, abs(value.numerator).bit_length() - value.denominator.bit_length() - _MANTISSA_BITS)
+    for candidate in (shift, shift + 1):
+        unit = Fraction(2) ** candidate
+        rounded = round(value / unit)
+        if abs(rounded) <= 1 << _MANTISSA_BITS:
+            return rounded * unit
+    raise AssertionError(value)
+
+
+def format_long_double(value: Fraction) -> bytes:
+    """`%.17Lf` without trailing zeros, as INCRBYFLOAT stores and answers it."""
+    scaled = round(value * 10**17)
+    # By way of Decimal, since int refuses to print more than 4300 digits.
+    digits = str(Decimal(abs(scaled))).zfill(18)
+    text = f"{digits[:-17]}.{digits[-17:]}".rstrip("0").rstrip(".")
+    return f"-{text}".encode() if scaled < 0 else text.encode()
+
+
+def is_finite(value: Fraction) -> bool:
+    """Whether a long double can hold it: its exponents end at 2 ** 16384."""
+    return abs(value) < _LONG_DOUBLE_LIMIT
