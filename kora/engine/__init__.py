@@ -1,0 +1,1 @@
+"""What happens to a request between its bytes and its reply."""

@@ -1,0 +1,173 @@
+"""The engine: everything a server has besides its sockets.  Tests make as many as they like."""
+
+import secrets
+from collections.abc import Callable
+
+from kora import __version__
+from kora.clock import Clock
+from kora.config import Config
+from kora.engine.client import Client
+from kora.engine.registry import Registry
+from kora.observe.board import Board
+from kora.observe.loop_stats import JobStats, LoopStats
+from kora.observe.rates import Rates
+from kora.resp.parser import FastReader
+from kora.store.keyspace import Keyspace
+from kora.store.shard import make_shards
+
+# Distinct error prefixes that are counted: Redis' own are a few dozen, the rest share one name.
+ERROR_PREFIXES_MAX = 128
+OTHER_ERRORS = "OTHER"
+
+
+class Databases:
+    """The databases by number, each made when it is first used."""
+
+    def __init__(self, make: Callable[[int], Keyspace], count: int) -> None:
+        self._make = make
+        self._made: dict[int, Keyspace] = {}
+        self.count = count
+
+    def __getitem__(self, index: int) -> Keyspace:
+        """Raises IndexError for a number that is not one of the server's."""
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        keyspace = self._made.get(index)
+        if keyspace is None:
+            keyspace = self._made[index] = self._make(index)
+            self._made = dict(sorted(self._made.items()))
+        return keyspace
+
+    def used(self) -> list[Keyspace]:
+        """Those that were made, by number."""
+        return list(self._made.values())
+
+
+class Engine:
+    def __init__(
+        self, config: Config, registry: Registry, clock: Clock | None = None, board: Board | None = None
+    ) -> None:
+        # Fixed for life.
+        self.config = config
+        self.registry = registry
+        self.commands = registry.table
+        self.clock = clock or Clock()
+        self.board = board or Board()
+        self.version = __version__
+        self.kernel = "python"  # which implementation answers: the reference is all there is yet
+        self.run_id = secrets.token_hex(20)
+        self.started_ms = self.clock.wall_ms()
+        self.started_ns = self.clock.monotonic_ns()
+        self.fast_reader = FastReader()
+        # The data.
+        self.shards = make_shards(config.shards, len(registry.slots), config.hotkey_top_k)
+        self.databases = Databases(lambda index: Keyspace(index, self.shards, self.clock), config.databases)
+        # The clients, by id.
+        self.clients: dict[int, Client] = {}
+        self._next_client_id = 1
+        self.connections_received = 0
+        self.connections_rejected = 0
+        self.protocol_errors = 0
+        # What is counted once for all shards.
+        self.errors: dict[str, int] = {}  # replies by error prefix
+        self.internal_errors = 0
+        self.paused_until_ms = 0  # CLIENT PAUSE
+        self.paused_writes_only = False
+        self.active_expire = True  # DEBUG SET-ACTIVE-EXPIRE
+        self.shutdown: Callable[[], None] = _no_server  # set by whoever runs the server
+        # log("warning", "a constant phrase", field=value): set by whoever knows where logs go.
+        self.log: Callable[..., None] = _no_log
+        self.http_logged_ms = 0
+        self.loop = LoopStats()
+        self.jobs: dict[str, JobStats] = {}
+        self.rates = Rates(3, self.started_ns)  # commands, bytes in, bytes out
+        self.memory_peak_bytes = 0
+        # Of the current turn: when the running command began, which is when the one before it ended.
+        self.now_ns = self.started_ns
+        self.samples_left = 1  # key accesses until the next is counted for hot keys
+        self.observing = True
+        self.gated = False
+        config.on_change("observation", self._set_observing)
+        config.on_change("maxmemory", lambda _: self.update_gate())
+        self._set_observing(config.observation)
+        self.update_gate()
+
+    def connect(self, address: str = "", local_address: str = "") -> Client:
+        client = Client(self, self._next_client_id, address, local_address)
+        self._next_client_id += 1
+        self.connections_received += 1
+        self.clients[client.id] = client
+        return client
+
+    def forget(self, client: Client) -> None:
+        self.clients.pop(client.id, None)
+
+    def update_gate(self) -> None:
+        """Decide whether call() has to look closer at every request; it tests only this one flag."""
+        self.gated = bool(self.config.maxmemory or self.paused_until_ms)
+
+    def pause(self, until_ms: int, writes_only: bool) -> None:
+        """CLIENT PAUSE: park clients that ask for what is paused, until a time; 0 ends it."""
+        self.paused_until_ms = until_ms
+        self.paused_writes_only = writes_only
+        self.update_gate()
+        if not until_ms:
+            for client in list(self.clients.values()):
+                if client.parked:
+                    client.parked = False
+                    client.kick()
+
+    def tick(self) -> None:
+        """Several times per second: refresh what is read from a coarse clock, sample, and end a pause that is over."""
+        now_ms = self.clock.wall_ms()
+        for keyspace in self.databases.used():
+            keyspace.now_s = now_ms // 1000
+        if self.paused_until_ms and now_ms >= self.paused_until_ms:
+            self.pause(0, False)
+        self.update_memory_peak()
+        now_ns = self.clock.monotonic_ns()
+        if self.rates.is_due(now_ns):
+            blocks = [shard.stats for shard in self.shards]
+            commands = sum(command.calls for block in blocks for command in block.commands)
+            bytes_in = sum(block.bytes_in for block in blocks)
+            self.rates.sample((commands, bytes_in, sum(block.bytes_out for block in blocks)), now_ns)
+
+    def update_memory_peak(self) -> None:
+        self.memory_peak_bytes = max(self.memory_peak_bytes, self.memory_bytes)
+
+    def count_error(self, prefix: str) -> None:
+        """Count an error reply; strings that clients can make up (in scripts) share one row once there are many."""
+        if prefix not in self.errors and len(self.errors) >= ERROR_PREFIXES_MAX:
+            prefix = OTHER_ERRORS
+        self.errors[prefix] = self.errors.get(prefix, 0) + 1
+
+    @property
+    def memory_bytes(self) -> int:
+        return sum(shard.stats.memory_bytes for shard in self.shards)
+
+    @property
+    def keys(self) -> int:
+        return sum(shard.stats.keys for shard in self.shards)
+
+    @property
+    def changes(self) -> int:
+        return sum(keyspace.changes for keyspace in self.databases.used())
+
+    def reset_stats(self) -> None:
+        """CONFIG RESETSTAT."""
+        for shard in self.shards:
+            shard.stats.reset()
+        self.errors.clear()
+        self.connections_received = self.connections_rejected = self.protocol_errors = self.internal_errors = 0
+        self.loop.reset()
+
+    def _set_observing(self, observing: bool) -> None:
+        self.observing = observing
+
+
+def _no_server() -> None:
+    """An engine without a server around it has nothing to shut down."""
+
+
+def _no_log(level: str, message: str, **fields: object) -> None:
+    """Until a server says where logs go."""

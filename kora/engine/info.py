@@ -1,0 +1,200 @@
+"""INFO: a snapshot as text, section by section, with Redis' names.
+
+A field is here only if something feeds it: what Kora does not know or have is left out, and a tool that looks for it
+sees that it is missing.  The few constants are facts of a server that has no replicas and writes no files yet.
+"""
+
+import os
+import platform
+import struct
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeAlias
+
+from kora import REDIS_VERSION
+from kora.engine.snapshot import Snapshot
+from kora.observe.histogram import percentiles
+
+Field: TypeAlias = tuple[str, object]
+
+PERCENTILES: Final = (50, 99, 99.9)
+
+_OS: Final = " ".join((platform.system(), platform.release(), platform.machine()))
+_ARCH_BITS: Final = 8 * struct.calcsize("P")
+_EXECUTABLE: Final = os.path.realpath(sys.executable) if sys.executable else ""
+
+
+def wanted_sections(names: Iterable[str]) -> list[str]:
+    """The sections that INFO's arguments ask for, in the order in which they are shown; unknown names ask for none."""
+    asked = {name.lower() for name in names} or {"default"}
+    if asked & {"all", "everything"}:
+        return list(_SECTIONS)
+    if "default" in asked:
+        asked |= _DEFAULT
+    return [section for section in _SECTIONS if section in asked]
+
+
+def render(snapshot: Snapshot, sections: Iterable[str]) -> str:
+    """The text of some sections; a snapshot without histograms will do unless `latencystats` is among them."""
+    return "\r\n".join(f"{_title(section)}\r\n{_lines(_SECTIONS[section](snapshot))}" for section in sections)
+
+
+def _title(section: str) -> str:
+    return f"# {'CPU' if section == 'cpu' else section.capitalize()}"
+
+
+def _lines(fields: Iterable[Field]) -> str:
+    return "".join(f"{name}:{value}\r\n" for name, value in fields)
+
+
+def _server(snapshot: Snapshot) -> Iterator[Field]:
+    yield "redis_version", REDIS_VERSION
+    yield "kora_version", snapshot.version
+    yield "kernel", snapshot.kernel
+    yield "redis_mode", "standalone"
+    yield "os", _OS
+    yield "arch_bits", _ARCH_BITS
+    yield "python_version", platform.python_version()
+    yield "process_id", snapshot.pid
+    yield "run_id", snapshot.run_id
+    yield "tcp_port", snapshot.port
+    yield "uptime_in_seconds", snapshot.uptime_s
+    yield "uptime_in_days", snapshot.uptime_s // 86_400
+    yield "hz", snapshot.hz
+    yield "configured_hz", snapshot.hz
+    yield "executable", _EXECUTABLE
+    yield "config_file", snapshot.config_file
+
+
+def _clients(snapshot: Snapshot) -> Iterator[Field]:
+    yield "connected_clients", snapshot.clients
+    yield "maxclients", snapshot.clients_max
+    yield "client_recent_max_input_buffer", snapshot.input_buffer_max_bytes
+    yield "client_recent_max_output_buffer", snapshot.output_buffer_max_bytes
+    yield "blocked_clients", snapshot.clients_blocked
+
+
+def _memory(snapshot: Snapshot) -> Iterator[Field]:
+    used, peak, rss = snapshot.memory_bytes, snapshot.memory_peak_bytes, snapshot.rss_bytes
+    yield "used_memory", used
+    yield "used_memory_human", human_bytes(used)
+    yield "used_memory_rss", rss
+    yield "used_memory_rss_human", human_bytes(rss)
+    yield "used_memory_peak", peak
+    yield "used_memory_peak_human", human_bytes(peak)
+    yield "used_memory_peak_perc", f"{100 * used / peak if peak else 0:.2f}%"
+    yield "total_system_memory", snapshot.system_memory_bytes
+    yield "total_system_memory_human", human_bytes(snapshot.system_memory_bytes)
+    yield "maxmemory", snapshot.maxmemory
+    yield "maxmemory_human", human_bytes(snapshot.maxmemory)
+    yield "maxmemory_policy", snapshot.maxmemory_policy
+    # What the process takes beyond the data: its code is part of that, so that without data it says nothing.
+    yield "mem_fragmentation_ratio", f"{rss / used if used else 0:.2f}"
+    yield "mem_fragmentation_bytes", rss - used
+    yield "lazyfree_pending_objects", snapshot.lazyfree_pending
+
+
+def _persistence(snapshot: Snapshot) -> Iterator[Field]:
+    yield "loading", int(snapshot.state == "loading")
+    yield "rdb_changes_since_last_save", snapshot.changes
+    yield "rdb_bgsave_in_progress", 0
+    yield "aof_enabled", int(snapshot.appendonly)
+    yield "aof_rewrite_in_progress", 0
+
+
+def _stats(snapshot: Snapshot) -> Iterator[Field]:
+    yield "total_connections_received", snapshot.connections_received
+    yield "total_commands_processed", snapshot.commands_processed
+    yield "instantaneous_ops_per_sec", snapshot.commands_rate
+    yield "total_net_input_bytes", snapshot.bytes_in
+    yield "total_net_output_bytes", snapshot.bytes_out
+    yield "instantaneous_input_kbps", f"{snapshot.bytes_in_rate / 1024:.2f}"
+    yield "instantaneous_output_kbps", f"{snapshot.bytes_out_rate / 1024:.2f}"
+    yield "rejected_connections", snapshot.connections_rejected
+    yield "expired_keys", snapshot.expired
+    yield "evicted_keys", 0  # noeviction is the only policy
+    yield "keyspace_hits", snapshot.hits
+    yield "keyspace_misses", snapshot.misses
+    yield "total_error_replies", sum(snapshot.errors.values())
+    yield "protocol_errors", snapshot.protocol_errors
+    yield "internal_errors", snapshot.internal_errors
+    yield "eventloop_cycles", snapshot.turns
+    yield "eventloop_turn_max_usec", snapshot.turn_max_ns // 1_000
+    yield "eventloop_lag_usec", snapshot.lag_ns // 1_000
+    yield "eventloop_lag_max_usec", snapshot.lag_max_ns // 1_000
+
+
+def _replication(snapshot: Snapshot) -> Iterator[Field]:
+    yield "role", "master"
+    yield "connected_slaves", 0
+
+
+def _cpu(snapshot: Snapshot) -> Iterator[Field]:
+    yield "used_cpu_sys", f"{snapshot.cpu_system_ns / 1e9:.6f}"
+    yield "used_cpu_user", f"{snapshot.cpu_user_ns / 1e9:.6f}"
+    yield "used_cpu_sys_main_thread", f"{snapshot.main_cpu_system_ns / 1e9:.6f}"
+    yield "used_cpu_user_main_thread", f"{snapshot.main_cpu_user_ns / 1e9:.6f}"
+
+
+def _commandstats(snapshot: Snapshot) -> Iterator[Field]:
+    for name, row in zip(snapshot.slot_names, snapshot.total.commands, strict=True):
+        if row.calls or row.rejected or row.failed:
+            per_call = row.elapsed_ns / row.calls / 1_000 if row.calls else 0
+            times = f"calls={row.calls},usec={row.elapsed_ns // 1_000},usec_per_call={per_call:.2f}"
+            yield f"cmdstat_{name}", f"{times},rejected_calls={row.rejected},failed_calls={row.failed}"
+
+
+def _errorstats(snapshot: Snapshot) -> Iterator[Field]:
+    for prefix, count in sorted(snapshot.errors.items()):
+        # As getSafeInfoString (util.c): what scripts and DEBUG ERROR make up must not look like a line of its own.
+        yield f"errorstat_{prefix.translate(_UNSAFE)}", f"count={count}"
+
+
+def _latencystats(snapshot: Snapshot) -> Iterator[Field]:
+    for name, row in zip(snapshot.slot_names, snapshot.total.commands, strict=True):
+        if row.calls:
+            values = zip(PERCENTILES, percentiles(row.counts, PERCENTILES), strict=True)
+            text = ",".join(f"p{percent:g}={value_ns / 1_000:.3f}" for percent, value_ns in values)
+            yield f"latency_percentiles_usec_{name}", text
+
+
+def _cluster(snapshot: Snapshot) -> Iterator[Field]:
+    yield "cluster_enabled", 0
+
+
+def _keyspace(snapshot: Snapshot) -> Iterator[Field]:
+    for index, (keys, volatile, average_ttl_ms) in snapshot.databases.items():
+        yield f"db{index}", f"keys={keys},expires={volatile},avg_ttl={average_ttl_ms}"
+
+
+_UNSAFE: Final = str.maketrans("#:\r\n", "____")
+
+# In the order in which they are shown.
+_SECTIONS: Final[dict[str, Callable[[Snapshot], Iterator[Field]]]] = {
+    "server": _server,
+    "clients": _clients,
+    "memory": _memory,
+    "persistence": _persistence,
+    "stats": _stats,
+    "replication": _replication,
+    "cpu": _cpu,
+    "commandstats": _commandstats,
+    "errorstats": _errorstats,
+    "latencystats": _latencystats,
+    "cluster": _cluster,
+    "keyspace": _keyspace,
+}
+# What INFO shows unasked: all but the two that grow with the number of commands.
+_DEFAULT: Final = frozenset(_SECTIONS) - {"commandstats", "latencystats"}
+
+
+def human_bytes(size_bytes: int) -> str:
+    """As bytesToHuman (util.c): `1.50K`, with `B` for what is less."""
+    if size_bytes < 1024:
+        return f"{size_bytes}B"
+    size = float(size_bytes)
+    for unit in "KMGT":
+        size /= 1024
+        if size < 1024:
+            return f"{size:.2f}{unit}"
+    return f"{size / 1024:.2f}P"

@@ -1,0 +1,243 @@
+"""A snapshot: everything that any view shows, as plain data, taken in one go and well under a millisecond.
+
+INFO, /metrics, /status and whatever else shows numbers read them off a snapshot; none counts anything itself.  Plain
+numbers, strings, bytes, lists and dicts only, so that it crosses to the sidecar as it is (`marshal`).
+"""
+
+import os
+import resource
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from kora.observe import histogram
+from kora.observe.shard_stats import COUNTERS, GAUGES, ShardStats, merge
+from kora.store.lazyfree import pending_keys
+
+if TYPE_CHECKING:
+    from kora.engine.engine import Engine
+
+Plain: TypeAlias = Any  # what marshal can carry
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# MemTotal of /proc/meminfo, as sysinfo(2) has it.
+_SYSTEM_MEMORY_BYTES = os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES
+
+
+@dataclass
+class Snapshot:
+    """Times in ns or ms as their names say, sizes in bytes, counters since start (or since CONFIG RESETSTAT)."""
+
+    # Who, and since when.
+    version: str
+    kernel: str  # which implementation answers
+    pid: int
+    run_id: str
+    time_ms: int  # wall clock
+    uptime_ns: int
+    state: str  # loading, ready or draining
+    # The process.
+    rss_bytes: int
+    cpu_user_ns: int
+    cpu_system_ns: int
+    main_cpu_user_ns: int  # of these, what the thread of the data loop used
+    main_cpu_system_ns: int
+    system_memory_bytes: int  # of the machine
+    # Clients.
+    clients: int
+    clients_max: int
+    clients_blocked: int
+    connections_received: int
+    connections_rejected: int
+    protocol_errors: int
+    input_buffer_max_bytes: int  # the largest query buffer of any client, now
+    output_buffer_max_bytes: int
+    # Shards: gauges and counters by name; "commands": by registry slot, those that were called or rejected only, as
+    # [calls, elapsed_ns, failed, rejected, histogram counts]; "hot_keys": [key, accesses], most first.
+    shards: list[dict[str, Plain]]
+    slot_names: list[str]
+    # Databases that hold keys: number → [keys, keys with a deadline, average TTL in ms].
+    databases: dict[int, list[int]]
+    memory_peak_bytes: int
+    changes: int
+    lazyfree_pending: int
+    # Over the last 1.6 s, per second.
+    commands_rate: int
+    bytes_in_rate: int
+    bytes_out_rate: int
+    # Errors.
+    errors: dict[str, int]
+    internal_errors: int
+    # The loop.
+    turns: int
+    turn_max_ns: int
+    lag_ns: int
+    lag_max_ns: int
+    lag_sum_ns: int
+    lag_count: int
+    lag_counts: bytes
+    # Background jobs: name → [runs, elapsed_ns, elapsed_max_ns].
+    jobs: dict[str, list[int]]
+    # How it was measured.
+    observing: bool
+    hotkey_sampling_ratio: int
+    # Settings that views show.
+    maxmemory: int
+    maxmemory_policy: str
+    port: int
+    hz: int
+    config_file: str
+    appendonly: bool
+
+    def to_plain(self) -> list[Plain]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+    @classmethod
+    def from_plain(cls, values: Sequence[Plain]) -> "Snapshot":
+        return cls(*values)
+
+    @cached_property
+    def total(self) -> ShardStats:
+        """All shards as one, without hot keys."""
+        total = merge([_to_stats(shard, len(self.slot_names)) for shard in self.shards])
+        # Not by merge(), since all histograms of a command at once take half the time.
+        histograms: dict[int, list[bytes]] = {}
+        for shard in self.shards:
+            for slot, row in shard["commands"].items():
+                histograms.setdefault(slot, []).append(row[4])
+        for slot, parts in histograms.items():
+            total.commands[slot].counts = histogram.merged(parts)
+        return total
+
+    def hot_keys(self, count: int) -> list[tuple[bytes, int]]:
+        """The keys with most accesses in all shards, most first, ties by key."""
+        keys = [(key, accesses) for shard in self.shards for key, accesses in shard["hot_keys"]]
+        return sorted(keys, key=lambda item: (-item[1], item[0]))[:count]
+
+    @property
+    def keys(self) -> int:
+        return self.total.keys
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.total.memory_bytes
+
+    @property
+    def bytes_in(self) -> int:
+        return self.total.bytes_in
+
+    @property
+    def bytes_out(self) -> int:
+        return self.total.bytes_out
+
+    @property
+    def hits(self) -> int:
+        return self.total.hits
+
+    @property
+    def misses(self) -> int:
+        return self.total.misses
+
+    @property
+    def expired(self) -> int:
+        return self.total.expired
+
+    @property
+    def commands_processed(self) -> int:
+        return sum(command.calls for command in self.total.commands)
+
+    @property
+    def uptime_s(self) -> int:
+        return self.uptime_ns // 1_000_000_000
+
+
+def take(engine: "Engine", histograms: bool = True, hot_keys_max: int = 128) -> Snapshot:
+    """Copy what is counted.  Histograms are most of it, and left out where no latency is shown."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    main_usage = resource.getrusage(resource.RUSAGE_THREAD)
+    engine.update_memory_peak()
+    commands_rate, bytes_in_rate, bytes_out_rate = engine.rates.per_second()
+    loop = engine.loop
+    clients = engine.clients.values()
+    return Snapshot(
+        version=engine.version,
+        kernel=engine.kernel,
+        pid=os.getpid(),
+        run_id=engine.run_id,
+        time_ms=engine.clock.wall_ms(),
+        uptime_ns=engine.clock.monotonic_ns() - engine.started_ns,
+        state=engine.board.state,
+        rss_bytes=_rss_bytes(),
+        cpu_user_ns=int(usage.ru_utime * 1e9),
+        cpu_system_ns=int(usage.ru_stime * 1e9),
+        main_cpu_user_ns=int(main_usage.ru_utime * 1e9),
+        main_cpu_system_ns=int(main_usage.ru_stime * 1e9),
+        system_memory_bytes=_SYSTEM_MEMORY_BYTES,
+        clients=len(engine.clients),
+        clients_max=engine.config.maxclients,
+        # Only a pause parks clients, so far.
+        clients_blocked=sum(client.parked for client in clients) if engine.paused_until_ms else 0,
+        connections_received=engine.connections_received,
+        connections_rejected=engine.connections_rejected,
+        protocol_errors=engine.protocol_errors,
+        input_buffer_max_bytes=max((client.parser.buffered_bytes for client in clients), default=0),
+        output_buffer_max_bytes=max((client.output_bytes() for client in clients), default=0),
+        shards=[_copy(shard.stats, histograms, hot_keys_max) for shard in engine.shards],
+        slot_names=[command.name for command in engine.registry.slots],
+        databases={
+            keyspace.index: [keys, keyspace.volatile, keyspace.average_ttl_ms]
+            for keyspace in engine.databases.used()
+            if (keys := len(keyspace))
+        },
+        memory_peak_bytes=engine.memory_peak_bytes,
+        changes=engine.changes,
+        lazyfree_pending=sum(pending_keys(shard) for shard in engine.shards),
+        commands_rate=commands_rate,
+        bytes_in_rate=bytes_in_rate,
+        bytes_out_rate=bytes_out_rate,
+        errors=dict(engine.errors),
+        internal_errors=engine.internal_errors,
+        turns=loop.turns,
+        turn_max_ns=loop.turn_max_ns,
+        lag_ns=loop.lag_ns,
+        lag_max_ns=loop.lag_max_ns,
+        lag_sum_ns=loop.lag_sum_ns,
+        lag_count=loop.lag_count,
+        lag_counts=loop.lag_counts.tobytes(),
+        jobs={name: [job.runs, job.elapsed_ns, job.elapsed_max_ns] for name, job in engine.jobs.items()},
+        observing=engine.observing,
+        hotkey_sampling_ratio=engine.config.hotkey_sampling_ratio,
+        maxmemory=engine.config.maxmemory,
+        maxmemory_policy=engine.config.maxmemory_policy,
+        port=engine.config.port,
+        hz=engine.config.hz,
+        config_file=engine.config.file or "",
+        appendonly=engine.config.appendonly != "no",
+    )
+
+
+def _copy(stats: ShardStats, histograms: bool, hot_keys_max: int) -> dict[str, Plain]:
+    copy: dict[str, Plain] = {name: getattr(stats, name) for name in (*GAUGES, *COUNTERS)}
+    copy["commands"] = {
+        slot: [row.calls, row.elapsed_ns, row.failed, row.rejected, row.counts.tobytes() if histograms else b""]
+        for slot, row in enumerate(stats.commands)
+        if row.calls or row.rejected
+    }
+    copy["hot_keys"] = [list(item) for item in stats.hot_keys.top(hot_keys_max)] if hot_keys_max else []
+    return copy
+
+
+def _to_stats(shard: dict[str, Plain], commands: int) -> ShardStats:
+    """The block that _copy() was given, hot keys and histograms aside."""
+    stats = ShardStats(commands)
+    for name in (*GAUGES, *COUNTERS):
+        setattr(stats, name, shard[name])
+    for slot, (calls, elapsed_ns, failed, rejected, _) in shard["commands"].items():
+        row = stats.commands[slot]
+        row.calls, row.elapsed_ns, row.failed, row.rejected = calls, elapsed_ns, failed, rejected
+    return stats
+
+
+def _rss_bytes() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * _PAGE_BYTES

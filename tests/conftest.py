@@ -1,0 +1,81 @@
+"""Fixtures for tests through the front door: requests in, replies out, no socket, and a clock that stands still."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from kora.clock import ManualClock
+from kora.commands import make_registry
+from kora.config import Config
+from kora.engine.call import execute
+from kora.engine.client import Client
+from kora.engine.engine import Engine
+from kora.errors import CommandError
+from tests.resp_reader import read_replies
+
+# Random programs are the same ones each time, so that a failure is found by everybody; KORA_LONG=1 takes twenty times
+# as many, and new ones.  No test asserts on times, so none has a deadline.
+LONG = bool(os.environ.get("KORA_LONG"))
+settings.register_profile(
+    "kora",
+    deadline=None,
+    derandomize=not LONG,
+    max_examples=2000 if LONG else 100,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("kora")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def make_engine(clock: ManualClock) -> Callable[..., Engine]:
+    """Engines with settings given as flags: make_engine("--databases", "4")."""
+
+    def make(*flags: str) -> Engine:
+        return Engine(Config.load([*flags], {}), make_registry(), clock)
+
+    return make
+
+
+@pytest.fixture
+def engine(make_engine: Callable[..., Engine]) -> Engine:
+    return make_engine()
+
+
+@pytest.fixture
+def client(engine: Engine) -> Client:
+    return engine.connect("127.0.0.1:50000", "127.0.0.1:6379")
+
+
+@pytest.fixture
+def run(client: Client) -> Callable[..., Any]:
+    return runner(client)
+
+
+def encode_request(words: tuple[object, ...]) -> bytes:
+    argv = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    return b"*%d\r\n" % len(argv) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in argv)
+
+
+def runner(client: Client) -> Callable[..., Any]:
+    """run("GET", "k"): one request through execute(), its reply as plain Python.
+
+    Statuses are str, bulks bytes, errors are raised as CommandError; RESP3 maps are dicts.
+    """
+
+    def run(*words: object) -> Any:
+        client.engine.tick()
+        replies = read_replies(execute(client, encode_request(words)))
+        assert len(replies) == 1, replies
+        if isinstance(replies[0], CommandError):
+            raise replies[0]
+        return replies[0]
+
+    return run
