@@ -1,0 +1,5 @@
+"""`python -m kora` is `kora-server`."""
+
+from kora.cli.server import main
+
+main()

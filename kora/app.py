@@ -1,0 +1,172 @@
+"""The server as a whole: builds the parts, joins them, starts and stops them.  The only module that knows everybody."""
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import sys
+from typing import TextIO
+
+import uvloop
+
+from kora import log as logs
+from kora.commands import make_registry
+from kora.config import Config
+from kora.engine.engine import Engine
+from kora.errors import ConfigError
+from kora.log import logger
+from kora.observe.board import DRAINING, READY, STATE, Board
+from kora.server.connection import Connection
+from kora.server.feed import Feed
+from kora.server.listener import Listeners
+from kora.server.workers import Workers
+
+log = logger("kora.server")
+engine_log = logger("kora.engine")
+
+# Descriptors for everything but clients: listeners, the feed, files.
+_DESCRIPTORS_RESERVED = 32
+# How long connections may take to send their last replies when the server stops.
+_FLUSH_S = 2.0
+
+
+def serve(config: Config) -> int:
+    """Run until told to stop; returns the exit code."""
+    try:
+        with _log_file(config) as file:
+            _configure_logs(config, file)
+            try:
+                return uvloop.run(Server(config).run())
+            except ConfigError as error:
+                log.error("cannot start", reason=str(error))
+                print(f"kora-server: {error}", file=sys.stderr)
+                return 1
+    except OSError as error:
+        print(f"kora-server: logfile: cannot open {config.logfile}: {error.strerror}", file=sys.stderr)
+        return 1
+
+
+class Server:
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stopping = asyncio.Event()
+        self._grace = True
+        self._signals = 0
+
+    async def run(self) -> int:
+        """Serve until a signal or SHUTDOWN; raises ConfigError where it cannot start."""
+        config = self._config
+        loop = asyncio.get_running_loop()
+        _allow_descriptors(config)
+        engine = Engine(config, make_registry(), board=Board.shared())
+        engine.shutdown = self._stop_now
+        engine.log = _log_of_engine
+        listeners = Listeners()
+        workers = Workers(engine)
+        feed = Feed(engine) if config.metrics_port else None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes does not take the server with it
+        try:
+            await listeners.open(config, lambda: Connection(engine, loop))
+            if feed is not None:
+                await feed.start()
+            workers.start()
+            engine.board.words[STATE] = READY
+            log.info(
+                "ready",
+                version=engine.version,
+                kernel=engine.kernel,
+                port=config.port,
+                elapsed_ms=(engine.clock.monotonic_ns() - engine.started_ns) // 1_000_000,
+            )
+            await self._until_stopped(feed)
+            engine.board.words[STATE] = DRAINING
+            listeners.close()
+            if self._grace and config.shutdown_grace_ms:
+                await asyncio.sleep(config.shutdown_grace_ms / 1000)
+            await _close_clients(engine)
+        finally:
+            listeners.close()
+            await workers.stop()
+            if feed is not None:
+                await feed.stop()
+        log.info("stopped")
+        return 0
+
+    async def _until_stopped(self, feed: Feed | None) -> None:
+        """Raises ConfigError where the sidecar cannot do its work from the start."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        if feed is not None:
+            await asyncio.wait((stopping, feed.started), return_when=asyncio.FIRST_COMPLETED)
+            if feed.started.done() and feed.started.exception() is not None:
+                stopping.cancel()
+                raise ConfigError(str(feed.started.exception()))
+        await stopping
+
+    def _signalled(self, number: int) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            # Whoever asks twice does not want to wait.  The sidecar ends by itself when the feed closes.
+            log.warning("stopped at once", signal=signal.Signals(number).name)
+            sys.stdout.flush()
+            _exit_now()
+        log.info("stopping", signal=signal.Signals(number).name, grace_ms=self._config.shutdown_grace_ms)
+        self._stopping.set()
+
+    def _stop_now(self) -> None:
+        """SHUTDOWN: no grace, since the operator has asked this server and not a load balancer."""
+        self._grace = False
+        self._stopping.set()
+
+
+async def _close_clients(engine: Engine) -> None:
+    """Let everybody's requests that were read be answered, then close; cut off whoever does not take its replies."""
+    loop = asyncio.get_running_loop()
+    stop = loop.time() + _FLUSH_S
+    while engine.clients and loop.time() < stop:
+        for client in list(engine.clients.values()):
+            if not client.more or client.parked:
+                client.closing = True
+                client.kick()
+        await asyncio.sleep(0.005)
+    for client in list(engine.clients.values()):
+        client.disconnect()
+    await asyncio.sleep(0)
+
+
+def _allow_descriptors(config: Config) -> None:
+    """Raise the process' limit of open files so that maxclients fit, or lower maxclients to what it allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = config.maxclients + _DESCRIPTORS_RESERVED
+    if soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        fitting = max(1, allowed - _DESCRIPTORS_RESERVED)
+        log.warning("maxclients lowered to the limit of open files", maxclients=fitting, wanted=config.maxclients)
+        config.set([("maxclients", str(fitting))])
+
+
+def _configure_logs(config: Config, file: TextIO) -> None:
+    def apply(levels: str) -> None:
+        logs.configure(levels, config.log_format == "json", file)
+
+    apply(config.log_level)
+    config.on_change("log-level", apply)
+
+
+def _log_file(config: Config) -> contextlib.AbstractContextManager[TextIO]:
+    if not config.logfile:
+        return contextlib.nullcontext(sys.stdout)
+    return open(config.logfile, "a", encoding="utf-8", buffering=1)
+
+
+def _log_of_engine(level: str, message: str, **fields: object) -> None:
+    getattr(engine_log, level)(message, **fields)
+
+
+def _exit_now() -> None:
+    os._exit(1)

@@ -1,0 +1,1 @@
+"""What an operator types: `kora-server`, and `kora` with its tools."""

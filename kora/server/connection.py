@@ -1,0 +1,158 @@
+"""A client's connection: bytes from the socket to the engine, replies back, one write per read.
+
+Back-pressure works both ways: a client that does not read its replies is not read from, and a turn that ends before its
+input does (client.more) goes on after others had theirs, with reading stopped meanwhile.
+"""
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Any, cast
+
+from kora.engine.call import execute, resume
+from kora.engine.client import Client
+from kora.errors import CommandError, ProtectedMode, TooManyClients
+from kora.log import logger
+from kora.resp.reply import encode_error
+
+if TYPE_CHECKING:
+    from kora.engine.engine import Engine
+
+log = logger("kora.server")
+
+
+class Connection(asyncio.Protocol):
+    __slots__ = ("_client", "_engine", "_loop", "_scheduled", "_stuffed", "_transport")
+
+    def __init__(self, engine: "Engine", loop: asyncio.AbstractEventLoop) -> None:
+        # For the life of the connection.
+        self._engine = engine
+        self._loop = loop
+        self._transport: asyncio.Transport
+        self._client: Client
+        # Right now.
+        self._stuffed = False  # the client does not read: replies wait here, and it is not read from
+        self._scheduled = False  # another turn comes by itself
+
+    # From the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        engine = self._engine
+        peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        refusal = self._refusal(peer)
+        if refusal is not None:
+            engine.connections_rejected += 1
+            self._transport.write(encode_error(refusal.message))
+            self._transport.close()
+            return
+        address = f"{local}:0" if isinstance(local, str) else _text(peer)
+        client = self._client = engine.connect(address, _text(local))
+        client.disconnect = self._disconnect
+        client.kick = self._kick
+        client.output_bytes = self._transport.get_write_buffer_size
+        sock = transport.get_extra_info("socket")
+        client.fd = sock.fileno()
+        if engine.config.tcp_keepalive and sock.family != socket.AF_UNIX:
+            _keep_alive(sock, engine.config.tcp_keepalive)
+
+    def data_received(self, data: bytes) -> None:
+        client = self._client
+        reply = execute(client, data)
+        if reply:
+            self._transport.write(reply)
+        elif client.parser.buffered_bytes > self._engine.config.client_query_buffer_limit:
+            log.warning("query buffer over its limit", client=client.address, size_bytes=client.parser.buffered_bytes)
+            self._transport.abort()
+        if client.more:
+            self._after_turn()
+
+    def pause_writing(self) -> None:
+        self._stuffed = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._stuffed = False
+        self._after_turn()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not hasattr(self, "_client"):
+            return  # it was turned away
+        client = self._client
+        self._engine.forget(client)
+        # Without these the client and its connection would keep each other alive.
+        client.disconnect = client.kick = _gone
+        client.output_bytes = _no_bytes
+        client.closing = True
+        client.backlog = []
+
+    # From the engine
+
+    def _disconnect(self) -> None:
+        self._transport.abort()
+
+    def _kick(self) -> None:
+        self._after_turn()
+
+    # Inside
+
+    def _refusal(self, peer: Any) -> CommandError | None:
+        config = self._engine.config
+        if len(self._engine.clients) >= config.maxclients:
+            return TooManyClients()
+        if config.protected_mode and not config.requirepass and isinstance(peer, tuple) and not _is_loopback(peer[0]):
+            return ProtectedMode()
+        return None
+
+    def _after_turn(self) -> None:
+        """Decide how this connection goes on: close, wait, take another turn, or read."""
+        client = self._client
+        if self._transport.is_closing():
+            return
+        if client.closing:
+            self._transport.close()
+        elif client.parked or self._stuffed:
+            self._transport.pause_reading()
+        elif client.more:
+            self._transport.pause_reading()
+            if not self._scheduled:
+                self._scheduled = True
+                self._loop.call_soon(self._turn)
+        else:
+            self._transport.resume_reading()
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        if self._stuffed or self._transport.is_closing():
+            return
+        reply = resume(self._client)
+        if reply:
+            self._transport.write(reply)
+        self._after_turn()
+
+
+def _gone() -> None:
+    """The connection is lost already."""
+
+
+def _no_bytes() -> int:
+    return 0
+
+
+def _text(address: Any) -> str:
+    """An address as CLIENT LIST shows it: 127.0.0.1:6379, [::1]:6379, /path:0."""
+    if not isinstance(address, tuple):
+        return f"{address}:0"
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    return host.startswith(("127.", "::ffff:127.")) or host == "::1"
+
+
+def _keep_alive(sock: socket.socket, idle_s: int) -> None:
+    """Probe an idle peer after so long, and give it up after three more thirds of that, as Redis does."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_s)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, idle_s // 3))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)

@@ -1,0 +1,159 @@
+"""The data process' end of the feed: starts the sidecar, answers its requests, and starts it again when it dies."""
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from kora.engine import snapshot
+from kora.log import logger
+from kora.observe.frame import Decoder, Message, encode
+
+if TYPE_CHECKING:
+    from kora.engine.engine import Engine
+
+log = logger("kora.feed")
+
+_BACKOFF_MIN_S: Final = 0.1
+_BACKOFF_MAX_S: Final = 5.0
+# A sidecar that lived so long did not die of how it was started.
+_STEADY_S: Final = 10.0
+_EXIT_WAIT_S: Final = 1.0
+
+
+class Feed(asyncio.Protocol):
+    """One sidecar after another; stop() ends it."""
+
+    def __init__(self, engine: "Engine") -> None:
+        # For the life of the server.
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self.restarts = 0
+        # Done when the first sidecar listens; raises OSError, with the reason, where it cannot.
+        self.started: asyncio.Task[None] = self._loop.create_task(self._first())
+        self._first_answer: asyncio.Future[None] = self._loop.create_future()
+        self._stopping = False
+        self._backoff_s = _BACKOFF_MIN_S
+        self._timer: asyncio.TimerHandle | None = None
+        # Of the running sidecar.
+        self._process: subprocess.Popen[bytes] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._decoder = Decoder()
+        self._started_at = 0.0
+        for name in _LIVE_SETTINGS:
+            engine.config.on_change(name, self._settings_changed)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process else 0
+
+    async def start(self) -> None:
+        ours, theirs = socket.socketpair()
+        board_fd = self._engine.board.fd
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "kora.sidecar", str(theirs.fileno()), str(board_fd)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(), board_fd),
+        )
+        theirs.close()
+        ours.setblocking(False)
+        self._decoder = Decoder()
+        self._started_at = self._loop.time()
+        await self._loop.create_connection(lambda: self, sock=ours)
+
+    async def _first(self) -> None:
+        await self._first_answer
+
+    async def stop(self) -> None:
+        """Close the feed, at which the sidecar ends; make sure that it does."""
+        self._stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+        if self._process is not None:
+            await self._loop.run_in_executor(None, _end, self._process)
+
+    # From the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._send(["settings", self._settings()])
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._decoder.feed(data):
+            self._answer(message)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        if self._stopping or not self._first_answer.done():
+            if not self._first_answer.done():
+                self._first_answer.set_exception(OSError("the sidecar ended before it was listening"))
+            return
+        if self._loop.time() - self._started_at > _STEADY_S:
+            self._backoff_s = _BACKOFF_MIN_S
+        self.restarts += 1
+        log.error("sidecar died", pid=self.pid, restart_in_ms=int(self._backoff_s * 1000), restarts=self.restarts)
+        self._timer = self._loop.call_later(self._backoff_s, self._restart)
+        self._backoff_s = min(_BACKOFF_MAX_S, self._backoff_s * 2)
+
+    # Inside
+
+    def _restart(self) -> None:
+        if self._process is not None:
+            _end(self._process, wait_s=0.0)
+        self._restarting = self._loop.create_task(self.start())
+
+    def _answer(self, message: Message) -> None:
+        match message:
+            case ["snapshot", number, with_histograms]:
+                plain = snapshot.take(self._engine, bool(with_histograms)).to_plain()
+                self._send(["snapshot", number, plain])
+            case ["listening"]:
+                log.info("sidecar listening", port=self._engine.config.metrics_port, pid=self.pid)
+                if not self._first_answer.done():
+                    self._first_answer.set_result(None)
+            case ["failed", text]:
+                if not self._first_answer.done():
+                    self._first_answer.set_exception(OSError(text))
+                else:
+                    log.error("sidecar cannot listen", reason=text)
+            case _:
+                raise AssertionError(f"not a message of a sidecar: {message!r}")
+
+    def _send(self, message: Message) -> None:
+        if self._transport is not None:
+            self._transport.write(encode(message))
+
+    def _settings(self) -> dict[str, Any]:
+        engine, config = self._engine, self._engine.config
+        return {
+            "version": engine.version,
+            "kernel": engine.kernel,
+            "started_ms": engine.started_ms,
+            "port": config.port,
+            "metrics_bind": list(config.metrics_bind),
+            "metrics_port": config.metrics_port,
+            "loop_stall_ms": config.loop_stall_ms,
+            "restarts": self.restarts,
+            "log_level": config.log_level,
+            "log_format": config.log_format,
+        }
+
+    def _settings_changed(self, _: Any) -> None:
+        self._send(["settings", self._settings()])
+
+
+# Settings whose change the sidecar is told.
+_LIVE_SETTINGS: Final = ("loop-stall-ms", "log-level")
+
+
+def _end(process: "subprocess.Popen[bytes]", wait_s: float = _EXIT_WAIT_S) -> None:
+    """Reap a sidecar whose feed is closed; kill it if it will not go."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(wait_s)
+        return
+    process.kill()
+    process.wait()

@@ -1,0 +1,172 @@
+"""Background work: each shard has a worker, and so has the server as a whole; JOBS says what they do and how often.
+
+A job's turn ends when its budget does; while it has more to do, turns follow each other with pauses between them, so
+that it takes no more than its share of the loop.
+"""
+
+import asyncio
+import contextlib
+import gc
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from kora.observe.board import CLIENT, HEARTBEAT, HEARTBEAT_NS
+from kora.observe.loop_stats import JobStats
+from kora.store.expiry import expire_cycle
+from kora.store.lazyfree import free_some
+from kora.store.shard import Shard
+
+if TYPE_CHECKING:
+    from kora.engine.engine import Engine
+
+BUDGET_NS: Final = 1_000_000
+# Full collections look at every container object there is; younger ones at what is new.
+_FULL_COLLECTION_TURNS: Final = 60
+
+
+@dataclass(frozen=True)
+class Job:
+    """One kind of background work; `run` returns whether it has more to do right now."""
+
+    name: str
+    run: "Callable[[Worker], bool]"
+    per_shard: bool
+    share: float  # of the loop, at most, while there is more to do
+    period_s: float = 0.0  # 0: hz times per second
+
+
+@dataclass
+class Worker:
+    """What runs the jobs of a shard, or of the server as a whole (then `shard` is the first, for its clock's sake)."""
+
+    engine: "Engine"
+    shard: Shard
+    jobs: list[Job]
+    decaying: Iterator[None] | None = None
+    turns: dict[str, int] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        loop = asyncio.get_running_loop()
+        # Shards take their turns one after another within a period, not all at once.
+        spread = (self.shard.index + 1) / (len(self.engine.shards) + 1)
+        due = {job.name: loop.time() + self._period_s(job) * spread for job in self.jobs}
+        while True:
+            job = min(self.jobs, key=lambda job: due[job.name])
+            await asyncio.sleep(max(0.0, due[job.name] - loop.time()))
+            elapsed_ns, more = self.turn(job)
+            pause_s = elapsed_ns / 1e9 * (1 / job.share - 1) if more else self._period_s(job)
+            due[job.name] = loop.time() + pause_s
+
+    def turn(self, job: Job) -> tuple[int, bool]:
+        """Run a job once; returns how long it took, in ns, and whether it has more to do."""
+        self.engine.board.words[CLIENT] = 0
+        started_ns = time.monotonic_ns()
+        more = job.run(self)
+        elapsed_ns = time.monotonic_ns() - started_ns
+        self.engine.jobs[job.name].record(elapsed_ns)
+        return elapsed_ns, more
+
+    def _period_s(self, job: Job) -> float:
+        return job.period_s or 1 / self.engine.config.hz
+
+
+def _expire(worker: Worker) -> bool:
+    engine = worker.engine
+    if not engine.active_expire:
+        return False
+    databases = engine.databases.used()
+    return bool(databases) and expire_cycle(
+        worker.shard, databases, BUDGET_NS, engine.clock, engine.config.active_expire_effort
+    )
+
+
+def _lazyfree(worker: Worker) -> bool:
+    if worker.shard.lazyfree:
+        free_some(worker.shard, BUDGET_NS, worker.engine.clock)
+    return bool(worker.shard.lazyfree)
+
+
+def _decay_hot_keys(worker: Worker) -> bool:
+    if worker.decaying is None:
+        worker.decaying = worker.shard.stats.hot_keys.decay()
+    try:
+        next(worker.decaying)
+    except StopIteration:
+        worker.decaying = None
+        return False
+    return True
+
+
+def _close_idle_clients(worker: Worker) -> bool:
+    engine = worker.engine
+    timeout_ns = engine.config.timeout * 1_000_000_000
+    if timeout_ns:
+        for client in list(engine.clients.values()):
+            if client.idle_ns > timeout_ns and not client.parked:
+                client.disconnect()
+    return False
+
+
+def _collect_garbage(worker: Worker) -> bool:
+    turn = worker.turns["gc"] = worker.turns.get("gc", 0) + 1
+    gc.collect(2 if turn % _FULL_COLLECTION_TURNS == 0 else 1)
+    return False
+
+
+# Budgets, shares and periods: the expire cycle's quarter is Redis'; the rest was chosen so that a worker that is
+# busy all the time leaves at least half of the loop to clients.
+JOBS: Final = (
+    Job("expire-cycle", _expire, per_shard=True, share=0.25),
+    Job("lazyfree", _lazyfree, per_shard=True, share=0.25),
+    Job("hotkey-decay", _decay_hot_keys, per_shard=True, share=0.02, period_s=60.0),
+    Job("client-timeouts", _close_idle_clients, per_shard=False, share=0.1, period_s=1.0),
+    Job("gc", _collect_garbage, per_shard=False, share=0.1, period_s=1.0),
+)
+
+
+class Workers:
+    """All workers, and the heartbeat that shows the loop is alive and measures how late it is."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self._tasks: list[asyncio.Task[None]] = []
+        self._due_ns = 0
+        self._timer: asyncio.TimerHandle | None = None
+        for job in JOBS:
+            engine.jobs[job.name] = JobStats()
+
+    def start(self) -> None:
+        engine = self._engine
+        # Collections are a job; a collection in the middle of a command would be a pause nobody asked for.
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        shard_jobs = [job for job in JOBS if job.per_shard]
+        server_jobs = [job for job in JOBS if not job.per_shard]
+        workers = [Worker(engine, shard, shard_jobs) for shard in engine.shards]
+        workers.append(Worker(engine, engine.shards[0], server_jobs))
+        self._tasks = [asyncio.create_task(worker.run()) for worker in workers]
+        self._beat()
+
+    async def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def _beat(self) -> None:
+        now_ns = time.monotonic_ns()
+        words = self._engine.board.words
+        words[HEARTBEAT] = now_ns
+        words[CLIENT] = 0
+        if self._due_ns:
+            self._engine.loop.record_lag(max(0, now_ns - self._due_ns))
+        self._engine.tick()
+        self._due_ns = now_ns + HEARTBEAT_NS
+        self._timer = asyncio.get_running_loop().call_later(HEARTBEAT_NS / 1e9, self._beat)
