@@ -1,0 +1,84 @@
+"""The sidecar process: `python -m kora.sidecar FEED_FD BOARD_FD`, started by the data process and by nobody else.
+
+It waits for its settings, opens its HTTP ports, and says on the feed that it listens or why it cannot.  It ends when
+the feed does, and only then: a terminal's ^C and a service manager's SIGTERM reach it as well as the data process,
+which may go on for a while, and health has to be answered until the end.
+"""
+
+import signal
+
+if __name__ == "__main__":
+    # First of all, since importing the rest takes a while.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+import asyncio
+import logging
+import socket
+import sys
+
+from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
+
+from kora import log as logs
+from kora.log import logger
+from kora.observe.board import Board
+from kora.sidecar.feed import Feed
+from kora.sidecar.listener import ListenError, open_listeners
+from kora.sidecar.settings import Settings
+from kora.sidecar.web import FIELD_MAX, LINE_MAX, Site
+
+log = logger("kora.sidecar")
+
+
+async def serve(feed_fd: int, board_fd: int) -> int:
+    """Until the feed closes; returns the exit code."""
+    loop = asyncio.get_running_loop()
+    feed = Feed()
+    await loop.create_connection(lambda: feed, sock=socket.socket(fileno=feed_fd))
+    board = Board(board_fd)
+    settings = await feed.first_settings()
+    if settings is None:
+        return 0
+    _configure_logs(settings)
+    try:
+        listeners = open_listeners(settings.metrics_bind, settings.metrics_port)
+    except ListenError as error:
+        feed.send(["failed", str(error)])
+        feed.close()
+        await feed.closed
+        return 1
+    # No access log: a line per probe would be most of the log, and kora_sidecar_requests_total counts them.
+    runner = web.AppRunner(
+        Site(feed, board).application(),
+        access_log=None,
+        shutdown_timeout=0,
+        max_line_size=LINE_MAX,
+        max_field_size=FIELD_MAX,
+    )
+    await runner.setup()
+    for listener in listeners:
+        await web.SockSite(runner, listener).start()
+    feed.send(["listening"])
+    await feed.closed
+    await runner.cleanup()
+    return 0
+
+
+class _Handler(logging.Handler):
+    """What asyncio and aiohttp log, in the shape of Kora's own lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, BadHttpMessage):
+            return  # the client's mistake, answered with 400
+        log.error(record.getMessage(), source=record.name, **({"exc_info": error} if error else {}))
+
+
+def _configure_logs(settings: Settings) -> None:
+    logs.configure(settings.log_level, settings.log_format == "json", sys.stderr)
+    logging.basicConfig(handlers=[_Handler()], level=logging.ERROR)
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]))))

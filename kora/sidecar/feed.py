@@ -1,0 +1,110 @@
+"""The sidecar's end of the feed: snapshots on request, and the last one when the data process does not answer.
+
+At most one request is under way.  Whoever wants a snapshot meanwhile waits for the same answer, so that no number of
+scrapers makes the data process work more than once at a time, and none piles up requests before a loop that is stuck.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Final, cast
+
+from kora.engine.snapshot import Snapshot
+from kora.observe.frame import Decoder, Message, encode
+from kora.sidecar.settings import Settings
+
+TIMEOUT_S: Final = 1.0
+
+
+@dataclass
+class _Request:
+    number: int
+    started: float  # as the loop's clock has it
+    answer: "asyncio.Future[Snapshot]"
+
+
+class Feed(asyncio.Protocol):
+    """Everything that the sidecar knows of the data process, the activity board aside."""
+
+    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
+        # For life.
+        self._loop = asyncio.get_running_loop()
+        self._timeout_s = timeout_s
+        self._transport: asyncio.Transport | None = None
+        self._decoder = Decoder()
+        # What has come.
+        self.settings: Settings | None = None
+        self._told = asyncio.Event()  # there are settings, or there will never be any
+        self.closed: asyncio.Future[None] = self._loop.create_future()  # the data process has gone
+        self._latest: Snapshot | None = None
+        self._latest_ns = 0
+        self.timeouts = 0
+        # What is under way.
+        self._request: _Request | None = None
+        self._next_number = 1
+
+    async def first_settings(self) -> Settings | None:
+        """None if the data process has gone without a word."""
+        await self._told.wait()
+        return self.settings
+
+    async def snapshot(self) -> Snapshot | None:
+        """A fresh snapshot; the last one if the data process is too busy to give it, None if it never gave any."""
+        request = self._request
+        if request is None:
+            request = _Request(self._next_number, self._loop.time(), self._loop.create_future())
+            self._next_number += 1
+            self._request = request
+            self.send(["snapshot", request.number, True])
+        left_s = request.started + self._timeout_s - self._loop.time()
+        # Not wait_for(): it would cancel the answer that others wait for as well.
+        await asyncio.wait([request.answer], timeout=max(0.0, left_s))
+        if not request.answer.done():
+            # The request stays: its answer is used whenever it comes, and until then nobody asks again.
+            self.timeouts += 1
+        return self._latest
+
+    @property
+    def age_ns(self) -> int | None:
+        """How old the latest snapshot is; None before there is one."""
+        return time.monotonic_ns() - self._latest_ns if self._latest is not None else None
+
+    def send(self, message: Message) -> None:
+        if self._transport is not None:
+            self._transport.write(encode(message))
+
+    def close(self) -> None:
+        """Send what is left, then hang up."""
+        if self._transport is not None:
+            self._transport.close()
+
+    # From the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._decoder.feed(data):
+            self._receive(message)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._told.set()
+        if self._request is not None:
+            self._request.answer.cancel()  # nobody need wait any more
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    # Inside
+
+    def _receive(self, message: Message) -> None:
+        match message:
+            case ["snapshot", number, values] if self._request is not None and number == self._request.number:
+                self._latest, self._latest_ns = Snapshot.from_plain(values), time.monotonic_ns()
+                self._request.answer.set_result(self._latest)
+                self._request = None
+            case ["settings", values]:
+                self.settings = Settings.from_plain(values)
+                self._told.set()
+            case _:
+                raise AssertionError(f"not a message of the data process: {message[:2]!r}")

@@ -1,0 +1,48 @@
+"""What the sidecar counts about itself."""
+
+import os
+import resource
+from array import array
+from typing import Final
+
+from kora.observe import histogram
+
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+class OwnStats:
+    def __init__(self) -> None:
+        self.scrapes = 0  # the one that is being answered included
+        self.scrape_counts: array[int] = histogram.new_counts()  # of those that were answered
+        self.scrape_elapsed_ns = 0
+        # Answers by path, which is one of the routes' or "other", and status code.
+        self.requests: dict[tuple[str, int], int] = {("/metrics", 200): 0}
+
+    def record_scrape(self, elapsed_ns: int) -> None:
+        index = histogram.index_of(elapsed_ns)
+        if index >= len(self.scrape_counts):
+            histogram.grow(self.scrape_counts, index)
+        self.scrape_counts[index] += 1
+        self.scrape_elapsed_ns += elapsed_ns
+
+    def record_request(self, path: str, code: int) -> None:
+        self.requests[path, code] = self.requests.get((path, code), 0) + 1
+
+
+def rss_bytes() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * _PAGE_BYTES
+
+
+def cpu_s() -> tuple[float, float]:
+    """Seconds in user mode and in the system."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime, usage.ru_stime
+
+
+def open_fds(pid: int) -> int | None:
+    """How many descriptors a process has open.  Counted here, since with thousands of clients it takes milliseconds."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return None

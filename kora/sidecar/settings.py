@@ -1,0 +1,26 @@
+"""What the data process tells its sidecar first of all, and again when one of it changes."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Settings:
+    # Without these there is nothing to start with.
+    metrics_bind: list[str]  # a `-` before an address: passed over where the machine does not have it
+    metrics_port: int
+    loop_stall_ms: int  # may change at run time
+    started_ms: int  # wall clock: when the data process started
+    # Shown as they are.
+    version: str = ""
+    kernel: str = ""
+    restarts: int = 0  # of the sidecar
+    # How the sidecar's own log lines look and which are written, as the settings of these names say.
+    log_level: str = "info"
+    log_format: str = "json"
+
+    @classmethod
+    def from_plain(cls, values: dict[str, Any]) -> "Settings":
+        """Names that mean nothing here are passed over: the data process may tell more than is needed."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})

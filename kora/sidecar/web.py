@@ -1,0 +1,145 @@
+"""The sidecar's HTTP service: its routes, and what each answers.
+
+Health reads the activity board alone and never waits; /metrics and /status ask the data process for a snapshot and
+make do with the last one when it is stuck.  Whatever goes wrong is answered in JSON.
+"""
+
+import html
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import web
+
+from kora.log import logger
+from kora.observe.board import Board
+from kora.sidecar.feed import Feed
+from kora.sidecar.health import OK, Health, examine
+from kora.sidecar.metrics import OPENMETRICS, TEXT, View, render, wants_openmetrics
+from kora.sidecar.own_stats import OwnStats
+from kora.sidecar.settings import Settings
+from kora.sidecar.status import status
+
+log = logger("kora.sidecar")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+# Requests to this port are a line and a few headers; nothing sends a body.
+LINE_MAX: Final = 4096
+FIELD_MAX: Final = 8190
+_BODY_MAX: Final = 4096
+_OTHER: Final = "other"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    path: str
+    handler: Handler
+    help: str
+
+
+class Site:
+    def __init__(self, feed: Feed, board: Board) -> None:
+        self._feed = feed
+        self._board = board
+        self._own = OwnStats()
+        self._endpoints = (
+            Endpoint("/", self.index, "this list"),
+            Endpoint("/metrics", self.metrics, "every number, for Prometheus"),
+            Endpoint("/health/live", self.live, "503 while the server is shutting down or its data loop is stuck"),
+            Endpoint("/health/ready", self.ready, "503 also while it is loading"),
+            Endpoint("/status", self.status, "the server at a glance, as JSON"),
+            Endpoint("/health", self.ready, "as /health/ready"),
+            Endpoint("/healthz", self.ready, "as /health/ready"),
+        )
+        self._paths = frozenset(endpoint.path for endpoint in self._endpoints)
+
+    def application(self) -> web.Application:
+        application = web.Application(middlewares=[self._answer], client_max_size=_BODY_MAX)
+        for endpoint in self._endpoints:
+            application.router.add_get(endpoint.path, endpoint.handler)
+        application.on_response_prepare.append(_set_headers)
+        return application
+
+    # Routes
+
+    async def index(self, request: web.Request) -> web.Response:
+        if "text/html" in request.headers.get("Accept", ""):
+            rows = [
+                f'<tr><td><a href="{endpoint.path}">{endpoint.path}</a></td><td>{html.escape(endpoint.help)}</td></tr>'
+                for endpoint in self._endpoints
+            ]
+            head = ["<!doctype html>", '<html lang="en">', "<title>Kora</title>", "<h1>Kora</h1>"]
+            text = "\n".join([*head, "<table>", *rows, "</table>", "</html>", ""])
+            return web.Response(text=text, content_type="text/html")
+        lines = [f"{endpoint.path:14}  {endpoint.help}\n" for endpoint in self._endpoints]
+        return web.Response(text="".join(lines))
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        started_ns = time.monotonic_ns()
+        self._own.scrapes += 1
+        as_openmetrics = wants_openmetrics(request.headers.get("Accept", ""))
+        snapshot = await self._feed.snapshot()
+        view = View(snapshot, self._feed.age_ns, self._settings, self._own, self._feed.timeouts)
+        body = render(view, as_openmetrics)
+        self._own.record_scrape(time.monotonic_ns() - started_ns)
+        return web.Response(body=body, headers={"Content-Type": OPENMETRICS if as_openmetrics else TEXT})
+
+    async def live(self, _: web.Request) -> web.Response:
+        health = self._health()
+        return _health_json(health, health.live)
+
+    async def ready(self, _: web.Request) -> web.Response:
+        health = self._health()
+        return _health_json(health, health.ready)
+
+    async def status(self, _: web.Request) -> web.Response:
+        snapshot = await self._feed.snapshot()
+        age_ns = self._feed.age_ns
+        if snapshot is None or age_ns is None:
+            health = self._health()
+            error = {"error": "the data process has not given its numbers yet", "state": health.activity.state}
+            return _json({**error, "live": health.live, "ready": health.ready}, 503)
+        return _json(status(snapshot, age_ns, self._health(), self._settings.restarts))
+
+    # Inside
+
+    @property
+    def _settings(self) -> Settings:
+        assert self._feed.settings is not None, "the site opens when the settings have come"
+        return self._feed.settings
+
+    def _health(self) -> Health:
+        return examine(self._board, self._settings.loop_stall_ms)
+
+    @web.middleware
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Turn every failure into JSON, and count the answer."""
+        response: web.StreamResponse
+        try:
+            response = await handler(request)
+        except web.HTTPException as refusal:
+            response = _json({"error": refusal.reason.lower(), "path": request.path}, refusal.status)
+            if "Allow" in refusal.headers:
+                response.headers["Allow"] = refusal.headers["Allow"]
+        except Exception as error:
+            log.error("request failed", path=request.path, exc_info=error)
+            response = _json({"error": HTTPStatus.INTERNAL_SERVER_ERROR.phrase.lower()}, 500)
+        self._own.record_request(request.path if request.path in self._paths else _OTHER, response.status)
+        return response
+
+
+def _health_json(health: Health, verdict: str) -> web.Response:
+    return _json(health.to_json(verdict), 200 if verdict == OK else 503)
+
+
+def _json(values: dict[str, Any], code: int = 200) -> web.Response:
+    return web.Response(text=json.dumps(values, indent=2) + "\n", status=code, content_type="application/json")
+
+
+async def _set_headers(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Server"] = "kora"

@@ -1,0 +1,280 @@
+"""The contract of /metrics: what METRICS declares is there, filled and well formed, and nothing else is."""
+
+import re
+import subprocess
+import time
+from array import array
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from kora.engine import snapshot
+from kora.engine.engine import Engine
+from kora.engine.snapshot import Snapshot
+from kora.errors import CommandError
+from kora.observe import histogram
+from kora.observe.loop_stats import JobStats
+from kora.sidecar.metrics import METRICS, View, render, wants_openmetrics
+from kora.sidecar.own_stats import OwnStats
+from kora.sidecar.settings import Settings
+from tests.peers import peer
+
+Run = Callable[..., Any]
+
+SETTINGS = Settings(["127.0.0.1"], 9090, 1000, 1_700_000_000_000, version="1.2.3", kernel="python")
+
+# The first seed's, to the letter.
+PROMISED = {
+    "kora_commands_total": "counter",
+    "kora_keys_total": "gauge",
+    "kora_memory_used_bytes": "gauge",
+    "kora_bytes_in_total": "counter",
+    "kora_bytes_out_total": "counter",
+    "kora_command_duration_seconds": "histogram",
+}
+# Prometheus' own; a target that sends them finds them renamed to exported_*.
+RESERVED = {"job", "instance", "namespace", "pod"}
+
+
+def workload(engine: Engine, run: Run) -> None:
+    """Something of everything that is counted."""
+    engine.jobs.setdefault("expire", JobStats()).record(1_500_000)
+    engine.loop.record_lag(250_000)
+    for number in range(20):
+        run("SET", f"k{number}", "v" * number)
+        run("GET", f"k{number}")
+        run("GET", f"missing{number}")
+    run("EXPIRE", "k1", "100")
+    run("CONFIG", "GET", "maxmemory")
+    for wrong in (("GET",), ("INCR", "k3"), ("NO-SUCH-COMMAND",)):
+        with pytest.raises(CommandError):
+            run(*wrong)
+
+
+def view_of(shown: Snapshot | None) -> View:
+    own = OwnStats()
+    own.scrapes = 1
+    own.record_scrape(3_000_000)
+    own.record_request("/health/live", 200)
+    return View(shown, 1_000_000 if shown else None, SETTINGS, own, 0)
+
+
+def take(engine: Engine) -> Snapshot:
+    """As the sidecar has it: through plain values."""
+    return Snapshot.from_plain(snapshot.take(engine).to_plain())
+
+
+def families(page: bytes) -> dict[str, Metric]:
+    return {family.name: family for family in parse_text(page.decode())}
+
+
+def declared_types(page: bytes) -> dict[str, str]:
+    return dict(re.findall(r"^# TYPE (\S+) (\S+)$", page.decode(), re.MULTILINE))
+
+
+@pytest.fixture
+def page(engine: Engine, run: Run) -> bytes:
+    workload(engine, run)
+    return render(view_of(take(engine)))
+
+
+def test_the_families_of_the_first_seed_have_their_names_and_types(page: bytes) -> None:
+    types = declared_types(page)
+    assert {name: types.get(name) for name in PROMISED} == PROMISED
+
+
+def test_what_is_declared_is_there_and_nothing_else_is(page: bytes) -> None:
+    assert set(declared_types(page)) == {family.name for family in METRICS}
+    empty = [family.name for family in families(page).values() if not family.samples]
+    assert not empty, f"declared in METRICS but never filled: {empty}"
+
+
+def test_every_family_is_announced_before_anything_happened(engine: Engine) -> None:
+    for view in (view_of(take(engine)), view_of(None)):
+        page = render(view)
+        assert set(declared_types(page)) == {family.name for family in METRICS}
+        assert page.count(b"# HELP ") == len(METRICS)
+
+
+def test_labels_are_the_declared_ones_and_leave_those_of_prometheus_alone(page: bytes) -> None:
+    found = families(page)
+    for family in METRICS:
+        assert not RESERVED & set(family.labels), family.name
+        for sample in found[family.base_name if family.kind == "counter" else family.name].samples:
+            assert set(sample.labels) - {"le"} == set(family.labels), sample
+
+
+def test_histograms_are_cumulative_and_end_with_their_count(page: bytes) -> None:
+    seen = 0
+    for family in families(page).values():
+        if family.type != "histogram":
+            continue
+        series: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = {}
+        values = {}
+        for sample in family.samples:
+            labels = tuple(sorted((name, text) for name, text in sample.labels.items() if name != "le"))
+            if sample.name.endswith("_bucket"):
+                series.setdefault(labels, []).append((float(sample.labels["le"]), sample.value))
+            else:
+                values[sample.name.removeprefix(family.name), labels] = sample.value
+        for labels, buckets in series.items():
+            seen += 1
+            assert buckets == sorted(buckets), (family.name, labels)
+            assert [count for _, count in buckets] == sorted(count for _, count in buckets)
+            assert buckets[-1] == (float("inf"), values["_count", labels])
+            assert values["_sum", labels] >= 0
+    assert seen > 5
+
+
+def test_bucket_edges_are_plain_decimals_from_a_microsecond_to_ten_seconds(page: bytes) -> None:
+    edges = re.findall(rb'kora_command_duration_seconds_bucket\{cmd="get",le="([^"]*)"\}', page)
+    assert edges[0] == b"0.000001"
+    assert edges[-3:] == [b"5.0", b"10.0", b"+Inf"]
+    assert all(re.fullmatch(rb"\d+\.\d+", edge) for edge in edges[:-1])
+    assert b'le="0.0001"' in page
+    assert b'le="0.0025"' in page
+
+
+def test_a_duration_is_counted_in_its_bucket(engine: Engine) -> None:
+    slot = [command.name for command in engine.registry.slots].index("get")
+    engine.shards[0].stats.commands[slot].record(40_000)
+    engine.shards[1].stats.commands[slot].record(3_000_000)
+    page = render(view_of(take(engine))).decode()
+    buckets = dict(re.findall(r'kora_command_duration_seconds_bucket\{cmd="get",le="([^"]*)"\} (\S+)', page))
+    assert [float(buckets[le]) for le in ("0.000025", "0.00005", "0.0025", "0.005", "+Inf")] == [0, 1, 1, 2, 2]
+    assert 'kora_command_duration_seconds_sum{cmd="get"} 0.00304\n' in page
+    assert 'kora_command_duration_seconds_count{cmd="get"} 2.0\n' in page
+
+
+def test_subcommands_are_named_as_in_redis_cmdstat(page: bytes) -> None:
+    assert b'kora_commands_total{cmd="config|get"} 1.0\n' in page
+
+
+def test_commands_that_were_never_called_have_no_series(page: bytes) -> None:
+    assert b'cmd="append"' not in page
+
+
+def test_numbers_are_what_the_workload_did(page: bytes) -> None:
+    for line in (
+        b'kora_commands_total{cmd="set"} 20.0',
+        b'kora_commands_total{cmd="get"} 40.0',
+        b"kora_keys_total 20.0",
+        b"kora_keyspace_hits_total 20.0",
+        b"kora_keyspace_misses_total 20.0",
+        b'kora_command_errors_total{cmd="get",kind="rejected"} 1.0',
+        b'kora_command_errors_total{cmd="incr",kind="failed"} 1.0',
+        b'kora_errors_total{prefix="ERR"} 3.0',
+        b'kora_database_keys{db="db0"} 20.0',
+        b'kora_database_expires{db="db0"} 1.0',
+        b'kora_job_runs_total{worker="expire"} 1.0',
+        b'kora_job_seconds_total{worker="expire"} 0.0015',
+        b"kora_loop_lag_max_seconds 0.00025",
+        b"kora_process_start_time_seconds 1.7e+09",
+    ):
+        assert line + b"\n" in page, line.decode()
+    shards = re.findall(rb'kora_shard_keys\{shard="(\d+)"\} (\S+)', page)
+    assert len(shards) == 4
+    assert sum(float(keys) for _, keys in shards) == 20
+    assert re.search(rb'kora_build_info\{kernel="python",python="3\.\d+\.\d+",version="1\.2\.3"\} 1\.0\n', page)
+
+
+def test_no_key_name_reaches_a_label(engine: Engine, run: Run) -> None:
+    for _ in range(200):
+        run("SET", "secret-customer", "1")
+    assert b"secret-customer" not in render(view_of(take(engine)))
+
+
+def test_counters_never_fall(engine: Engine, run: Run) -> None:
+    pages = []
+    for _ in range(3):
+        workload(engine, run)
+        pages.append(render(view_of(take(engine))))
+    for earlier, later in pairwise(pages):
+        after = {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in families(later).values()
+            for sample in family.samples
+        }
+        for family in families(earlier).values():
+            for sample in family.samples:
+                if family.type in ("counter", "histogram"):
+                    assert after[sample.name, tuple(sorted(sample.labels.items()))] >= sample.value, sample
+
+
+def test_openmetrics_has_the_same_families_and_parses_strictly(engine: Engine, run: Run, page: bytes) -> None:
+    other = render(view_of(take(engine)), as_openmetrics=True)
+    assert other.endswith(b"# EOF\n")
+    found = {family.name: family for family in parse_openmetrics(other.decode())}  # type: ignore[no-untyped-call]
+    assert set(found) == {family.base_name for family in METRICS}
+    assert found["kora_keys_total"].type == "gauge"
+    assert found["kora_commands"].type == "counter"
+    # The same series whichever format Prometheus asks for.
+    text = {(s.name, tuple(sorted(s.labels.items()))) for f in families(page).values() for s in f.samples}
+    assert {(s.name, tuple(sorted(s.labels.items()))) for f in found.values() for s in f.samples} == text
+
+
+def test_promtool_finds_nothing_to_say_but_about_the_name_that_the_seed_wants(page: bytes) -> None:
+    checked = subprocess.run([peer("promtool"), "check", "metrics"], input=page, capture_output=True, check=False)
+    complaints = (checked.stdout + checked.stderr).decode().splitlines()
+    allowed = 'kora_keys_total non-counter metrics should not have "_total" suffix'
+    assert [line for line in complaints if line and line != allowed] == []
+    # 3 says that there were remarks; 1 that the page cannot be parsed.
+    assert checked.returncode in (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("text/plain;version=0.0.4", False),
+        ("application/openmetrics-text", True),
+        ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.2,*/*;q=0.1", True),
+        ("application/openmetrics-text;q=0.1,text/plain", False),
+        ("application/openmetrics-text;q=0", False),
+        ("application/openmetrics-text;q=nonsense", False),
+        # Prometheus 2.42.
+        (
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;q=0.75,text/plain;q=0.5,*/*;q=0.1",
+            True,
+        ),
+    ],
+)
+def test_openmetrics_is_given_to_who_prefers_it(accept: str, expected: bool) -> None:
+    assert wants_openmetrics(accept) is expected
+
+
+def with_many_commands(engine: Engine, commands: int) -> Snapshot:
+    """A snapshot in which every shard has run that many commands, with durations from 1 µs to 100 ms."""
+    random = Random(7)
+    counts = array("Q")
+    histogram.grow(counts, histogram.index_of(100_000_000))
+    for _ in range(300):
+        counts[histogram.index_of(int(10 ** random.uniform(3, 8)))] += random.randrange(1, 1000)
+    row = [sum(counts), 12_345_678_901, 3, 4, counts.tobytes()]
+    shown = take(engine)
+    return replace(
+        shown,
+        slot_names=[f"command{number}" for number in range(commands)],
+        shards=[{**shard, "commands": dict.fromkeys(range(commands), row)} for shard in shown.shards],
+    )
+
+
+@pytest.mark.parametrize("as_openmetrics", [False, True])
+def test_a_page_of_200_commands_takes_less_than_50_ms(engine: Engine, as_openmetrics: bool) -> None:
+    plain = with_many_commands(engine, 200).to_plain()
+    elapsed_ms = []
+    for _ in range(7):
+        started = time.process_time()
+        page = render(view_of(Snapshot.from_plain(plain)), as_openmetrics)
+        elapsed_ms.append((time.process_time() - started) * 1000)
+    assert page.count(b"kora_command_duration_seconds_count{") == 200
+    # CPU time, and the best of some, since the machine may be busy with other tests.
+    assert min(elapsed_ms) < 50, f"{min(elapsed_ms):.1f} ms; profile kora.sidecar.metrics.render()"
