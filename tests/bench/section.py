@@ -1,0 +1,84 @@
+"""What the sections of the benchmark share: the Bench they are given and the Table they give back."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from servers import Recipe
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything: the defaults, and below what --quick makes of them."""
+
+    run_s: float = 2.0
+    rounds: int = 3
+    tests: tuple[str, ...] = ()  # of the throughput section; empty: all
+    pipelines: tuple[int, ...] = (1, 16, 64)
+    observation_pairs: int = 15
+    observation_run_s: float = 1.0
+    memory_keys: int = 1_000_000
+    pause_keys: int = 5_000_000
+    pause_batch: int = 64
+    idle_connections: int = 10_000
+    idle_settle_s: float = 5.0
+    scrape_pairs: int = 20
+    scrape_period_s: float = 3.0
+    scrape_load_per_s: int = 20_000
+    starts: int = 5
+
+
+QUICK = Sizes(
+    run_s=0.15,
+    rounds=1,
+    tests=("PING_MBULK", "SET", "GET", "INCR", "LPUSH", "SADD", "ZADD", "LRANGE_100", "MSET"),
+    pipelines=(1, 16),
+    observation_pairs=9,
+    observation_run_s=0.06,
+    memory_keys=100_000,
+    pause_keys=300_000,
+    idle_connections=1_000,
+    idle_settle_s=1.0,
+    scrape_pairs=2,
+    scrape_period_s=2.0,
+    starts=3,
+)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run: the server that sets the mark, the one that is measured against it, and how much of everything."""
+
+    reference: Recipe
+    subject: Recipe
+    sizes: Sizes
+    start: float = field(default_factory=time.monotonic)
+
+    @property
+    def recipes(self) -> tuple[Recipe, Recipe]:
+        return self.reference, self.subject
+
+    def progress(self, text: str) -> None:
+        print(f"[{time.monotonic() - self.start:7.1f} s] {text}", file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    notes: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        """The first column to the left, numbers to the right."""
+        cells = [[str(cell) for cell in row] for row in (self.header, *self.rows)]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(self.header))]
+        lines = [f"== {self.title}"]
+        for row in cells:
+            first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            lines.append("  ".join([first.strip().ljust(widths[0]), *others]).rstrip())
+        return "\n".join([*lines, *(f"   {note}" for note in self.notes)])
