@@ -58,7 +58,7 @@ class Server:
         """Serve until a signal or SHUTDOWN; raises ConfigError where it cannot start."""
         config = self._config
         loop = asyncio.get_running_loop()
-        _allow_descriptors(config)
+        _allow_clients(config)
         engine = Engine(config, make_registry(), board=Board.shared())
         engine.shutdown = self._stop_now
         engine.log = _log_of_engine
@@ -136,18 +136,30 @@ async def _close_clients(engine: Engine) -> None:
     await asyncio.sleep(0)
 
 
-def _allow_descriptors(config: Config) -> None:
+def _allow_clients(config: Config) -> None:
     """Raise the process' limit of open files so that maxclients fit, or lower maxclients to what it allows."""
+    allowed = _raise_descriptor_limit(config.maxclients)
+    if allowed < config.maxclients:
+        log.warning("maxclients lowered to the limit of open files", maxclients=allowed, wanted=config.maxclients)
+        config.set([("maxclients", str(allowed))])
+
+    def refuse_too_many(wanted: int) -> None:
+        if (allowed := _raise_descriptor_limit(wanted)) < wanted:
+            raise ConfigError(
+                f"The operating system is not able to handle the specified number of clients, try with {allowed}"
+            )
+
+    config.on_change("maxclients", refuse_too_many)
+
+
+def _raise_descriptor_limit(clients: int) -> int:
+    """Make room for so many clients if the hard limit allows it; returns for how many there is room, at most that."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = config.maxclients + _DESCRIPTORS_RESERVED
-    if soft >= wanted:
-        return
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    if allowed < wanted:
-        fitting = max(1, allowed - _DESCRIPTORS_RESERVED)
-        log.warning("maxclients lowered to the limit of open files", maxclients=fitting, wanted=config.maxclients)
-        config.set([("maxclients", str(fitting))])
+    wanted = clients + _DESCRIPTORS_RESERVED
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, min(wanted, soft) - _DESCRIPTORS_RESERVED)
 
 
 def _configure_logs(config: Config, file: TextIO) -> None:

@@ -52,6 +52,7 @@ class Engine:
         self.registry = registry
         self.commands = registry.table
         self.clock = clock or Clock()
+        self.monotonic_ns = self.clock.monotonic_ns
         self.board = board or Board()
         self.version = __version__
         self.kernel = "python"  # which implementation answers: the reference is all there is yet
@@ -89,6 +90,7 @@ class Engine:
         self.gated = False
         config.on_change("observation", self._set_observing)
         config.on_change("maxmemory", lambda _: self.update_gate())
+        config.on_change("proto-max-bulk-len", self._set_bulk_max)
         self._set_observing(config.observation)
         self.update_gate()
 
@@ -160,6 +162,10 @@ class Engine:
         self.errors.clear()
         self.connections_received = self.connections_rejected = self.protocol_errors = self.internal_errors = 0
         self.loop.reset()
+
+    def _set_bulk_max(self, bulk_max: int) -> None:
+        for client in self.clients.values():
+            client.parser.bulk_max = bulk_max
 
     def _set_observing(self, observing: bool) -> None:
         self.observing = observing

@@ -118,7 +118,6 @@ def _stats(snapshot: Snapshot) -> Iterator[Field]:
     yield "total_error_replies", sum(snapshot.errors.values())
     yield "protocol_errors", snapshot.protocol_errors
     yield "internal_errors", snapshot.internal_errors
-    yield "eventloop_cycles", snapshot.turns
     yield "eventloop_turn_max_usec", snapshot.turn_max_ns // 1_000
     yield "eventloop_lag_usec", snapshot.lag_ns // 1_000
     yield "eventloop_lag_max_usec", snapshot.lag_max_ns // 1_000
@@ -138,7 +137,7 @@ def _cpu(snapshot: Snapshot) -> Iterator[Field]:
 
 def _commandstats(snapshot: Snapshot) -> Iterator[Field]:
     for name, row in zip(snapshot.slot_names, snapshot.total.commands, strict=True):
-        if row.calls or row.rejected or row.failed:
+        if row.is_used:
             per_call = row.elapsed_ns / row.calls / 1_000 if row.calls else 0
             times = f"calls={row.calls},usec={row.elapsed_ns // 1_000},usec_per_call={per_call:.2f}"
             yield f"cmdstat_{name}", f"{times},rejected_calls={row.rejected},failed_calls={row.failed}"

@@ -69,7 +69,6 @@ class Snapshot:
     errors: dict[str, int]
     internal_errors: int
     # The loop.
-    turns: int
     turn_max_ns: int
     lag_ns: int
     lag_max_ns: int
@@ -197,7 +196,6 @@ def take(engine: "Engine", histograms: bool = True, hot_keys_max: int = 128) -> 
         bytes_out_rate=bytes_out_rate,
         errors=dict(engine.errors),
         internal_errors=engine.internal_errors,
-        turns=loop.turns,
         turn_max_ns=loop.turn_max_ns,
         lag_ns=loop.lag_ns,
         lag_max_ns=loop.lag_max_ns,
@@ -221,7 +219,7 @@ def _copy(stats: ShardStats, histograms: bool, hot_keys_max: int) -> dict[str, P
     copy["commands"] = {
         slot: [row.calls, row.elapsed_ns, row.failed, row.rejected, row.counts.tobytes() if histograms else b""]
         for slot, row in enumerate(stats.commands)
-        if row.calls or row.rejected
+        if row.is_used
     }
     copy["hot_keys"] = [list(item) for item in stats.hot_keys.top(hot_keys_max)] if hot_keys_max else []
     return copy

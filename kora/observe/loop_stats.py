@@ -4,7 +4,7 @@ from kora.observe import histogram
 
 
 class LoopStats:
-    __slots__ = ("lag_count", "lag_counts", "lag_max_ns", "lag_ns", "lag_sum_ns", "turn_max_ns", "turns")
+    __slots__ = ("lag_count", "lag_counts", "lag_max_ns", "lag_ns", "lag_sum_ns", "turn_max_ns")
 
     def __init__(self) -> None:
         self.reset()
@@ -16,8 +16,7 @@ class LoopStats:
         self.lag_sum_ns = 0
         self.lag_max_ns = 0
         self.lag_ns = 0  # the last one
-        # Turns: one client's requests, executed without letting anybody else in.
-        self.turns = 0
+        # The longest turn: one client's requests, executed without letting anybody else in.
         self.turn_max_ns = 0
 
     def record_lag(self, lag_ns: int) -> None:

@@ -41,6 +41,11 @@ class CommandStats:
         self.rejected = 0  # never ran: arity, permission, memory
         self.counts = array("Q")  # a histogram of elapsed_ns, as long as its largest value needs
 
+    @property
+    def is_used(self) -> bool:
+        """Whether there is anything to show.  With observation off only errors are counted."""
+        return bool(self.calls or self.rejected or self.failed)
+
     def record(self, elapsed_ns: int) -> None:
         """Count one call and the time it took."""
         self.calls += 1
@@ -90,7 +95,7 @@ class ShardStats:
         for name in (*GAUGES, *COUNTERS):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for mine, theirs in zip(self.commands, other.commands, strict=True):
-            if theirs.calls or theirs.rejected:
+            if theirs.is_used:
                 mine.add(theirs)
 
 

@@ -6,6 +6,7 @@ input does (client.more) goes on after others had theirs, with reading stopped m
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from kora.engine.call import execute, resume
@@ -21,13 +22,14 @@ log = logger("kora.server")
 
 
 class Connection(asyncio.Protocol):
-    __slots__ = ("_client", "_engine", "_loop", "_scheduled", "_stuffed", "_transport")
+    __slots__ = ("_client", "_engine", "_loop", "_scheduled", "_stuffed", "_transport", "_write")
 
     def __init__(self, engine: "Engine", loop: asyncio.AbstractEventLoop) -> None:
         # For the life of the connection.
         self._engine = engine
         self._loop = loop
         self._transport: asyncio.Transport
+        self._write: Callable[[bytes], None]
         self._client: Client
         # Right now.
         self._stuffed = False  # the client does not read: replies wait here, and it is not read from
@@ -37,6 +39,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._write = self._transport.write
         engine = self._engine
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         refusal = self._refusal(peer)
@@ -59,7 +62,7 @@ class Connection(asyncio.Protocol):
         client = self._client
         reply = execute(client, data)
         if reply:
-            self._transport.write(reply)
+            self._write(reply)
         elif client.parser.buffered_bytes > self._engine.config.client_query_buffer_limit:
             log.warning("query buffer over its limit", client=client.address, size_bytes=client.parser.buffered_bytes)
             self._transport.abort()
@@ -126,7 +129,7 @@ class Connection(asyncio.Protocol):
             return
         reply = resume(self._client)
         if reply:
-            self._transport.write(reply)
+            self._write(reply)
         self._after_turn()
 
 

@@ -323,8 +323,6 @@ METRICS: Final[tuple[Family, ...]] = (
            _snapshot(_loop_lag), (), LOOP_EDGES_NS),
     Family("kora_loop_lag_max_seconds", "gauge", "seconds", "The largest loop lag since start or CONFIG RESETSTAT.",
            _snapshot(lambda s: _seconds(s.lag_max_ns))),
-    Family("kora_loop_turns_total", "counter", "", "Turns of the loop: one client's requests, executed in one go.",
-           _snapshot(lambda s: s.turns)),
     Family("kora_loop_turn_max_seconds", "gauge", "seconds", "The longest turn since start or CONFIG RESETSTAT.",
            _snapshot(lambda s: _seconds(s.turn_max_ns))),
 

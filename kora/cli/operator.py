@@ -1,0 +1,181 @@
+"""`kora`, the operator's tool.
+
+    kora docs [settings | commands | metrics | example]   the reference tables, in Markdown; `example` is TOML
+    kora docs --write                                     the same into README.md and kora.toml.example
+    kora version
+
+Every table is rendered from the one that the server itself uses, so that none can fall behind it.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+from kora import REDIS_VERSION, __version__
+
+README: Final = "README.md"
+EXAMPLE: Final = "kora.toml.example"
+
+
+class DocsError(Exception):
+    """The documents cannot be written; the text is one line that says why."""
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: Sequence[str], directory: str = ".") -> int:
+    """The exit code; `directory` is where --write finds the documents."""
+    options = _parser().parse_args(argv)
+    if options.tool == "version":
+        python = ".".join(str(number) for number in sys.version_info[:3])
+        print(f"kora {__version__}, follows Redis {REDIS_VERSION}, Python {python}")
+        return 0
+    return _docs(options, directory)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kora", description="Tools for operators of Kora.", allow_abbrev=False)
+    tools = parser.add_subparsers(dest="tool", metavar="TOOL", required=True)
+    docs = tools.add_parser("docs", help="print the reference tables", allow_abbrev=False)
+    docs.add_argument(
+        "table", nargs="?", choices=tuple(TABLES), help="one of %(choices)s; all but the last if left out"
+    )
+    docs.add_argument("--write", action="store_true", help=f"bring {README} and {EXAMPLE} in this folder up to date")
+    tools.add_parser("version", help="print the version")
+    return parser
+
+
+def _docs(options: argparse.Namespace, directory: str) -> int:
+    if options.write:
+        try:
+            changed = write(directory, [options.table] if options.table else list(TABLES))
+        except (DocsError, OSError) as error:
+            print(f"kora docs: {error}", file=sys.stderr)
+            return 1
+        print(f"written: {', '.join(changed)}" if changed else "nothing has changed")
+        return 0
+    if options.table:
+        print(TABLES[options.table](), end="")
+        return 0
+    print("\n\n".join(f"## {name.capitalize()}\n\n{TABLES[name]()}".rstrip("\n") for name in IN_README))
+    return 0
+
+
+def write(directory: str, names: Iterable[str]) -> list[str]:
+    """Bring the documents up to date with some tables; returns the files that changed.
+
+    Raises DocsError where the README has no place for one, and OSError where a file cannot be read or written.
+    """
+    changed: dict[str, str] = {}
+    readme = os.path.join(directory, README)
+    for name in names:
+        if name == "example":
+            changed[os.path.join(directory, EXAMPLE)] = TABLES[name]()
+        else:
+            changed[readme] = with_block(changed.get(readme) or _read(readme), name, TABLES[name]())
+    written = []
+    for path, text in changed.items():
+        if not os.path.exists(path) or _read(path) != text:
+            with open(path, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+            written.append(os.path.basename(path))
+    return written
+
+
+def with_block(document: str, name: str, content: str) -> str:
+    """The document with new content between `<!-- generated: name -->` and the `<!-- end -->` that follows."""
+    start, stop = _block(document, name)
+    return f"{document[:start]}\n{content}\n{document[stop:]}"
+
+
+def block(document: str, name: str) -> str:
+    """What stands in the document between the two marks.  Raises DocsError where they are missing."""
+    start, stop = _block(document, name)
+    return document[start:stop].strip("\n") + "\n"
+
+
+def _block(document: str, name: str) -> tuple[int, int]:
+    opening, closing = f"<!-- generated: {name} -->\n", "<!-- end -->"
+    start = document.find(opening) + len(opening)
+    stop = document.find(closing, start)
+    if document.count(opening) != 1 or stop < 0:
+        raise DocsError(f"{README} needs one line `{opening.strip()}` and after it `{closing}`")
+    return start, stop
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", newline="") as file:
+        return file.read()
+
+
+# The tables.  Each imports what it shows: `kora version` should not wait for a metrics library.
+
+
+def settings() -> str:
+    from kora.config import reference_table
+
+    return reference_table()
+
+
+def commands() -> str:
+    """A table per group, by name; `fast` as COMMAND INFO flags it."""
+    from kora.commands import make_registry
+
+    rows: dict[str, list[tuple[str, str]]] = {}
+    for command in make_registry().slots:
+        usage = _cell(f"`{command.usage}`")
+        speed = "fast" if command.fast else "slow"
+        cells = (usage, command.since, speed, _cell(command.complexity.rstrip(".")), _cell(command.summary))
+        rows.setdefault(command.group, []).append((command.name, _row(cells)))
+    heading = _heading("command", "since", "speed", "time", "what it does")
+    tables = [
+        "\n".join((f"**{group.capitalize()}**", "", *heading, *(row for _, row in sorted(rows[group]))))
+        for group in rows
+    ]
+    return "\n\n".join(tables) + "\n"
+
+
+def metrics() -> str:
+    from kora.sidecar.metrics import METRICS
+
+    lines = [*_heading("metric", "type", "labels", "meaning")]
+    for family in METRICS:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        lines.append(_row((f"`{family.name}`", family.kind, labels, _cell(family.help))))
+    return "\n".join(lines) + "\n"
+
+
+def example() -> str:
+    from kora.config import example_toml
+
+    return example_toml()
+
+
+TABLES: Final[Mapping[str, Callable[[], str]]] = {
+    "settings": settings,
+    "commands": commands,
+    "metrics": metrics,
+    "example": example,
+}
+IN_README: Final = ("settings", "commands", "metrics")
+
+
+def _heading(*titles: str) -> tuple[str, str]:
+    return _row(titles), _row(["---"] * len(titles))
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(text: str) -> str:
+    # GitHub's tables end a cell at every other `|`, even inside code.
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    main()

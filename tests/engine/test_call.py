@@ -1,0 +1,176 @@
+"""call() and the turns around it: what is measured, what is refused, and what ends a turn."""
+
+import pytest
+
+from kora.commands import make_registry
+from kora.config import Config
+from kora.engine.call import execute, resume
+from kora.engine.client import TURN_BYTES_MAX
+from kora.engine.engine import Engine
+from kora.errors import CommandError
+from kora.resp.parser import COMMANDS_PER_TURN
+from tests.conftest import encode_request, runner
+from tests.resp_reader import read_replies
+
+
+def stats_of(engine, name):
+    """The merged row of one command."""
+    slot = next(command.slot for command in engine.registry.slots if command.name == name)
+    rows = [shard.stats.commands[slot] for shard in engine.shards]
+    return {field: sum(getattr(row, field) for row in rows) for field in ("calls", "elapsed_ns", "failed", "rejected")}
+
+
+@pytest.fixture
+def faulty(clock):
+    """An engine whose ECHO has a bug, and what it logs."""
+    registry = make_registry()
+    registry.commands["echo"].handler = lambda client, argv: 1 // 0
+    engine = Engine(Config.load([], {}), registry, clock)
+    engine.logged = []
+    engine.log = lambda level, message, **fields: engine.logged.append((level, message, fields))
+    return engine
+
+
+def test_each_command_is_counted_in_the_shard_of_its_key(engine, run):
+    run("SET", "foo", "1")  # slot 12182 of 16384: the third of four shards
+    run("GET", "foo")
+    slot = engine.registry.commands["get"].slot
+    assert [shard.stats.commands[slot].calls for shard in engine.shards] == [0, 0, 1, 0]
+    assert [shard.stats.keys for shard in engine.shards] == [0, 0, 1, 0]
+
+
+def test_the_time_of_a_command_is_what_passed_since_the_one_before(engine, run, clock):
+    run("DEBUG", "SLEEP", "0.25")
+    assert stats_of(engine, "debug")["elapsed_ns"] == 250_000_000
+    run("PING")
+    assert stats_of(engine, "ping") == {"calls": 1, "elapsed_ns": 0, "failed": 0, "rejected": 0}
+
+
+def test_a_failed_command_is_told_from_one_that_never_ran(engine, run):
+    run("SET", "text", "abc")
+    with pytest.raises(CommandError):
+        run("INCR", "text")
+    with pytest.raises(CommandError):
+        run("INCR")
+    assert stats_of(engine, "incr") | {"elapsed_ns": 0} == {"calls": 1, "elapsed_ns": 0, "failed": 1, "rejected": 1}
+    assert engine.errors == {"ERR": 2}
+
+
+def test_nothing_is_timed_while_observation_is_off_but_errors_still_count(engine, run):
+    run("CONFIG", "SET", "observation", "no")
+    run("SET", "text", "abc")
+    with pytest.raises(CommandError):
+        run("INCR", "text")
+    assert stats_of(engine, "set")["calls"] == 0
+    assert stats_of(engine, "incr")["failed"] == 1
+
+
+def test_a_bug_in_a_handler_is_answered_counted_and_logged_once(faulty):
+    run = runner(faulty.connect())
+    with pytest.raises(CommandError, match="^ERR internal error$"):
+        run("ECHO", "x")
+    assert run("PING") == "PONG"
+    assert faulty.internal_errors == 1
+    [(level, message, fields)] = faulty.logged
+    assert (level, message, fields["command"]) == ("error", "internal error", "echo")
+    assert isinstance(fields["exc_info"], ZeroDivisionError)
+
+
+def test_the_rest_of_a_pipeline_runs_after_a_bug(faulty):
+    client = faulty.connect()
+    data = encode_request(("ECHO", "x")) + encode_request(("SET", "k", "v")) + encode_request(("GET", "k"))
+    assert execute(client, data) == b"-ERR internal error\r\n+OK\r\n$1\r\nv\r\n"
+
+
+def test_a_long_pipeline_takes_several_turns_and_loses_nothing(client):
+    count = 3 * COMMANDS_PER_TURN
+    reply = execute(client, encode_request(("INCR", "n")) * count)
+    turns = 1
+    while client.more:
+        reply += resume(client)
+        turns += 1
+    assert turns >= 3
+    assert read_replies(reply) == list(range(1, count + 1))
+
+
+def test_a_turn_ends_when_its_replies_are_large(client, run):
+    run("SET", "big", b"x" * (TURN_BYTES_MAX // 2))
+    reply = execute(client, encode_request(("GET", "big")) * 10)
+    assert client.more
+    assert len(reply) <= 2 * TURN_BYTES_MAX
+    while client.more:
+        reply += resume(client)
+    assert len(read_replies(reply)) == 10
+
+
+def test_what_comes_in_the_middle_of_a_turn_waits_for_its_end(client, run):
+    run("SET", "big", b"x" * TURN_BYTES_MAX)
+    reply = execute(client, encode_request(("GET", "big")) * 3)
+    assert client.more
+    reply += execute(client, encode_request(("PING",)))
+    while client.more:
+        reply += resume(client)
+    assert read_replies(reply)[-1] == "PONG"
+    assert len(read_replies(reply)) == 4
+
+
+def test_requests_behind_quit_are_not_run(client, engine):
+    reply = execute(client, encode_request(("QUIT",)) + encode_request(("SET", "k", "v")))
+    assert reply == b"+OK\r\n"
+    assert client.closing
+    assert execute(client, encode_request(("SET", "k", "v"))) == b""
+    assert engine.keys == 0
+
+
+def test_requests_before_a_protocol_error_are_answered_first(client):
+    reply = execute(client, encode_request(("PING",)) + b"*1\r\n:5\r\n")
+    while client.more and not client.closing:
+        reply += resume(client)
+    assert reply == b"+PONG\r\n-ERR Protocol error: expected '$', got ':'\r\n"
+    assert client.closing
+
+
+@pytest.mark.parametrize("first_word", [b"POST", b"post", b"Host:"])
+def test_http_is_cut_off_without_a_reply(client, engine, first_word):
+    logged = []
+    engine.log = lambda level, message, **fields: logged.append((level, fields))
+    assert execute(client, first_word + b" / HTTP/1.1\r\nSET k v\r\n") == b""
+    assert client.closing
+    assert engine.keys == 0
+    assert logged == [("warning", {"client": client.address})]
+
+
+def test_commands_that_need_memory_are_refused_above_maxmemory(engine, run):
+    run("SET", "k", b"x" * 100_000)
+    run("CONFIG", "SET", "maxmemory", "50000")
+    with pytest.raises(CommandError, match="^OOM command not allowed when used memory > 'maxmemory'.$"):
+        run("SET", "other", "v")
+    assert run("GET", "k") == b"x" * 100_000
+    assert run("DEL", "k") == 1
+    assert run("SET", "other", "v") == "OK"
+
+
+def test_hot_keys_are_sampled_and_scaled(make_engine):
+    engine = make_engine("--hotkey-sampling-ratio", "8")
+    client = engine.connect()
+    for _ in range(40):
+        execute(client, encode_request(("SET", "hot", "v")) * 200)
+        while client.more:
+            resume(client)
+    [(key, accesses)] = [item for shard in engine.shards for item in shard.stats.hot_keys.top(10)]
+    assert key == b"hot"
+    assert accesses == pytest.approx(8000, rel=0.2)
+
+
+def test_a_smaller_limit_of_bulks_holds_for_clients_that_are_connected(run):
+    run("CONFIG", "SET", "proto-max-bulk-len", "1mb")
+    with pytest.raises(CommandError, match="invalid bulk length"):
+        run("SET", "k", b"x" * (1024 * 1024 + 1))
+
+
+def test_bytes_are_counted_as_they_come_and_go(engine, client):
+    request = encode_request(("PING",))
+    for byte in request:
+        execute(client, bytes([byte]))
+    assert sum(shard.stats.bytes_in for shard in engine.shards) == len(request)
+    assert sum(shard.stats.bytes_out for shard in engine.shards) == len(b"+PONG\r\n")

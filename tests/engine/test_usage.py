@@ -1,0 +1,52 @@
+"""Usage lines: what can be read off them."""
+
+import pytest
+
+from kora.commands import make_registry
+from kora.engine.usage import KeyRange, parse
+
+
+@pytest.mark.parametrize(
+    ("line", "arity", "ranges"),
+    [
+        ("PING [message]", -1, []),
+        ("GET key", 2, [KeyRange(1, 1, 1)]),
+        ("SET key value [condition=NX | XX] [GET]", -3, [KeyRange(1, 1, 1)]),
+        ("MSET key value [key value ...]", -3, [KeyRange(1, -1, 2)]),
+        ("DEL key [key ...]", -2, [KeyRange(1, -1, 1)]),
+        ("RENAME key newkey", 3, [KeyRange(1, 1, 1), KeyRange(2, 2, 1)]),
+        ("OBJECT ENCODING key", 3, [KeyRange(2, 2, 1)]),
+        ("CLIENT REPLY <ON | OFF | SKIP>", 3, []),
+        ("SCAN cursor:int [MATCH pattern:pattern] [COUNT count:int]", -2, []),
+    ],
+)
+def test_arity_and_keys_follow_from_the_line(line, arity, ranges):
+    usage = parse(line)
+    assert usage.arity == arity
+    assert usage.key_ranges() == ranges
+
+
+def test_the_printed_line_is_the_one_of_the_manual():
+    line = "SET key value [condition=NX | XX] [GET] [expiration=EX seconds:int | KEEPTTL]"
+    assert str(parse(line)) == "SET key value [NX | XX] [GET] [EX seconds | KEEPTTL]"
+
+
+def test_a_group_is_named_before_its_alternatives():
+    *_, condition = parse("SET key value [condition=NX | XX]").arguments
+    assert (condition.name, condition.kind, condition.optional) == ("condition", "oneof", True)
+    assert [(argument.token, argument.kind) for argument in condition.arguments] == [
+        ("NX", "pure-token"),
+        ("XX", "pure-token"),
+    ]
+
+
+@pytest.mark.parametrize("line", ["GET key]", "SET key [NX", "CLIENT REPLY <ON | OFF"])
+def test_a_line_that_is_not_of_the_grammar_is_refused(line):
+    with pytest.raises(AssertionError):
+        parse(line)
+
+
+def test_every_declared_line_prints_as_it_would_be_parsed_again():
+    for command in make_registry().slots:
+        again = parse(str(command.usage))
+        assert (again.words, again.arity) == (command.usage.words, command.usage.arity), command.name
