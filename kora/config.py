@@ -252,7 +252,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _observation("hotkey-top-k", Kind.INTEGER, 128, "Hot keys that are kept.", minimum=1, maximum=1024),
 
     _sidecar("metrics-port", Kind.INTEGER, 9090,
-             "HTTP port for metrics, health and the dashboard; 0 starts no sidecar.", maximum=65535),
+             "HTTP port for metrics, health and status; 0 starts no sidecar.", maximum=65535),
     _sidecar("metrics-bind", Kind.LIST, ("127.0.0.1",), "Addresses that the sidecar listens on."),
     _sidecar("loop-stall-ms", Kind.INTEGER, 1000,
              "Milliseconds that the data loop may be stuck before /health/live answers 503.",

@@ -24,7 +24,14 @@ class DocsError(Exception):
 
 
 def main() -> None:
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `kora docs | head` has seen enough.  What is still buffered goes nowhere, or exiting would fail once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
 
 
 def run(argv: Sequence[str], directory: str = ".") -> int:

@@ -469,6 +469,8 @@ def client_pause(client: Client, argv: list[bytes]) -> Reply:
     if timeout_ms < 0:
         raise CommandError("ERR timeout is negative")
     engine = client.engine
+    if not timeout_ms:
+        return OK
     until_ms = engine.clock.wall_ms() + timeout_ms
     if until_ms > INT64_MAX:
         raise CommandError("ERR timeout is out of range")

@@ -113,7 +113,8 @@ class Client:
         self.name = b""
         self.protocol = 2
         self.user = "default"
-        self.set_muted(False)
+        self.muted = False  # a SKIP still takes the reply of RESET, as in Redis
+        self._choose_encoder()
         self.set_authenticated(not self.engine.config.requirepass)
 
     def _choose_encoder(self) -> None:

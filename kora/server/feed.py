@@ -5,6 +5,7 @@ import contextlib
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from kora.engine import snapshot
@@ -53,7 +54,7 @@ class Feed(asyncio.Protocol):
         ours, theirs = socket.socketpair()
         board_fd = self._engine.board.fd
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "kora.sidecar", str(theirs.fileno()), str(board_fd)],
+            [sys.executable, "-c", _START, str(theirs.fileno()), str(board_fd)],
             stdin=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(), board_fd),
         )
@@ -145,6 +146,14 @@ class Feed(asyncio.Protocol):
     def _settings_changed(self, _: Any) -> None:
         self._send(["settings", self._settings()])
 
+
+# Not `python -m`, which would import from the current folder first, whatever lies there; this puts in its place the
+# folder that this package came from.
+_START: Final = f"""\
+import runpy, sys
+sys.path[0] = {str(Path(__file__).parents[2])!r}
+runpy.run_module("kora.sidecar", run_name="__main__")
+"""
 
 # Settings whose change the sidecar is told.
 _LIVE_SETTINGS: Final = ("loop-stall-ms", "log-level")

@@ -218,15 +218,9 @@ def _distribution(counts: Sequence[int], edges_ns: Sequence[int], sum_ns: int) -
 
 def _le(edges_ns: tuple[int, ...]) -> tuple[str, ...]:
     """Edges in seconds as plain decimals: 0.000001, 0.0025, 1.0."""
-    found = _LE_TEXTS.get(edges_ns)
-    if found is None:
-        texts = (format(Decimal(edge).scaleb(-9).normalize(), "f") for edge in edges_ns)
-        # Always with a point: Prometheus 3 and OpenMetrics would make "1" into "1.0", and that is another series.
-        found = tuple(text if "." in text else f"{text}.0" for text in texts)
-    return found
-
-
-_LE_TEXTS: Final[dict[tuple[int, ...], tuple[str, ...]]] = {}
+    texts = (format(Decimal(edge).scaleb(-9).normalize(), "f") for edge in edges_ns)
+    # Always with a point: Prometheus 3 and OpenMetrics would make "1" into "1.0", and that is another series.
+    return tuple(text if "." in text else f"{text}.0" for text in texts)
 
 
 def _seconds(elapsed_ns: int) -> float:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -116,3 +117,10 @@ def test_no_metrics_port_no_sidecar(start_server: Start) -> None:
     server = start_server()
     assert server.run("PING") == b"PONG"
     assert server.sidecar_pid == 0
+
+
+def test_the_sidecar_does_not_import_from_the_folder_it_is_started_in(start_server: Start, tmp_path: Path) -> None:
+    folder = tmp_path / "kora-0"  # where the first server of a test is started
+    folder.mkdir()
+    (folder / "html.py").write_text("raise SystemExit('imported from the current folder')")
+    assert start_server(metrics=True).http("/health/live")[0] == 200

@@ -21,10 +21,10 @@ def stats_of(engine, name):
 
 
 @pytest.fixture
-def faulty(clock):
+def faulty(clock, monkeypatch):
     """An engine whose ECHO has a bug, and what it logs."""
     registry = make_registry()
-    registry.commands["echo"].handler = lambda client, argv: 1 // 0
+    monkeypatch.setattr(registry.commands["echo"], "handler", lambda client, argv: 1 // 0)
     engine = Engine(Config.load([], {}), registry, clock)
     engine.logged = []
     engine.log = lambda level, message, **fields: engine.logged.append((level, message, fields))
@@ -67,7 +67,7 @@ def test_nothing_is_timed_while_observation_is_off_but_errors_still_count(engine
 
 def test_a_bug_in_a_handler_is_answered_counted_and_logged_once(faulty):
     run = runner(faulty.connect())
-    with pytest.raises(CommandError, match="^ERR internal error$"):
+    with pytest.raises(CommandError, match=r"^ERR internal error$"):
         run("ECHO", "x")
     assert run("PING") == "PONG"
     assert faulty.internal_errors == 1
@@ -143,7 +143,7 @@ def test_http_is_cut_off_without_a_reply(client, engine, first_word):
 def test_commands_that_need_memory_are_refused_above_maxmemory(engine, run):
     run("SET", "k", b"x" * 100_000)
     run("CONFIG", "SET", "maxmemory", "50000")
-    with pytest.raises(CommandError, match="^OOM command not allowed when used memory > 'maxmemory'.$"):
+    with pytest.raises(CommandError, match=r"^OOM command not allowed when used memory"):
         run("SET", "other", "v")
     assert run("GET", "k") == b"x" * 100_000
     assert run("DEL", "k") == 1

@@ -1,0 +1,22 @@
+"""How much hypothesis tries: a few hundred programs, always the same; with KORA_LONG=1 20 times as many, all new."""
+
+import os
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, settings
+
+LONG = os.environ.get("KORA_LONG", "") not in ("", "0")
+
+
+def examples(count: int, **options: Any) -> settings:
+    return settings(
+        max_examples=count * 20 if LONG else count,
+        derandomize=not LONG,
+        database=None,
+        deadline=None,
+        # Not explain: it runs a failing program hundreds of times more, to say less than the replies do.
+        phases=(Phase.explicit, Phase.generate, Phase.shrink),
+        # Fixtures are servers that a program starts from scratch; a program is large, and slow to draw.
+        suppress_health_check=list(HealthCheck),
+        **options,
+    )

@@ -1,0 +1,117 @@
+"""Where Kora deliberately answers otherwise than redis-server 7.0.15.  Each has its reason.
+
+Nothing else is let through: a difference that is not in this list is a bug of Kora.  is_quirky() keeps requests that
+would meet one out of random programs; the others are allowed for where replies are compared.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Quirk:
+    name: str
+    redis: str
+    kora: str
+    reason: str
+
+
+QUIRKS = (
+    Quirk(
+        "encoding of an integral INCRBYFLOAT",
+        "OBJECT ENCODING says embstr, and OBJECT REFCOUNT 1, where INCRBYFLOAT left a whole number",
+        "they say int, and what an int's REFCOUNT is",
+        "Kora derives the encoding from the bytes; remembering how they came about would cost every string a word.",
+    ),
+    Quirk(
+        "SCAN MATCH and keys that are over",
+        "SCAN with MATCH leaves a key that does not match in the database although its time is over",
+        "it removes every such key that it comes across",
+        "the keys of a step are looked up anyway, and DBSIZE and memory are right the earlier.",
+    ),
+    Quirk(
+        "HELLO with an error in a later option",
+        "7.0 carries out AUTH and SETNAME as it reads them, so that an error leaves half of them done, and of two AUTHs"
+        " both count",
+        "an error leaves the client as it was; of two AUTHs the last counts",
+        "that is what 7.2 made of it.",
+    ),
+    Quirk(
+        "HTTP to the RESP port",
+        "at POST or Host: the connection is dropped with the replies that were not yet sent",
+        "it is closed once they are sent",
+        "requests before the line were run, and whoever sent them may know it.",
+    ),
+    Quirk(
+        "a multibulk length beyond 1,048,576",
+        "7.0 waits for up to 2,147,483,647 arguments",
+        "-ERR Protocol error: invalid multibulk length, as in Redis 5 and 6",
+        "it is the limit that Redis documents, and no client has ever needed more.",
+    ),
+    Quirk(
+        "CLUSTER without a cluster",
+        "-ERR This instance has cluster support disabled",
+        "KEYSLOT, COUNTKEYSINSLOT, GETKEYSINSLOT and INFO answer as a node of a cluster does",
+        "keys have slots in Kora in any case, and tools may ask for them.",
+    ),
+    Quirk(
+        "CLIENT SETINFO, and lib-name and lib-ver in CLIENT LIST",
+        "unknown in 7.0",
+        "as in 7.2",
+        "client libraries send it when they connect.",
+    ),
+    Quirk(
+        "** and the empty key",
+        "of patterns made of stars only * alone matches the empty key",
+        "all of them do",
+        "it is an oversight of stringmatchlen (util.c), which does not look at a pattern if there is no text.",
+    ),
+    Quirk(
+        "QUIT without replies",
+        "after CLIENT REPLY OFF or SKIP a QUIT leaves the connection open, and deaf",
+        "it is closed",
+        "whoever sends QUIT means it; Redis only closes once a reply is written.",
+    ),
+    Quirk(
+        "an argument with a NUL in an error text",
+        "the text of an argument ends at the NUL",
+        "all of it is shown",
+        "bytes are not C strings here, and the rest of the argument is what one looks for.",
+    ),
+    Quirk(
+        "CONFIG SET of a memory size to nothing",
+        "an empty text is 0",
+        "it is refused, like any other text that is no number",
+        "an empty value is a variable that somebody forgot to set.",
+    ),
+    Quirk(
+        "what maxmemory counts",
+        "all that the process has allocated, a megabyte at the start",
+        "the data",
+        "the interpreter is 20 MB that no eviction can free.",
+    ),
+    Quirk(
+        "CLIENT PAUSE beyond the end of time",
+        "7.0 adds the time to now, overflows, and answers OK without a pause",
+        "-ERR timeout is out of range",
+        "that is what the same number gets everywhere else, and in later versions.",
+    ),
+    Quirk(
+        "a range from a low to a high byte in a pattern",
+        "[a-\\xff] is [\\xff-a], since where char is signed 0xff is -1; where it is not, it is as in Kora",
+        "bytes are 0 to 255",
+        "a pattern should not depend on the machine.",
+    ),
+)
+
+
+def is_quirky(argv: Sequence[bytes]) -> bool:
+    """Whether a request meets a quirk, so that random programs must do without it."""
+    name, *rest = (word.upper() for word in argv)
+    if name == b"HELLO":
+        return (b"SETNAME" in rest and len(rest) != 3) or (b"AUTH" in rest and len(rest) != 4)
+    if name == b"SCAN":
+        return b"MATCH" in rest and rest[rest.index(b"MATCH") + 1 :][:1] != [b"*"]
+    if name == b"CONFIG":
+        return rest[:1] == [b"SET"] and b"" in rest
+    return False

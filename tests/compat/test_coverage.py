@@ -1,0 +1,44 @@
+"""Every command that Kora has is compared with redis-server, or excused here with a reason."""
+
+import pytest
+
+from kora.commands import make_registry
+
+from .quirks import QUIRKS
+from .test_connection_commands import CONNECTION
+from .test_server_commands import SERVER
+from .words import DATABASES, GENERIC, STRINGS
+
+_TABLES = (STRINGS, GENERIC, DATABASES, CONNECTION, SERVER)
+
+EXCUSED = {
+    "client|info": "the fields' names are compared, in test_connection_commands; the values are each server's own",
+    "client|pause": "a pause ends in real time; its mistakes are compared in MISTAKES of test_mistakes",
+    "client|setinfo": "came with Redis 7.2",
+    "cluster|countkeysinslot": "compared with a server of a cluster, in test_server_commands",
+    "cluster|getkeysinslot": "compared with a server of a cluster, in test_server_commands",
+    "cluster|info": "what is said depends on there being a cluster",
+    "cluster|keyslot": "compared with a server of a cluster, in test_server_commands",
+    "command": "the whole table is compared in test_command_table",
+    "command|count": "depends on how many commands there are",
+    "command|docs": "the whole table is compared in test_command_table; here only unknown names",
+    "command|getkeysandflags": "compared with GETKEYS",
+    "config|rewrite": "the file is each server's own",
+    "debug": "what is in a server is its own affair",
+    "memory|usage": "sizes are each server's own; here only that of a key that is not there, and mistakes",
+    "time": "every program begins with it, and sets Kora's clock by it",
+}
+
+
+def test_every_command_is_compared_or_excused() -> None:
+    compared = {name.lower().replace(" ", "|") for table in _TABLES for name in table}
+    names = {command.name for command in make_registry().slots}
+    names -= {name for name in names if name.endswith("|help")}  # help is prose
+    missing = sorted(names - compared - set(EXCUSED))
+    assert not missing, f"give these a strategy in tests/compat/words.py, or a reason in EXCUSED: {missing}"
+    assert not sorted(set(EXCUSED) - names), "excused, but there is no such command"
+
+
+@pytest.mark.parametrize("quirk", QUIRKS, ids=lambda quirk: quirk.name)
+def test_a_quirk_says_what_both_do_and_why(quirk: object) -> None:
+    assert all(getattr(quirk, field).strip() for field in ("name", "redis", "kora", "reason"))
