@@ -246,7 +246,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
 
     _observation("observation", Kind.BOOLEAN, True,
                  "Statistics, histograms and hot keys; off only to measure their cost.", mutable=True),
-    _observation("hotkey-sampling-ratio", Kind.INTEGER, 32,
+    _observation("hotkey-sampling-ratio", Kind.INTEGER, 64,
                  "One access in this many is counted for hot keys; counts are scaled up.",
                  mutable=True, minimum=1, maximum=10000),
     _observation("hotkey-top-k", Kind.INTEGER, 128, "Hot keys that are kept.", minimum=1, maximum=1024),

@@ -25,6 +25,7 @@ from kora.types.lcs import longest_common_subsequence
 from kora.types.number import (
     INT64_MAX,
     INT64_MIN,
+    SMALL_VALUES,
     format_integer,
     format_long_double,
     is_finite,
@@ -398,14 +399,16 @@ def _check_length(client: Client, length: int) -> None:
 
 
 def _increase(client: Client, key: bytes, increment: int) -> int:
-    value = client.db.find(key, bytes)
+    db = client.db
+    value = db.find(key, bytes)
     if value is None:
-        client.db.set(key, format_integer(increment))
+        db.set(key, format_integer(increment))
         return increment
-    total = parse_integer(value if type(value) is bytes else bytes(value)) + increment
+    number = SMALL_VALUES.get(value) if type(value) is bytes else None
+    total = increment + (number if number is not None else parse_integer(bytes(value)))
     if not INT64_MIN <= total <= INT64_MAX:
         raise Overflow
-    client.db.replace(key, format_integer(total))
+    db.replace(key, format_integer(total))
     return total
 
 

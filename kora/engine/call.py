@@ -72,6 +72,9 @@ def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes
         client.halted = False
         client.backlog = requests[len(out) :]  # one reply each
         client.more = True
+    engine.samples_left -= len(requests)
+    if engine.samples_left <= 0 and engine.observing:
+        _sample_keys(engine, client, requests)
     client.last_ns = engine.now_ns
     elapsed_ns = engine.now_ns - started_ns
     if elapsed_ns > engine.loop.turn_max_ns:
@@ -135,10 +138,6 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
             engine.board.end_command()
         if engine.observing:
             client.db.stats.commands[command.slot].record(now_ns - started_ns)
-            if command.first_key:
-                engine.samples_left -= 1
-                if engine.samples_left <= 0:
-                    _sample_keys(engine, client, command, argv)
         started_ns = now_ns
         if len(data) > _BIG_REPLY_BYTES:
             big_bytes += len(data)
@@ -202,11 +201,16 @@ def _failed(client: Client, command: Command, error: CommandError) -> bytes:
     return client.encode(error)
 
 
-def _sample_keys(engine: "Engine", client: Client, command: Command, argv: list[bytes]) -> None:
-    """Record the keys of this command as hot for all that were passed over since the last sample."""
+def _sample_keys(engine: "Engine", client: Client, requests: list[list[bytes]]) -> None:
+    """Record one key of this turn as hot, for all that were passed over since the last sample."""
     ratio = engine.config.hotkey_sampling_ratio
-    # A random step with the ratio as its mean: an even one would beat with pipelines of a similar length.
-    engine.samples_left = 1 + int(random() * (2 * ratio - 1))
-    # One key stands for all of the command's, or MGET of a thousand would pay for a thousand.
-    keys = command.keys(argv)
-    client.db.stats.hot_keys.record(keys[int(random() * len(keys))], ratio * len(keys))
+    while engine.samples_left <= 0:
+        # A random step with the ratio as its mean: an even one would beat with pipelines of a similar length.
+        engine.samples_left += 1 + int(random() * (2 * ratio - 1))
+        argv = requests[int(random() * len(requests))]
+        command = engine.commands.get(argv[0].upper())
+        if command is not None and command.first_key and len(argv) >= command.argc_min:
+            # One key stands for all of the command's, or MGET of a thousand would pay for a thousand.
+            keys = command.keys(argv)
+            key = keys[int(random() * len(keys))]
+            client.db.stats_of(key).hot_keys.record(key, ratio * len(keys))

@@ -8,7 +8,7 @@ limits, error texts and requests that arrive in pieces, and so takes whatever th
 import re
 from collections import deque
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 import hiredis
 
@@ -384,13 +384,15 @@ class FastReader:
     Shared, because thousands of idle connections would otherwise each keep one.
     """
 
-    __slots__ = ("_feed", "_gets", "_has_data")
+    __slots__ = ("_feed", "_gets", "_has_data", "_nothing")
 
     def __init__(self) -> None:
         self._renew()
 
     def _renew(self) -> None:
-        reader = hiredis.Reader(notEnoughData=False)
+        # "Not enough data" equals what an empty request gives; either ends the loop over gets().
+        self._nothing: list[bytes] = []
+        reader = hiredis.Reader(notEnoughData=self._nothing)
         self._feed = reader.feed
         self._gets = reader.gets
         self._has_data = reader.has_data
@@ -404,11 +406,11 @@ class FastReader:
         #
         # 1. Before: it makes a list as long as an array's header says, so long ones go in only if together they could
         #    be whole.  RESP3's maps, sets, pushes, attributes and verbatim strings are kept out altogether.
-        # 2. The end: behind data goes the empty request.  If it comes out as [] and nothing is left, then it was read
-        #    as a request of its own, and data ended exactly where a request does.  It also ends the loop, as does
-        #    anything else that is false; then something is left, or it is not [].
+        # 2. The end: behind data goes a request of one empty word.  If it comes out last, as it is, and nothing is
+        #    left, then it was read as a request of its own, and data ended exactly where a request does; were it taken
+        #    for the rest of a bulk string, the last word would not be empty.
         # 3. Only lists of bytes: join accepts nothing but bytes, and over the items of what are not lists it fails too
-        #    (bytes give ints; None, numbers and errors have no items).
+        #    (bytes give ints, and none at all if they are empty; None, numbers and errors have no items).
         # 4. Only bulk strings: +simple strings and (big numbers are bytes as well.  Usually neither character occurs
         #    at all.  If one does, compare lengths: either kind is shorter than a bulk string of the same value, so data
         #    is as long as these requests in bulk strings only if they are bulk strings.
@@ -418,16 +420,12 @@ class FastReader:
             return None
         if _LONG_HEADER(data) and not _headers_fit(data):
             return None
-        requests: list[list[bytes]] = []
         plain = False
         try:
             self._feed(data)
-            self._feed(b"*0\r\n")
-            gets = self._gets
-            append = requests.append
-            while request := gets():
-                append(request)
-            if request == [] and not self._has_data():
+            self._feed(b"*1\r\n$0\r\n\r\n")
+            requests: list[Any] = list(iter(self._gets, self._nothing))
+            if requests and requests.pop() == _LAST and not self._has_data() and b"" not in requests:
                 values_bytes = len(b"".join(chain.from_iterable(requests)))
                 plain = not (_PLUS in data or _PARENTHESIS in data) or (
                     len(data) == values_bytes + _framing_bytes(requests)
@@ -441,6 +439,7 @@ class FastReader:
         return requests if plain else None
 
 
+_LAST: Final = [b""]
 _VERBATIM: Final = re.compile(rb"=[0-9]+\r\n...:", re.DOTALL).search
 _RESP3_AGGREGATE: Final = re.compile(rb"[>%~|]-?[0-9]+\r\n").search
 _LONG_HEADER: Final = re.compile(rb"\*[0-9]{3}").search

@@ -17,7 +17,7 @@ from typing import Any, Final
 from kora.clock import Clock
 from kora.errors import WrongType
 from kora.observe.shard_stats import ShardStats
-from kora.store.shard import Shard
+from kora.store.shard import RUN_BITS, Shard
 from kora.store.sizes import DEADLINE_BYTES, entry_size, size_of
 from kora.store.slots import OPEN_BRACE, SLOT_MASK, SLOTS, slot_of
 from kora.store.table import EMPTY, PART_MAX, SplitTable, Table, parts, random_key, scan
@@ -50,9 +50,8 @@ class Keyspace:
         "_heaviest",
         "_occupied",
         "_places",
-        "_shard_count",
-        "_shard_stats",
-        "_shards",
+        "_shards_by_run",
+        "_stats_by_run",
         "_tables",
         "_touched",
         "average_ttl_ms",
@@ -67,9 +66,10 @@ class Keyspace:
         # Fixed for life.
         self.index = index
         self._clock = clock
-        self._shards = tuple(shards)
-        self._shard_stats: tuple[ShardStats, ...] = tuple(shard.stats for shard in shards)
-        self._shard_count = len(shards)
+        self._shards_by_run: tuple[Shard, ...] = tuple(
+            shard for shard in shards for _ in range(shard.slot_start, shard.slot_stop, 1 << RUN_BITS)
+        )
+        self._stats_by_run: tuple[ShardStats, ...] = tuple(shard.stats for shard in self._shards_by_run)
         # Per command: the stats of the shard that owns the key last looked up; call() charges that shard.
         self.stats: ShardStats = shards[0].stats
         # Unix time in seconds, set a few times per second by the owner: coarse is enough for OBJECT IDLETIME.
@@ -97,7 +97,7 @@ class Keyspace:
         Raises WrongType where the key holds another kind.
         """
         slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
-        stats = self.stats = self._shard_stats[slot * self._shard_count >> _SLOT_BITS]
+        stats = self.stats = self._stats_by_run[slot >> RUN_BITS]
         value = self._tables[slot].get(key)
         if value is None or (self.volatile and self._expire_if_due(slot, key)):
             stats.misses += 1
@@ -131,7 +131,7 @@ class Keyspace:
         Raises WrongType where the key holds another kind than the wanted.
         """
         slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
-        self.stats = self._shard_stats[slot * self._shard_count >> _SLOT_BITS]
+        self.stats = self._stats_by_run[slot >> RUN_BITS]
         self._found_slot, self._found_key = slot, key
         value = self._tables[slot].get(key)
         if value is None or (self.volatile and self._expire_if_due(slot, key)):
@@ -148,12 +148,16 @@ class Keyspace:
         """
         return max(0, self.now_s - self._touched[slot_of(key) & _TOUCHED_MASK])
 
+    def stats_of(self, key: bytes) -> ShardStats:
+        """Where what concerns a key is counted."""
+        return self._stats_of(slot_of(key))
+
     # Changing
 
     def set(self, key: bytes, value: Any) -> None:
         """Store a value in place of whatever is there; a deadline goes."""
         slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
-        stats = self.stats = self._shard_stats[slot * self._shard_count >> _SLOT_BITS]
+        stats = self.stats = self._stats_by_run[slot >> RUN_BITS]
         if self.volatile:
             self._drop_deadline(slot, key)
         table = self._tables[slot]
@@ -344,7 +348,7 @@ class Keyspace:
         """Forget all keys at once and return how many; their memory is freed bit by bit through Shard.lazyfree."""
         forgotten = self._count
         for slot in self._occupied:
-            shard = self._shards[slot * self._shard_count >> _SLOT_BITS]
+            shard = self._shards_by_run[slot >> RUN_BITS]
             shard.stats.keys -= len(self._tables[slot])
             shard.lazyfree.append((self._tables[slot], self._deadlines[slot]))
         self._tables = self._deadlines = _NO_TABLES
@@ -367,12 +371,11 @@ class Keyspace:
 
     def _locate(self, key: bytes) -> int:
         slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
-        self.stats = self._shard_stats[slot * self._shard_count >> _SLOT_BITS]
+        self.stats = self._stats_by_run[slot >> RUN_BITS]
         return slot
 
     def _stats_of(self, slot: int) -> ShardStats:
-        """Shards are as even as can be: see make_shards()."""
-        return self._shard_stats[slot * self._shard_count >> _SLOT_BITS]
+        return self._stats_by_run[slot >> RUN_BITS]
 
     def _insert(self, slot: int, key: bytes, value: Any) -> None:
         table = self._tables[slot]

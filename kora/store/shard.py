@@ -1,10 +1,14 @@
 """A shard: a range of slots, what it counts, and what its worker has still to do."""
 
 from collections import deque
+from typing import Final
 
 from kora.observe.shard_stats import ShardStats
 from kora.store.slots import SLOTS
 from kora.store.table import Table
+
+# Shards begin and end between runs of 64 slots: a table of what belongs to each run stays in the processor's cache.
+RUN_BITS: Final = 6
 
 
 class Shard:
@@ -33,6 +37,7 @@ class Shard:
 
 
 def make_shards(count: int, commands: int, hot_keys_max: int = 128) -> list[Shard]:
-    """Divide all slots into so many ranges, as even as can be: slot s belongs to shard s * count // SLOTS."""
-    edges = [-(-number * SLOTS // count) for number in range(count + 1)]
+    """Divide all slots into so many ranges of whole runs, as even as can be."""
+    runs = SLOTS >> RUN_BITS
+    edges = [(number * runs // count) << RUN_BITS for number in range(count + 1)]
     return [Shard(index, edges[index], edges[index + 1], ShardStats(commands, hot_keys_max)) for index in range(count)]

@@ -13,7 +13,7 @@ _ZERO: Final = ord("0")
 
 # Small integers, like Redis' shared objects: most counters are small, and looking up is cheaper than converting.
 _SMALL: Final = tuple(b"%d" % value for value in range(10_000))
-_SMALL_VALUES: Final = {text: value for value, text in enumerate(_SMALL)}
+SMALL_VALUES: Final = {text: value for value, text in enumerate(_SMALL)}
 
 _FLOAT = re.compile(
     rb"[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?|0x[0-9a-f]+(?:p[+-]?\d+)?|inf(?:inity)?)", re.IGNORECASE
@@ -42,7 +42,7 @@ def is_integer(data: bytes) -> bool:
 
 def parse_integer(data: bytes, error: type[CommandError] | CommandError = NotAnInteger) -> int:
     """A 64-bit integer, as strict as string2ll; raises `error` for anything else."""
-    small = _SMALL_VALUES.get(data)
+    small = SMALL_VALUES.get(data)
     if small is not None:
         return small
     if data.isdigit() and len(data) <= 18 and (data[0] != _ZERO or len(data) == 1):

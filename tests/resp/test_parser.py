@@ -348,7 +348,7 @@ def test_out_of_memory_in_the_middle_leaves_nothing_to_the_next_connection():
         def _renew(self) -> None:
             super()._renew()
             gets = self._gets
-            answers = iter([gets, gets, None])
+            answers = iter([gets, gets, gets, None])
             self._gets = lambda: (next(answers) or fail)()
 
     def fail() -> None:
