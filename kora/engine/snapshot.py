@@ -150,7 +150,7 @@ class Snapshot:
         return self.uptime_ns // 1_000_000_000
 
 
-def take(engine: "Engine", histograms: bool = True, hot_keys_max: int = 128) -> Snapshot:
+def take(engine: "Engine", histograms: bool = True, hot_keys_max: int = 16) -> Snapshot:
     """Copy what is counted.  Histograms are most of it, and left out where no latency is shown."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     main_usage = resource.getrusage(resource.RUSAGE_THREAD)

@@ -21,10 +21,12 @@ from typing import Any, Final, TypeAlias
 Message: TypeAlias = list[Any]
 
 _LENGTH: Final = struct.Struct(">I")
+# The last version that does not look for objects it has seen before: half the time.
+_VERSION: Final = 2
 
 
 def encode(message: Message) -> bytes:
-    body = marshal.dumps(message)
+    body = marshal.dumps(message, _VERSION)
     return _LENGTH.pack(len(body)) + body
 
 

@@ -9,6 +9,7 @@ Not for exact counts, and not for the order of keys whose counts lie within the 
 
 from array import array
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Final
 
 # 4096 wide: an error of 0.066 % of all accesses at 2.7/width.  At 64 columns, as the first Kora had, a key with ten
@@ -68,7 +69,9 @@ class HotKeys:
 
     def top(self, count: int) -> list[tuple[bytes, int]]:
         """The keys with most accesses, most first, ties by key."""
-        return sorted(self._top.items(), key=lambda item: (-item[1], item[0]))[:count]
+        # Two sorts without a Python function take a fifth of the time of one with.
+        by_key = sorted(self._top.items())
+        return sorted(by_key, key=itemgetter(1), reverse=True)[:count]
 
     def decay(self) -> Iterator[None]:
         """Halve every count, one row between two yields (0.2 ms each), so that the loop can breathe."""
