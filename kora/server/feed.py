@@ -118,6 +118,7 @@ class Feed(asyncio.Protocol):
                     self._first_answer.set_result(None)
             case ["failed", text]:
                 if not self._first_answer.done():
+                    self._stopping = True
                     self._first_answer.set_exception(OSError(text))
                 else:
                     log.error("sidecar cannot listen", reason=text)
