@@ -5,15 +5,12 @@ the feed does, and only then: a terminal's ^C and a service manager's SIGTERM re
 which may go on for a while, and health has to be answered until the end.
 """
 
-import os
 import signal
 
 if __name__ == "__main__":
     # First of all, since importing the rest takes a while.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    # Where processors are scarce, a scrape waits for the commands and not they for it.
-    os.nice(5)
 
 import asyncio
 import logging
