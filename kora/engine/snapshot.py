@@ -1,4 +1,4 @@
-"""A snapshot: everything that any view shows, as plain data, taken in one go and well under a millisecond.
+"""A snapshot: everything that any view shows, as plain data, taken well under a millisecond.
 
 INFO, /metrics, /status and whatever else shows numbers read them off a snapshot; none counts anything itself.  Plain
 numbers, strings, bytes, lists and dicts only, so that it crosses to the sidecar as it is (`marshal`).
@@ -17,6 +17,7 @@ from kora.store.lazyfree import pending_keys
 
 if TYPE_CHECKING:
     from kora.engine.engine import Engine
+    from kora.store.shard import Shard
 
 Plain: TypeAlias = Any  # what marshal can carry
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -150,8 +151,14 @@ class Snapshot:
         return self.uptime_ns // 1_000_000_000
 
 
-def take(engine: "Engine", histograms: bool = True, hot_keys_max: int = 16) -> Snapshot:
-    """Copy what is counted.  Histograms are most of it, and left out where no latency is shown."""
+def take(
+    engine: "Engine", histograms: bool = True, hot_keys_max: int = 16, shards: Sequence["Shard"] | None = None
+) -> Snapshot:
+    """Copy what is counted.
+
+    Histograms are most of it, and left out where no latency is shown.  Shards can be left out as well, for whoever
+    copies them one by one with copy_shard().
+    """
     usage = resource.getrusage(resource.RUSAGE_SELF)
     main_usage = resource.getrusage(resource.RUSAGE_THREAD)
     engine.update_memory_peak()
@@ -181,7 +188,7 @@ def take(engine: "Engine", histograms: bool = True, hot_keys_max: int = 16) -> S
         protocol_errors=engine.protocol_errors,
         input_buffer_max_bytes=max((client.parser.buffered_bytes for client in clients), default=0),
         output_buffer_max_bytes=max((client.output_bytes() for client in clients), default=0),
-        shards=[_copy(shard.stats, histograms, hot_keys_max) for shard in engine.shards],
+        shards=[copy_shard(shard, histograms, hot_keys_max) for shard in (engine.shards if shards is None else shards)],
         slot_names=[command.name for command in engine.registry.slots],
         databases={
             keyspace.index: [keys, keyspace.volatile, keyspace.average_ttl_ms]
@@ -214,7 +221,9 @@ def take(engine: "Engine", histograms: bool = True, hot_keys_max: int = 16) -> S
     )
 
 
-def _copy(stats: ShardStats, histograms: bool, hot_keys_max: int) -> dict[str, Plain]:
+def copy_shard(shard: "Shard", histograms: bool = True, hot_keys_max: int = 16) -> dict[str, Plain]:
+    """What one shard counts, in the form of Snapshot.shards."""
+    stats = shard.stats
     copy: dict[str, Plain] = {name: getattr(stats, name) for name in (*GAUGES, *COUNTERS)}
     copy["commands"] = {
         slot: [row.calls, row.elapsed_ns, row.failed, row.rejected, row.counts.tobytes() if histograms else b""]
@@ -226,7 +235,7 @@ def _copy(stats: ShardStats, histograms: bool, hot_keys_max: int) -> dict[str, P
 
 
 def _to_stats(shard: dict[str, Plain], commands: int) -> ShardStats:
-    """The block that _copy() was given, hot keys and histograms aside."""
+    """The block that copy_shard() was given, hot keys and histograms aside."""
     stats = ShardStats(commands)
     for name in (*GAUGES, *COUNTERS):
         setattr(stats, name, shard[name])

@@ -110,8 +110,7 @@ class Feed(asyncio.Protocol):
     def _answer(self, message: Message) -> None:
         match message:
             case ["snapshot", number, with_histograms]:
-                plain = snapshot.take(self._engine, bool(with_histograms)).to_plain()
-                self._send(["snapshot", number, plain])
+                self._send_snapshot(number, bool(with_histograms))
             case ["listening"]:
                 log.info("sidecar listening", port=self._engine.config.metrics_port, pid=self.pid)
                 if not self._first_answer.done():
@@ -124,6 +123,21 @@ class Feed(asyncio.Protocol):
                     log.error("sidecar cannot listen", reason=text)
             case _:
                 raise AssertionError(f"not a message of a sidecar: {message!r}")
+
+    def _send_snapshot(self, number: int, with_histograms: bool) -> None:
+        """Shard by shard, each in a turn of the loop of its own: clients need not wait for all of it."""
+        head = snapshot.take(self._engine, with_histograms, shards=[])
+        shards = iter(self._engine.shards)
+
+        def send_next() -> None:
+            shard = next(shards, None)
+            if shard is None:
+                self._send(["snapshot", number, head.to_plain()])
+                return
+            self._send(["shard", number, snapshot.copy_shard(shard, with_histograms)])
+            self._loop.call_soon(send_next)
+
+        self._loop.call_soon(send_next)
 
     def _send(self, message: Message) -> None:
         if self._transport is not None:

@@ -7,7 +7,7 @@ scrapers makes the data process work more than once at a time, and none piles up
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from kora.engine.snapshot import Snapshot
 from kora.observe.frame import Decoder, Message, encode
@@ -41,6 +41,7 @@ class Feed(asyncio.Protocol):
         self.timeouts = 0
         # What is under way.
         self._request: _Request | None = None
+        self._shards: list[Any] = []  # that have come for it
         self._next_number = 1
 
     async def first_settings(self) -> Settings | None:
@@ -99,8 +100,12 @@ class Feed(asyncio.Protocol):
 
     def _receive(self, message: Message) -> None:
         match message:
+            case ["shard", number, values] if self._request is not None and number == self._request.number:
+                self._shards.append(values)
             case ["snapshot", number, values] if self._request is not None and number == self._request.number:
                 self._latest, self._latest_ns = Snapshot.from_plain(values), time.monotonic_ns()
+                self._latest.shards += self._shards
+                self._shards = []
                 self._request.answer.set_result(self._latest)
                 self._request = None
             case ["settings", values]:

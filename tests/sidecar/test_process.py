@@ -24,7 +24,9 @@ def answer(data_process: DataProcess, engine: Engine) -> None:
     """Answer the one request that comes."""
     name, number, with_histograms = data_process.receive()
     assert (name, with_histograms) == ("snapshot", True)
-    data_process.send(["snapshot", number, snapshot.take(engine).to_plain()])
+    for shard in engine.shards:
+        data_process.send(["shard", number, snapshot.copy_shard(shard)])
+    data_process.send(["snapshot", number, snapshot.take(engine, shards=[]).to_plain()])
 
 
 def answering(data_process: DataProcess, engine: Engine) -> threading.Thread:
