@@ -233,8 +233,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _keyspace("active-expire-effort", Kind.INTEGER, 1,
               "How hard to look for expired keys that nobody asks for; more takes more CPU.",
               mutable=True, minimum=1, maximum=10),
-    _keyspace("lazyfree-lazy-user-del", Kind.BOOLEAN, False, "DEL frees memory in the background, as UNLINK does.",
-              mutable=True),
     _keyspace("lazyfree-lazy-user-flush", Kind.BOOLEAN, True,
               "FLUSHALL and FLUSHDB without SYNC or ASYNC free memory in the background.", mutable=True),
 
@@ -316,7 +314,6 @@ class Config:
     shards: int
     hz: int
     active_expire_effort: int
-    lazyfree_lazy_user_del: bool
     lazyfree_lazy_user_flush: bool
     appendonly: str
     save: str

@@ -51,10 +51,6 @@ class NoSuchKey(CommandError):
     message = "ERR no such key"
 
 
-class OutOfRange(CommandError):
-    message = "ERR index out of range"
-
-
 class NegativeOffset(CommandError):
     message = "ERR offset is out of range"
 
@@ -75,10 +71,6 @@ class DatabaseOutOfRange(CommandError):
     message = "ERR DB index is out of range"
 
 
-class InvalidDatabase(CommandError):
-    message = "ERR invalid DB index"
-
-
 class AuthRequired(CommandError):
     message = "NOAUTH Authentication required."
 
@@ -89,10 +81,6 @@ class WrongPassword(CommandError):
 
 class OutOfMemory(CommandError):
     message = "OOM command not allowed when used memory > 'maxmemory'."
-
-
-class Loading(CommandError):
-    message = "LOADING Redis is loading the dataset in memory"
 
 
 class InternalError(CommandError):

@@ -588,7 +588,7 @@ REDIS_REFUSALS = [
     (["active-expire-effort", "11"], "active-expire-effort: argument must be between 1 and 10 inclusive"),
     (["hz", "-1"], "hz: argument must be between 0 and 2147483647 inclusive"),
     (["protected-mode", "maybe"], "protected-mode: argument must be 'yes' or 'no'"),
-    (["lazyfree-lazy-user-del", "1"], "lazyfree-lazy-user-del: argument must be 'yes' or 'no'"),
+    (["lazyfree-lazy-user-flush", "1"], "lazyfree-lazy-user-flush: argument must be 'yes' or 'no'"),
     (["maxmemory", "-1"], "maxmemory: argument must be a memory value"),
     (["maxmemory", "1.5gb"], "maxmemory: argument must be a memory value"),
     (["proto-max-bulk-len", "5"], f"proto-max-bulk-len: argument must be between 1048576 and {LONG_MAX} inclusive"),

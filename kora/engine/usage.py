@@ -120,7 +120,7 @@ def parse(line: str) -> Usage:
     words: list[str] = []
     while tokens.peek() and _is_word(tokens.peek()) and not words[1:]:
         words.append(tokens.take())
-    arguments = _sequence(tokens, capitals_are_options=bool(words[1:]) or len(words) == 1)
+    arguments = _sequence(tokens)
     assert not tokens.peek(), f"{line!r}: {tokens.peek()!r} is left over"
     return Usage(tuple(words), tuple(arguments))
 
@@ -142,7 +142,7 @@ def _is_word(token: str) -> bool:
     return token[0].isalnum() and token == token.upper()
 
 
-def _sequence(tokens: _Tokens, capitals_are_options: bool = True) -> list[Argument]:
+def _sequence(tokens: _Tokens) -> list[Argument]:
     """Arguments up to the end of the line or of the group they stand in."""
     arguments: list[Argument] = []
     while tokens.peek() not in ("", "]", ">", "|", "..."):

@@ -52,9 +52,9 @@ def test_health_answers_while_the_loop_is_stuck_and_says_what_runs(start_server:
                 time.sleep(0.01)
         assert seen, "it was never called stuck"
         assert seen["elapsed_ms"] > 1000
-        # 150 ms is the bound that is promised; the two slowest of some two hundred are left to a busy machine.
-        slow_s = sorted(elapsed_s)[-3]
-        assert slow_s < 0.15, f"/health/live took {slow_s * 1000:.0f} ms while the loop was stuck"
+        # 150 ms is the bound.
+        slowest_s = max(elapsed_s)
+        assert slowest_s < 0.15, f"/health/live took {slowest_s * 1000:.0f} ms while the loop was stuck"
         # 200, then 503 once the loop has been stuck for loop-stall-ms, then 200 again.
         first_503 = statuses.index(503)
         assert first_503 > 0
