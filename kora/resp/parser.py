@@ -420,10 +420,13 @@ class FastReader:
             return None
         if _LONG_HEADER(data) and not _headers_fit(data):
             return None
+        # A request like the last, in front of an array that is cut off, would be taken for it.
+        if _LAST_ENCODED in data:
+            return None
         plain = False
         try:
             self._feed(data)
-            self._feed(b"*1\r\n$0\r\n\r\n")
+            self._feed(_LAST_ENCODED)
             requests: list[Any] = list(iter(self._gets, self._nothing))
             if requests and requests.pop() == _LAST and not self._has_data() and b"" not in requests:
                 values_bytes = len(b"".join(chain.from_iterable(requests)))
@@ -440,6 +443,7 @@ class FastReader:
 
 
 _LAST: Final = [b""]
+_LAST_ENCODED: Final = b"*1\r\n$0\r\n\r\n"
 _VERBATIM: Final = re.compile(rb"=[0-9]+\r\n...:", re.DOTALL).search
 _RESP3_AGGREGATE: Final = re.compile(rb"[>%~|]-?[0-9]+\r\n").search
 _LONG_HEADER: Final = re.compile(rb"\*[0-9]{3}").search

@@ -480,6 +480,11 @@ INLINE = [
 ]
 
 
+def test_a_request_of_one_empty_word_in_front_of_a_cut_off_array_is_not_lost():
+    requests, fault = parse([LONG + encode([b""]) + b"*3\r\n", b"$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n"])
+    assert (requests, fault) == ([LONG_ARGV, [b""], [b"SET", b"k", b"v"]], None)
+
+
 @pytest.mark.parametrize(("line", "words"), INLINE)
 def test_inline_words_are_split_as_in_sdssplitargs(line, words):
     assert split_words(line) == words
