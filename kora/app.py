@@ -10,6 +10,7 @@ from typing import TextIO
 
 import uvloop
 
+from kora import kernel
 from kora import log as logs
 from kora.commands import make_registry
 from kora.config import Config
@@ -59,7 +60,7 @@ class Server:
         config = self._config
         loop = asyncio.get_running_loop()
         _allow_clients(config)
-        engine = Engine(config, make_registry(), board=Board.shared())
+        engine = Engine(config, make_registry(), board=Board.shared(), kernel=kernel.load())
         engine.shutdown = self._stop_now
         engine.log = _log_of_engine
         listeners = Listeners()

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from kora import kernel
 from kora.clock import ManualClock
 from kora.commands import make_registry
 from kora.config import Config
-from kora.engine.call import execute
 from kora.engine.client import Client
 from kora.engine.engine import Engine
 from kora.errors import CommandError
@@ -39,7 +39,7 @@ def make_engine(clock: ManualClock) -> Callable[..., Engine]:
     """Engines with settings given as flags: make_engine("--databases", "4")."""
 
     def make(*flags: str) -> Engine:
-        return Engine(Config.load([*flags], {}), make_registry(), clock)
+        return Engine(Config.load([*flags], {}), make_registry(), clock, kernel=kernel.load())
 
     return make
 
@@ -72,7 +72,7 @@ def runner(client: Client) -> Callable[..., Any]:
 
     def run(*words: object) -> Any:
         client.engine.tick()
-        replies = read_replies(execute(client, encode_request(words)))
+        replies = read_replies(client.engine.execute(client, encode_request(words)))
         assert len(replies) == 1, replies
         if isinstance(replies[0], CommandError):
             raise replies[0]

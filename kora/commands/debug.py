@@ -153,7 +153,7 @@ def _populate(client: Client, argv: list[bytes]) -> Reply:
     db = client.db
     for number in range(count):
         key = b"%b:%d" % (prefix, number)
-        if db.find(key) is None:
+        if not db.has(key):
             value = b"value:%d" % number
             db.set(key, value[:size_bytes].ljust(size_bytes, b"\0") if size_bytes else value)
     return OK

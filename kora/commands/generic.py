@@ -153,7 +153,7 @@ def _expire(client: Client, argv: list[bytes], command: str, unit_ms: int, start
         raise invalid_expire(command)
     deadline_ms += start_ms
     db = client.db
-    if db.find(key) is None or not _is_met(conditions, db.deadline(key), deadline_ms):
+    if not db.has(key) or not _is_met(conditions, db.deadline(key), deadline_ms):
         return 0
     if deadline_ms <= client.engine.clock.wall_ms():
         db.delete(key)
@@ -255,7 +255,7 @@ def _in_seconds(time_ms: int) -> int:
 )
 def persist(client: Client, argv: list[bytes]) -> Reply:
     _, key = argv
-    return int(client.db.find(key) is not None and client.db.persist(key))
+    return int(client.db.has(key) and client.db.persist(key))
 
 
 # Moving and copying
@@ -270,7 +270,7 @@ def persist(client: Client, argv: list[bytes]) -> Reply:
 )
 def rename(client: Client, argv: list[bytes]) -> Reply:
     _, source, target = argv
-    if client.db.find(source) is None:
+    if not client.db.has(source):
         raise NoSuchKey
     if source != target:
         client.db.rename(source, target)
@@ -286,10 +286,10 @@ def rename(client: Client, argv: list[bytes]) -> Reply:
 )
 def renamenx(client: Client, argv: list[bytes]) -> Reply:
     _, source, target = argv
-    if client.db.find(source) is None:
+    if not client.db.has(source):
         raise NoSuchKey
     # Also when both names are the same.
-    if client.db.find(target) is not None:
+    if client.db.has(target):
         return 0
     client.db.rename(source, target)
     return 1
@@ -322,7 +322,7 @@ def copy_(client: Client, argv: list[bytes]) -> Reply:
         raise SameObject
     if not db.touch(source):
         return 0
-    if target_db.find(target) is not None and not replace:
+    if target_db.has(target) and not replace:
         return 0
     target_db.set_until(target, copy(db.find(source)), db.deadline(source))
     return 1
@@ -340,7 +340,7 @@ def move(client: Client, argv: list[bytes]) -> Reply:
     target_db = _database(client, index)
     if target_db is client.db:
         raise SameObject
-    if client.db.find(key) is None or target_db.find(key) is not None:
+    if not client.db.has(key) or target_db.has(key):
         return 0
     client.db.rename(key, key, target_db)
     return 1

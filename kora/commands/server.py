@@ -11,7 +11,6 @@ from kora.errors import CommandError, DatabaseOutOfRange, NotAnInteger, SyntaxFa
 from kora.resp.reply import OK, Reply, Verbatim
 from kora.store.keyspace import Keyspace
 from kora.store.lazyfree import free_all
-from kora.store.sizes import DEADLINE_BYTES, entry_size
 from kora.types.number import parse_integer
 
 server = Family("server")
@@ -105,10 +104,7 @@ def memory_usage(client: Client, argv: list[bytes]) -> Reply:
     for word, count in zip(words[::2], [*words[1::2], None], strict=False):
         if word.upper() != b"SAMPLES" or count is None or parse_integer(count) < 0:
             raise SyntaxFault
-    value = client.db.inspect(key)
-    if value is None:
-        return None
-    return entry_size(key, value) + (0 if client.db.deadline(key) is None else DEADLINE_BYTES)
+    return client.db.usage_bytes(key)
 
 
 @server(

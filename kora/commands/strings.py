@@ -1,6 +1,7 @@
-"""Strings.  A value is `bytes`; once edited in place (APPEND, SETRANGE) it is a `bytearray`, which grows cheaply.
+"""Strings.  A value is `bytes`; once edited (APPEND, SETRANGE) it is a `bytearray`, which grows cheaply.
 
-Redis tells the same two apart: what was edited has the encoding `raw`, however short it is.
+Redis tells the same two apart: what was edited has the encoding `raw`, however short it is.  Only Keyspace.edit()
+changes a string in place.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,6 @@ from kora.errors import (
     wrong_arity,
 )
 from kora.resp.reply import OK, Reply
-from kora.store.sizes import size_of
 from kora.types.lcs import longest_common_subsequence
 from kora.types.number import (
     INT64_MAX,
@@ -133,9 +133,9 @@ def set_(client: Client, argv: list[bytes]) -> Reply:
         deadline_ms = _deadline_ms(client, options.expiry, options.in_seconds, options.from_now, "set")
     db = client.db
     old = db.read(key, bytes) if options.get else None
-    if options.condition and (db.find(key) is None) != (options.condition == b"NX"):
+    if options.condition and db.has(key) == (options.condition == b"NX"):
         return old
-    if options.keep and db.find(key) is not None:
+    if options.keep and db.has(key):
         deadline_ms = db.deadline(key)
     db.set_until(key, value, deadline_ms)
     return old if options.get else OK
@@ -150,7 +150,7 @@ def set_(client: Client, argv: list[bytes]) -> Reply:
 )
 def setnx(client: Client, argv: list[bytes]) -> Reply:
     _, key, value = argv
-    if client.db.find(key) is not None:
+    if client.db.has(key):
         return 0
     client.db.set(key, value)
     return 1
@@ -286,7 +286,7 @@ def mset(client: Client, argv: list[bytes]) -> Reply:
 def msetnx(client: Client, argv: list[bytes]) -> Reply:
     if len(argv) % 2 == 0:
         raise wrong_arity("msetnx")
-    if any(client.db.find(key) is not None for key in argv[1::2]):
+    if any(client.db.has(key) for key in argv[1::2]):
         return 0
     mset(client, argv)
     return 1
@@ -302,15 +302,13 @@ def msetnx(client: Client, argv: list[bytes]) -> Reply:
 )
 def append(client: Client, argv: list[bytes]) -> Reply:
     _, key, tail = argv
-    value = client.db.find(key, bytes)
+    db = client.db
+    value = db.find(key, bytes)
     if value is None:
-        client.db.set(key, tail)
+        db.set(key, tail)
         return len(tail)
     _check_length(client, len(value) + len(tail))
-    buffer, size_bytes = _editable(client, key, value)
-    buffer += tail
-    client.db.resized(key, size_of(buffer) - size_bytes)
-    return len(buffer)
+    return db.edit(key, len(value), tail)
 
 
 @string(
@@ -368,29 +366,8 @@ def setrange(client: Client, argv: list[bytes]) -> Reply:
     value = client.db.find(key, bytes)
     if not part:
         return 0 if value is None else len(value)
-    stop = offset + len(part)
-    _check_length(client, stop)
-    if value is None:
-        buffer = bytearray(stop)
-        buffer[offset:] = part
-        client.db.set(key, buffer)
-        return stop
-    buffer, size_bytes = _editable(client, key, value)
-    if offset > len(buffer):
-        buffer.extend(bytes(offset - len(buffer)))
-    buffer[offset:stop] = part
-    client.db.resized(key, size_of(buffer) - size_bytes)
-    return len(buffer)
-
-
-def _editable(client: Client, key: bytes, value: bytes | bytearray) -> tuple[bytearray, int]:
-    """The value of a key as one that can be changed in place, and its size before that."""
-    if type(value) is bytearray:
-        return value, size_of(value)
-    buffer = bytearray(value)
-    client.db.replace(key, buffer)
-    client.db.changes -= 1  # the edit that follows is the change
-    return buffer, size_of(buffer)
+    _check_length(client, offset + len(part))
+    return client.db.edit(key, offset, part)
 
 
 def _check_length(client: Client, length: int) -> None:

@@ -37,7 +37,7 @@ def execute(client: Client, data: bytes) -> bytes:
         requests = client.parser.read(data)
     except ProtocolError as error:
         client.db.stats.bytes_in += len(data)
-        return _refuse(client, error)
+        return refuse(client, error)
     reply = _turn(client, requests, started_ns) if requests else b""
     stats = client.db.stats
     stats.bytes_in += len(data)
@@ -55,7 +55,7 @@ def resume(client: Client) -> bytes:
         try:
             requests = client.parser.take()
         except ProtocolError as error:
-            return _refuse(client, error)
+            return refuse(client, error)
     reply = _turn(client, requests, started_ns)
     client.db.stats.bytes_out += len(reply)
     return reply
@@ -125,12 +125,8 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
         try:
             reply = command.handler(client, argv)
             data = client.encode(reply)  # looked up only now: HELLO may have changed it
-        except CommandError as error:
-            data = _failed(client, command, error)
         except Exception as error:
-            engine.internal_errors += 1
-            engine.log("error", "internal error", command=command.name, exc_info=error)
-            data = _failed(client, command, InternalError())
+            data = failed(client, command, error)
         out.append(data)
         # Settle.
         now_ns = engine.now_ns = monotonic_ns()
@@ -147,7 +143,7 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
             break
 
 
-def _refuse(client: Client, error: ProtocolError) -> bytes:
+def refuse(client: Client, error: ProtocolError) -> bytes:
     """What came is not RESP: say so, and be done with this client."""
     client.engine.protocol_errors += 1
     client.engine.count_error("ERR")
@@ -194,10 +190,15 @@ def _refusal(engine: "Engine", client: Client, command: Command) -> CommandError
     return None
 
 
-def _failed(client: Client, command: Command, error: CommandError) -> bytes:
-    """A command ran, and its reply is an error."""
+def failed(client: Client, command: Command, error: Exception) -> bytes:
+    """The reply to a command that ran and raised: the client's mistake, or no more than that it was ours."""
+    engine = client.engine
+    if not isinstance(error, CommandError):
+        engine.internal_errors += 1
+        engine.log("error", "internal error", command=command.name, exc_info=error)
+        error = InternalError()
     client.db.stats.commands[command.slot].failed += 1
-    client.engine.count_error(error.prefix)
+    engine.count_error(error.prefix)
     return client.encode(error)
 
 

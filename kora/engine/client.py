@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kora.observe.board import address_text
-from kora.resp.parser import Parser
 from kora.resp.reply import Encoder, Reply, encode2, encode3
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class Client:
         self.local_address = local_address
         self.fd = -1  # of the socket, where there is one
         self.connected_ms = engine.clock.wall_ms()
-        self.parser = Parser(engine.fast_reader)
+        self.parser = engine.make_parser()
         self.parser.bulk_max = engine.config.proto_max_bulk_len
         # Set by whoever holds the socket: close it (CLIENT KILL, limits); ask to be run again (CLIENT UNPAUSE);
         # and how many bytes of replies wait to be sent.

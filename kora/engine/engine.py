@@ -2,16 +2,18 @@
 
 import secrets
 from collections.abc import Callable
+from types import ModuleType
 
 from kora import __version__
 from kora.clock import Clock
 from kora.config import Config
+from kora.engine import call
 from kora.engine.client import Client
+from kora.engine.reference import Implementation, Reference
 from kora.engine.registry import Registry
 from kora.observe.board import Board
 from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
-from kora.resp.parser import FastReader
 from kora.store.keyspace import Keyspace
 from kora.store.shard import make_shards
 
@@ -45,8 +47,14 @@ class Databases:
 
 class Engine:
     def __init__(
-        self, config: Config, registry: Registry, clock: Clock | None = None, board: Board | None = None
+        self,
+        config: Config,
+        registry: Registry,
+        clock: Clock | None = None,
+        board: Board | None = None,
+        kernel: ModuleType | None = None,
     ) -> None:
+        """`kernel` is what kora.kernel.load() gives: the compiled implementation, or None for the reference."""
         # Fixed for life.
         self.config = config
         self.registry = registry
@@ -55,14 +63,20 @@ class Engine:
         self.monotonic_ns = self.clock.monotonic_ns
         self.board = board or Board()
         self.version = __version__
-        self.kernel = "python"  # which implementation answers: the reference is all there is yet
         self.run_id = secrets.token_hex(20)
         self.started_ms = self.clock.wall_ms()
         self.started_ns = self.clock.monotonic_ns()
-        self.fast_reader = FastReader()
+        # Who answers.
+        implementation: Implementation = Reference(self.clock) if kernel is None else kernel.Kernel(self.clock)
+        self._implementation = implementation
+        self.kernel = implementation.name
+        self.make_parser = implementation.make_parser
+        self.execute, self.resume = implementation.execute, implementation.resume
         # The data.
-        self.shards = make_shards(config.shards, len(registry.slots), config.hotkey_top_k)
-        self.databases = Databases(lambda index: Keyspace(index, self.shards, self.clock), config.databases)
+        self.shards = make_shards(
+            config.shards, lambda: implementation.make_stats(len(registry.slots), config.hotkey_top_k)
+        )
+        self.databases = Databases(lambda index: implementation.make_keyspace(index, self.shards), config.databases)
         # The clients, by id.
         self.clients: dict[int, Client] = {}
         self._next_client_id = 1
@@ -88,6 +102,9 @@ class Engine:
         self.samples_left = 1  # key accesses until the next is counted for hot keys
         self.observing = True
         self.gated = False
+        implementation.attach(self, call)
+        config.on_change("hotkey-sampling-ratio", implementation.set_sampling_ratio)
+        implementation.set_sampling_ratio(config.hotkey_sampling_ratio)
         config.on_change("observation", self._set_observing)
         config.on_change("maxmemory", lambda _: self.update_gate())
         config.on_change("proto-max-bulk-len", self._set_bulk_max)
@@ -107,6 +124,7 @@ class Engine:
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at every request; it tests only this one flag."""
         self.gated = bool(self.config.maxmemory or self.paused_until_ms)
+        self._implementation.set_gate(bool(self.paused_until_ms), self.config.maxmemory)
 
     def pause(self, until_ms: int, writes_only: bool) -> None:
         """CLIENT PAUSE: park clients that ask for what is paused, until a time; 0 ends it."""
@@ -169,6 +187,7 @@ class Engine:
 
     def _set_observing(self, observing: bool) -> None:
         self.observing = observing
+        self._implementation.set_observing(observing)
 
 
 def _no_server() -> None:

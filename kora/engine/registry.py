@@ -60,6 +60,7 @@ class Command:
         "flags",
         "group",
         "handler",
+        "key_places",
         "key_ranges",
         "lengthy",
         "name",
@@ -112,6 +113,7 @@ class Command:
         self.argc_usual = self.argc_min  # with so many words a request needs no closer look; never those of a container
         self.key_ranges = _key_ranges(usage.key_ranges(), access)
         self.first_key = self.key_ranges[0].first if self.key_ranges else 0
+        self.key_places = _even_places(self.key_ranges)
         self.access = tuple(access) or (_default_access(self.flags),) * len(self.key_ranges)
         self.access_of = access_of
         self.fast = "fast" in self.flags
@@ -158,6 +160,15 @@ class Command:
 def _places(places: KeyRange, argc: int) -> range:
     last = places.last if places.last >= 0 else argc + places.last
     return range(places.first, last + 1, places.step)
+
+
+def _even_places(ranges: Sequence[KeyRange]) -> tuple[int, int, int] | None:
+    """First, last and step of all keys, where that tells their places; None where there are none, or it does not."""
+    if len(ranges) == 1:
+        return ranges[0].first, ranges[0].last, ranges[0].step
+    if len(ranges) == 2 and all(places.first == places.last for places in ranges):
+        return ranges[0].first, ranges[1].last, ranges[1].first - ranges[0].first
+    return None
 
 
 def _default_access(flags: frozenset[str]) -> str:

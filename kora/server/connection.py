@@ -9,7 +9,6 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from kora.engine.call import execute, resume
 from kora.engine.client import Client
 from kora.errors import CommandError, ProtectedMode, TooManyClients
 from kora.log import logger
@@ -22,11 +21,12 @@ log = logger("kora.server")
 
 
 class Connection(asyncio.Protocol):
-    __slots__ = ("_client", "_engine", "_loop", "_scheduled", "_stuffed", "_transport", "_write")
+    __slots__ = ("_client", "_engine", "_execute", "_loop", "_scheduled", "_stuffed", "_transport", "_write")
 
     def __init__(self, engine: "Engine", loop: asyncio.AbstractEventLoop) -> None:
         # For the life of the connection.
         self._engine = engine
+        self._execute = engine.execute
         self._loop = loop
         self._transport: asyncio.Transport
         self._write: Callable[[bytes], None]
@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         client = self._client
-        reply = execute(client, data)
+        reply = self._execute(client, data)
         if reply:
             self._write(reply)
         elif client.parser.buffered_bytes > self._engine.config.client_query_buffer_limit:
@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
         self._scheduled = False
         if self._stuffed or self._transport.is_closing():
             return
-        reply = resume(self._client)
+        reply = self._engine.resume(self._client)
         if reply:
             self._write(reply)
         self._after_turn()

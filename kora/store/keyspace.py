@@ -6,6 +6,9 @@ nothing are shared, so that a thousand unused databases cost nothing.
 
 read() is for commands that look, and counts hits and misses; find() is for commands that change, as in Redis.  A key
 whose time is over is deleted by whoever comes across it.  Memory is a running sum in the shard's counters.
+
+Strings that are handed out are for looking at: only the keyspace changes one, in edit(), or puts another in its place.
+In the kernel strings are no Python objects, and what it hands out are copies.
 """
 
 from binascii import crc_hqx
@@ -17,6 +20,7 @@ from typing import Any, Final
 from kora.clock import Clock
 from kora.errors import WrongType
 from kora.observe.shard_stats import ShardStats
+from kora.store.lazyfree import discard
 from kora.store.shard import RUN_BITS, Shard
 from kora.store.sizes import DEADLINE_BYTES, entry_size, size_of
 from kora.store.slots import OPEN_BRACE, SLOT_MASK, SLOTS, slot_of
@@ -74,7 +78,7 @@ class Keyspace:
         self.stats: ShardStats = shards[0].stats
         # Unix time in seconds, set a few times per second by the owner: coarse is enough for OBJECT IDLETIME.
         self.now_s = clock.wall_ms() // 1000
-        # What find() was asked for last, so that replace() need not hash it again.
+        # What find() was asked for last, so that replace() and edit() need not hash it again.
         self._found_key = b""
         self._found_slot = slot_of(b"")
         self.changes = 0  # keys changed since start, as rdb_changes_since_last_save
@@ -92,8 +96,9 @@ class Keyspace:
     # Looking
 
     def read(self, key: bytes, kind: type) -> Any:
-        """The value of a key, or None; counts a hit or a miss.  Strings are `bytes` or, once edited, `bytearray`.
+        """The value of a key, or None; counts a hit or a miss.
 
+        Strings are `bytes` or, once edited, `bytearray`: to look at before the next change, and never to change.
         Raises WrongType where the key holds another kind.
         """
         slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
@@ -109,7 +114,10 @@ class Keyspace:
         return value
 
     def inspect(self, key: bytes) -> Any:
-        """As read(), of any kind, and without counting as use of the key: for TYPE, TTL and OBJECT."""
+        """As read(), of any kind, and without counting as use of the key: for TYPE, TTL and OBJECT.
+
+        A string must not be changed here either.
+        """
         slot = self._locate(key)
         value = self._tables[slot].get(key)
         if value is None or (self.volatile and self._expire_if_due(slot, key)):
@@ -128,6 +136,7 @@ class Keyspace:
     def find(self, key: bytes, kind: type | None = None) -> Any:
         """The value of a key that is about to be changed, or None; counts nothing.
 
+        A string is changed by replace() or edit(), never in place; a value of another kind is, and then resized().
         Raises WrongType where the key holds another kind than the wanted.
         """
         slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
@@ -140,6 +149,17 @@ class Keyspace:
         if kind is not None and type(value) is not kind and not _is_kind(value, kind):
             raise WrongType
         return value
+
+    def has(self, key: bytes) -> bool:
+        """As find(), of any kind, for whoever has no use for the value."""
+        return self.find(key) is not None
+
+    def usage_bytes(self, key: bytes) -> int | None:
+        """What a key takes with all that belongs to it, or None; counts nothing."""
+        value = self.find(key)
+        if value is None:
+            return None
+        return entry_size(key, value) + (0 if self.deadline(key) is None else DEADLINE_BYTES)
 
     def idle_s(self, key: bytes) -> int:
         """Seconds since a key of the same run of slots was used: never more than the key's own idle time.
@@ -155,7 +175,7 @@ class Keyspace:
     # Changing
 
     def set(self, key: bytes, value: Any) -> None:
-        """Store a value in place of whatever is there; a deadline goes."""
+        """Store a value in place of whatever is there; a deadline goes.  The value is the keyspace's from then on."""
         slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
         stats = self.stats = self._stats_by_run[slot >> RUN_BITS]
         if self.volatile:
@@ -206,8 +226,36 @@ class Keyspace:
         table[key] = value
         self.changes += 1
 
+    def edit(self, key: bytes, offset: int, part: bytes) -> int:
+        """Overwrite a string from an offset on, filling a gap before it with zero bytes; returns the new length.
+
+        For a key that find(key, bytes) was asked for; creates it if it is not there.  The value becomes a `bytearray`,
+        even where nothing is overwritten, and its deadline stays.
+        """
+        slot = self._found_slot if key is self._found_key else self._locate(key)
+        value = self._tables[slot].get(key)
+        if value is None:
+            buffer = bytearray(offset + len(part))
+            buffer[offset:] = part
+            self._insert(slot, key, buffer)
+        else:
+            size_bytes = size_of(value)
+            if type(value) is bytearray:
+                buffer = value
+            else:
+                buffer = self._tables[slot][key] = bytearray(value)
+            if offset == len(buffer):
+                buffer += part
+            else:
+                if offset > len(buffer):
+                    buffer.extend(bytes(offset - len(buffer)))
+                buffer[offset : offset + len(part)] = part
+            self._stats_by_run[slot >> RUN_BITS].memory_bytes += size_of(buffer) - size_bytes
+        self.changes += 1
+        return len(buffer)
+
     def resized(self, key: bytes, grown_bytes: int) -> None:
-        """Take note that a value was changed in place and now takes so many bytes more (or, negative, less)."""
+        """Take note that a value, no string, was changed in place and takes so many bytes more (or, negative, less)."""
         self._stats_of(slot_of(key)).memory_bytes += grown_bytes
         self.changes += 1
 
@@ -350,7 +398,7 @@ class Keyspace:
         for slot in self._occupied:
             shard = self._shards_by_run[slot >> RUN_BITS]
             shard.stats.keys -= len(self._tables[slot])
-            shard.lazyfree.append((self._tables[slot], self._deadlines[slot]))
+            discard(shard, self._tables[slot], self._deadlines[slot])
         self._tables = self._deadlines = _NO_TABLES
         self._touched, self._occupied, self._places = [], [], []
         self._heaviest = 1
@@ -496,5 +544,5 @@ class Keyspace:
 
 
 def _is_kind(value: Any, kind: type) -> bool:
-    """A string that was edited in place is a bytearray, and still a string."""
+    """A string that was edited is a bytearray, and still a string."""
     return kind is bytes and type(value) is bytearray

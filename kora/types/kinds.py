@@ -51,6 +51,6 @@ def _string_encoding(value: bytes) -> str:
 
 KINDS: Final[dict[type, Kind]] = {
     bytes: Kind("string", _string_encoding, copy=lambda value: value),
-    # A string that was edited in place.
+    # A string that was edited.
     bytearray: Kind("string", lambda _: "raw", copy=bytearray),
 }

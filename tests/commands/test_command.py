@@ -1,6 +1,5 @@
 import pytest
 
-from kora.engine.call import execute
 from kora.engine.registry import Family, Registry
 from kora.errors import CommandError
 from tests.conftest import encode_request
@@ -53,7 +52,7 @@ def test_command_info_of_a_container_has_its_subcommands(run):
 
 def test_command_info_has_sets_and_maps_in_resp3(client):
     client.set_protocol(3)
-    reply = execute(client, encode_request(("COMMAND", "INFO", "get")))
+    reply = client.engine.execute(client, encode_request(("COMMAND", "INFO", "get")))
     assert reply.startswith(b"*1\r\n*10\r\n$3\r\nget\r\n:2\r\n~2\r\n+readonly\r\n+fast\r\n:1\r\n:1\r\n:1\r\n~3\r\n")
     assert b"~1\r\n%3\r\n$5\r\nflags\r\n~2\r\n+RO\r\n+access\r\n$12\r\nbegin_search\r\n%2\r\n" in reply
 

@@ -3,7 +3,6 @@
 import pytest
 
 from kora import REDIS_VERSION
-from kora.engine.call import execute, resume
 from kora.errors import CommandError
 from tests.conftest import encode_request, runner
 from tests.resp_reader import read_replies
@@ -21,7 +20,9 @@ def error_of(run, *words):
 
 def send(client, *requests):
     """The replies to a pipeline, each request a line of words."""
-    return read_replies(execute(client, b"".join(encode_request(tuple(line.split())) for line in requests)))
+    return read_replies(
+        client.engine.execute(client, b"".join(encode_request(tuple(line.split())) for line in requests))
+    )
 
 
 def fields_of(line):
@@ -121,9 +122,9 @@ def test_before_auth_mistakes_are_told_before_noauth(locked):
 
 def test_a_pipeline_after_auth_runs_in_the_same_read(locked):
     data = b"".join(encode_request(words) for words in [("PING",), ("AUTH", "secret"), ("PING",), ("PING",)])
-    reply = execute(locked, data)
+    reply = locked.engine.execute(locked, data)
     while locked.more:
-        reply += resume(locked)
+        reply += locked.engine.resume(locked)
     refused, *rest = read_replies(reply)
     assert refused.message == NO_AUTH
     assert rest == ["OK", "PONG", "PONG"]
@@ -155,9 +156,9 @@ def test_hello_3_answers_in_resp3_and_so_does_what_follows(run):
 
 
 def test_hello_3_changes_null(client):
-    assert execute(client, encode_request(("GET", "k"))) == b"$-1\r\n"
+    assert client.engine.execute(client, encode_request(("GET", "k"))) == b"$-1\r\n"
     runner(client)("HELLO", "3")
-    assert execute(client, encode_request(("GET", "k"))) == b"_\r\n"
+    assert client.engine.execute(client, encode_request(("GET", "k"))) == b"_\r\n"
 
 
 @pytest.mark.parametrize("version", ["1", "4", "0", "-3"])
@@ -349,8 +350,8 @@ def test_hello_after_skip_is_swallowed_and_yet_heard(client):
 
 def test_hello_in_silence_does_not_end_it(client):
     assert send(client, "CLIENT REPLY OFF", "HELLO 3") == []
-    assert execute(client, encode_request(("CLIENT", "REPLY", "ON"))) == b"+OK\r\n"
-    assert execute(client, encode_request(("GET", "k"))) == b"_\r\n"
+    assert client.engine.execute(client, encode_request(("CLIENT", "REPLY", "ON"))) == b"+OK\r\n"
+    assert client.engine.execute(client, encode_request(("GET", "k"))) == b"_\r\n"
 
 
 def test_reset_ends_silence(client):
@@ -409,7 +410,7 @@ def test_client_list_has_a_line_for_each_client(run, client, other, run_other, c
 
 
 def test_client_list_shows_what_has_not_been_read_and_sent(run, other):
-    execute(other, b"*2\r\n$3\r\nGET\r\n$100\r\nabc")
+    other.engine.execute(other, b"*2\r\n$3\r\nGET\r\n$100\r\nabc")
     other.output_bytes = lambda: 4096
     foreign = fields_of(run("CLIENT", "LIST").splitlines()[1])
     assert int(foreign["qbuf"]) == len(b"*2\r\n$3\r\nGET\r\n$100\r\nabc")
@@ -425,7 +426,7 @@ def test_client_list_marks_clients_of_a_unix_socket(run, engine):
 
 def test_client_list_is_verbatim_in_resp3(client):
     runner(client)("HELLO", "3")
-    assert execute(client, encode_request(("CLIENT", "LIST"))).startswith(b"=")
+    assert client.engine.execute(client, encode_request(("CLIENT", "LIST"))).startswith(b"=")
 
 
 @pytest.mark.parametrize("kind", ["normal", "NORMAL"])
@@ -548,7 +549,7 @@ def kicked(other):
 
     def kick():
         while not other.parked:
-            replies.extend(read_replies(resume(other)))
+            replies.extend(read_replies(other.engine.resume(other)))
             if not other.more:
                 break
 
@@ -597,7 +598,7 @@ def test_client_unpause_from_a_client_that_waits_for_nothing_helps_all(engine, c
     send(client, "CLIENT PAUSE 1000", "PING")
     assert send(other, "CLIENT UNPAUSE") == ["OK"]
     assert not client.parked
-    assert read_replies(resume(client)) == ["PONG"]
+    assert read_replies(client.engine.resume(client)) == ["PONG"]
 
 
 def test_mistakes_are_answered_during_a_pause(run, other):
@@ -636,14 +637,14 @@ def test_a_second_pause_may_be_longer_and_of_more(run, other, clock):
 
 def test_a_client_that_is_parked_again_goes_on_where_it_was(run, engine, client, other):
     replies = []
-    other.kick = lambda: replies.extend(read_replies(resume(other)))
+    other.kick = lambda: replies.extend(read_replies(other.engine.resume(other)))
     requests = [f"SET k {number}" for number in range(5)]
     run("CLIENT", "PAUSE", "1000", "WRITE")
     send(other, *requests)
     for _ in range(50):  # each pause comes before the other client has had its turn
         engine.pause(engine.clock.wall_ms() + 1000, writes_only=True)
         other.parked = False
-        assert resume(other) == b""
+        assert other.engine.resume(other) == b""
     run("CLIENT", "UNPAUSE")
     assert replies == ["OK"] * 5
 
@@ -659,7 +660,7 @@ def test_a_client_that_waits_can_be_killed(run, other):
     send(other, "SET k v")
     assert run("CLIENT", "KILL", "ID", other.id) == 1
     run("CLIENT", "UNPAUSE")
-    assert resume(other) == b""
+    assert other.engine.resume(other) == b""
     assert run("GET", "k") is None
 
 

@@ -3,7 +3,6 @@ import re
 import pytest
 
 from kora.commands.debug import is_local
-from kora.engine.call import execute
 from kora.errors import CommandError
 from tests.conftest import encode_request, runner
 
@@ -152,7 +151,7 @@ def test_protocol_has_a_sample_of_each_type(client):
         "map": b"%3\r\n:0\r\n#f\r\n:1\r\n#t\r\n:2\r\n#f\r\n",
         "push": b">2\r\n$16\r\nserver-cpu-usage\r\n:42\r\n$40\r\nSome real reply following the push reply\r\n",
     }.items():
-        assert execute(client, encode_request(("DEBUG", "PROTOCOL", kind))) == expected
+        assert client.engine.execute(client, encode_request(("DEBUG", "PROTOCOL", kind))) == expected
 
 
 def test_protocol_has_no_push_in_resp2(run):

@@ -4,9 +4,8 @@ import time
 
 import pytest
 
-from kora import REDIS_VERSION, __version__
+from kora import REDIS_VERSION, __version__, kernel
 from kora.clock import Clock
-from kora.engine.call import execute
 from kora.engine.engine import Engine
 from kora.engine.info import human_bytes
 from kora.errors import CommandError
@@ -203,7 +202,7 @@ def test_an_error_that_is_not_text_does_not_break_info(run):
 def test_paused_clients_are_blocked_clients(run, engine):
     engine.pause(engine.clock.wall_ms() + 1_000, writes_only=True)
     other = engine.connect()
-    execute(other, encode_request(("SET", "k", "v")))
+    other.engine.execute(other, encode_request(("SET", "k", "v")))
     assert fields(run, "clients")["blocked_clients"] == "1"
 
 
@@ -220,7 +219,7 @@ def test_tools_find_what_they_read(run):
 
 def test_info_takes_about_a_millisecond_at_most(make_engine):
     engine = make_engine()
-    engine = Engine(engine.config, engine.registry, Clock())
+    engine = Engine(engine.config, engine.registry, Clock(), kernel=kernel.load())
     run = runner(engine.connect())
     for number in range(100):
         run("SET", number, "v")

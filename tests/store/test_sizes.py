@@ -14,6 +14,7 @@ KEYS = 200_000
 _PROGRAM = """
 import gc, os, sys
 from kora.clock import Clock
+from kora.observe.shard_stats import ShardStats
 from kora.store.keyspace import Keyspace
 from kora.store.shard import make_shards
 from kora.store.slots import SLOTS, slot_of
@@ -24,7 +25,7 @@ def resident_bytes():
 
 key, make_value, left_ms, count = eval(sys.argv[1]), eval(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 clock = Clock()
-shards = make_shards(4, 0)
+shards = make_shards(4, lambda: ShardStats(0))
 db = Keyspace(0, shards, clock)
 db.set(b"first", b"")  # makes the directories
 now_ms = clock.wall_ms()

@@ -1,0 +1,69 @@
+"""Which implementation answers: what an engine asks of it, and the reference, which is this package's own Python.
+
+The kernel (kora/kernel) is the other one.  Both make what counts, what holds keys and what parses, and run requests.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kora.clock import Clock
+from kora.engine import call
+from kora.observe.shard_stats import ShardStats
+from kora.resp.parser import FastReader, Parser
+from kora.store.keyspace import Keyspace
+from kora.store.shard import Shard
+
+if TYPE_CHECKING:
+    from kora.engine.client import Client
+    from kora.engine.engine import Engine
+
+
+class Implementation(Protocol):
+    name: str  # for INFO and the log
+
+    def execute(self, client: "Client", data: bytes) -> bytes: ...
+    def resume(self, client: "Client") -> bytes: ...
+    def make_stats(self, commands: int, hot_keys_max: int) -> ShardStats: ...
+    def make_keyspace(self, index: int, shards: Sequence[Shard]) -> Keyspace: ...
+    def make_parser(self) -> Parser: ...
+
+    def attach(self, engine: "Engine", call: Any) -> None:
+        """Before the first request: get to know the engine; `call` has what is asked of kora.engine.call."""
+
+    # What has changed: everything runs by call(), for now; what needs memory is refused above so many bytes.
+    def set_gate(self, aside: bool, maxmemory: int) -> None: ...
+    def set_observing(self, observing: bool) -> None: ...
+    def set_sampling_ratio(self, ratio: int) -> None: ...
+
+
+class Reference:
+    name = "python"
+    execute = staticmethod(call.execute)
+    resume = staticmethod(call.resume)
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._fast_reader = FastReader()
+
+    def make_stats(self, commands: int, hot_keys_max: int) -> ShardStats:
+        return ShardStats(commands, hot_keys_max)
+
+    def make_keyspace(self, index: int, shards: Sequence[Shard]) -> Keyspace:
+        return Keyspace(index, shards, self._clock)
+
+    def make_parser(self) -> Parser:
+        return Parser(self._fast_reader)
+
+    # call() looks all of this up in the engine and its settings.
+
+    def attach(self, engine: "Engine", call: Any) -> None:
+        pass
+
+    def set_gate(self, aside: bool, maxmemory: int) -> None:
+        pass
+
+    def set_observing(self, observing: bool) -> None:
+        pass
+
+    def set_sampling_ratio(self, ratio: int) -> None:
+        pass

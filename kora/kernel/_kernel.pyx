@@ -1,0 +1,1340 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""The kernel's Python face: what kora/store, kora/observe and kora/resp have in Python, under the same names.
+
+kernel.h says what the kernel is and what it owns.  Here its structures become objects, and the requests that it cannot
+answer find their way into Python: Kernel.execute() is to the kernel what kora/engine/call.py is to the reference.
+"""
+
+from array import array
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_New, PyList_SET_ITEM
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy
+
+import os
+
+from kora.clock import Clock
+from kora.errors import ProtocolError, TooLong, WrongType
+from kora.resp.reply import Simple, encode2, encode3
+
+cdef extern from "Python.h":
+    int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
+    PyObject *PyBytes_FromStringAndSize_ "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size)
+
+cdef extern from "kernel.h":
+    int SLOTS, RUN_BITS, BATCH_REQUESTS, HISTOGRAM_HALF, SKETCH_DEPTH
+    uint64_t KEY_BYTES_MAX
+    int OBJECT, FLAG_RAW, FLAG_DEADLINE, INTEGER_BYTES_MAX, LARGE_BYTES_MIN, COMMAND_NAME_MAX
+
+    struct text:
+        const char *data
+        size_t bytes
+
+    void *allocate(size_t bytes)
+    void *reallocate(void *block, size_t bytes)
+    uint64_t keyed_hash(const uint64_t *secret, const char *data, size_t bytes)
+
+    struct argument:
+        const char *data
+        size_t bytes
+        char *block
+        size_t block_capacity
+
+    struct request:
+        size_t first
+        size_t argc
+        const command *command
+
+    struct batch:
+        request *requests
+        size_t count
+        argument *arguments
+
+    void batch_init(batch *batch)
+    void batch_reset(batch *batch)
+    void batch_free(batch *batch)
+
+    struct parser:
+        bint authenticated
+        uint64_t bulk_max
+        bint faulty
+        char *fault
+
+    void parser_init(parser *parser, uint64_t bulk_max)
+    void parser_free(parser *parser)
+    void parser_feed(parser *parser, const char *data, size_t bytes)
+    bint parser_next(parser *parser, batch *batch, size_t requests_max)
+    void parser_keep(parser *parser)
+    size_t parser_pending_bytes(const parser *parser)
+
+    struct command_stats:
+        uint64_t calls
+        uint64_t elapsed_ns
+        uint64_t failed
+        uint64_t rejected
+        uint64_t *counts
+        size_t counts_size
+
+    struct hot_key:
+        uint64_t count
+        char *key
+        size_t key_bytes
+
+    struct hot_keys:
+        hot_key *top
+        size_t top_count
+        size_t top_max
+        uint64_t recorded
+
+    struct shard_stats:
+        int64_t keys
+        int64_t memory_bytes
+        uint64_t bytes_in
+        uint64_t bytes_out
+        uint64_t hits
+        uint64_t misses
+        uint64_t expired
+        command_stats *commands
+        size_t commands_count
+        hot_keys hot_keys
+
+    void shard_stats_init(shard_stats *stats, size_t commands, size_t hot_keys_max)
+    void shard_stats_free(shard_stats *stats)
+    void shard_stats_reset(shard_stats *stats)
+    void command_stats_record(command_stats *stats, uint64_t elapsed_ns)
+    void hot_keys_record(hot_keys *hot, uint64_t hash, const char *key, size_t bytes, uint64_t weight)
+    uint64_t hot_keys_estimate(const hot_keys *hot, uint64_t hash)
+    void hot_keys_halve_row(hot_keys *hot, unsigned row)
+    void hot_keys_halve_top(hot_keys *hot)
+    void hot_keys_reset(hot_keys *hot)
+
+    struct clock:
+        bint is_real
+        int64_t (*monotonic_ns)(void *owner) noexcept
+        int64_t (*wall_ms)(void *owner) noexcept
+        void *owner
+
+    uint64_t clock_now(clock *clock)
+    uint64_t clock_elapsed_ns(const clock *clock, uint64_t start, uint64_t stop)
+    int64_t clock_monotonic_ns(clock *clock)
+
+    struct entry:
+        uint32_t touched_s
+        unsigned char kind
+        unsigned char flags
+
+    struct table:
+        uint32_t count
+        uint32_t volatile_count
+
+    struct keyspace:
+        table *slots
+        uint64_t count
+        uint64_t volatile_count
+        uint32_t *counts_by_run
+        uint64_t changes
+        uint32_t now_s
+        shard_stats **by_run
+        shard_stats *stats
+
+    struct key:
+        const char *data
+        size_t bytes
+        uint64_t hash
+        unsigned slot
+
+    struct expired:
+        uint64_t looked
+        uint64_t deleted
+        uint64_t place
+        int64_t deadline_ms
+
+    struct discarded:
+        unsigned slots_count
+        unsigned slot
+        uint64_t keys
+
+    void keyspace_init(keyspace *keyspace, kernel *kernel)
+    void keyspace_free(keyspace *keyspace)
+    key key_of(const kernel *kernel, const char *data, size_t bytes)
+    entry *keyspace_find(keyspace *keyspace, const key *key)
+    void keyspace_set(keyspace *keyspace, const key *key, argument *value)
+    entry *keyspace_store(keyspace *keyspace, const key *key, entry *entry, argument *value)
+    entry *keyspace_store_object(keyspace *keyspace, const key *key, entry *entry, void *object)
+    entry *keyspace_edit(keyspace *keyspace, const key *key, entry *entry, size_t offset, text part)
+    void keyspace_delete(keyspace *keyspace, const key *key)
+    void keyspace_move(keyspace *keyspace, const key *key, keyspace *target_keyspace, const key *target)
+    entry *keyspace_set_deadline(keyspace *keyspace, const key *key, entry *entry, int64_t deadline_ms)
+    entry *keyspace_drop_deadline(keyspace *keyspace, const key *key, entry *entry)
+    void keyspace_swap(keyspace *keyspace, keyspace *other)
+    bint entry_has_deadline(const entry *entry)
+    int64_t entry_deadline_ms(const entry *entry)
+    int64_t entry_bytes(const kernel *kernel, const entry *entry)
+    text entry_key(const entry *entry)
+    text entry_string(const entry *entry, char *digits)
+    void *entry_object(const entry *entry)
+    uint64_t keyspace_walk(keyspace *keyspace, unsigned slot, uint64_t place,
+                           void (*visit)(void *context, entry *entry) noexcept, void *context)
+    expired keyspace_expire_due(keyspace *keyspace, unsigned slot, uint64_t place, int64_t now_ms,
+                                uint64_t deleted_max)
+    entry *keyspace_random(keyspace *keyspace)
+    discarded keyspace_discard(keyspace *keyspace, unsigned start, unsigned stop)
+    uint64_t discarded_free_some(kernel *kernel, discarded *discarded, shard_stats *stats, uint64_t entries_max)
+    void discarded_free(kernel *kernel, discarded *discarded)
+    const char *keyspace_audit(const keyspace *keyspace, int64_t *memory_bytes)
+
+    struct output:
+        char *data
+        size_t bytes
+        size_t capacity
+        void (*grow)(output *output, size_t capacity) noexcept
+        void *owner
+
+    void output_append(output *output, const char *data, size_t bytes)
+    void output_bulk(output *output, const char *data, size_t bytes)
+    void output_integer(output *output, int64_t value)
+    void output_null(output *output, int protocol)
+    void output_header(output *output, char kind, size_t count)
+
+    struct command:
+        unsigned stats_slot
+        size_t argc_min
+        size_t argc_max
+        unsigned first_key
+        int last_key
+        unsigned key_step
+        bint denyoom
+        bint lengthy
+        bint is_container
+        char *board_name
+        void *row
+
+    struct kernel:
+        uint64_t *secret
+        clock clock
+        int64_t now_ms
+        void (*release)(void *object) noexcept
+        int64_t (*object_bytes)(void *object) noexcept
+        shard_stats **shards
+        size_t shards_count
+        char *board
+        bint observing
+        int64_t samples_left
+        int64_t sampling_ratio
+        uint64_t maxmemory
+
+    void kernel_init(kernel *kernel, const uint64_t *secret)
+    void kernel_free(kernel *kernel)
+    int64_t kernel_now_ms(kernel *kernel)
+    int64_t kernel_memory_bytes(const kernel *kernel)
+    command *kernel_add_command(kernel *kernel, const char *name, size_t bytes)
+
+    struct turn:
+        keyspace *keyspace
+        int protocol
+        uint64_t bulk_max
+        int64_t begun_ns
+        uint64_t begun
+        uint64_t started
+        const char *address
+
+    void batch_prepare(kernel *kernel, keyspace *keyspace, batch *batch)
+    size_t batch_run(kernel *kernel, turn *turn, batch *batch, size_t place, output *output, size_t bytes_max)
+    void settle(kernel *kernel, turn *turn, const command *command, const argument *argv, size_t argc)
+    void board_begin(kernel *kernel, const turn *turn, const command *command, const argument *argv, size_t argc)
+    void board_end(kernel *kernel)
+
+
+# As kora/engine/call.py and kora/resp/parser.py have them: where a turn ends although there is more to do.
+cdef enum:
+    TURN_BYTES_MAX = 1 << 20
+    COMMANDS_PER_TURN = 1024
+    OUTPUT_BYTES = 1 << 14
+    BOARD_CLIENT = 2  # the word of the activity board that says whose turn it is
+    BOARD_ADDRESS_BYTES = 64
+
+
+# --- What C calls back ---
+
+cdef int64_t _monotonic_ns(void *owner) noexcept:
+    return (<object>owner).monotonic_ns()
+
+
+cdef int64_t _wall_ms(void *owner) noexcept:
+    return (<object>owner).wall_ms()
+
+
+cdef void _release(void *value) noexcept:
+    Py_XDECREF(<PyObject *>value)
+
+
+cdef int64_t _object_bytes(void *value) noexcept:
+    return (<object>value).size_bytes
+
+
+# --- What is counted ---
+
+cdef class CommandStats:
+    """One command in one shard: kora.observe.shard_stats.CommandStats."""
+
+    cdef ShardStats _shard  # who owns what _stats points to
+    cdef command_stats *_stats
+
+    @property
+    def calls(self):
+        return self._stats.calls
+
+    @property
+    def elapsed_ns(self):
+        return self._stats.elapsed_ns
+
+    @property
+    def failed(self):
+        return self._stats.failed
+
+    @failed.setter
+    def failed(self, uint64_t count):
+        self._stats.failed = count
+
+    @property
+    def rejected(self):
+        return self._stats.rejected
+
+    @rejected.setter
+    def rejected(self, uint64_t count):
+        self._stats.rejected = count
+
+    @property
+    def counts(self):
+        """A copy of the histogram."""
+        if self._stats.counts is NULL:
+            return array("Q")
+        return array("Q", PyBytes_FromStringAndSize(<char *>self._stats.counts, self._stats.counts_size * 8))
+
+    @property
+    def is_used(self):
+        return self._stats.calls != 0 or self._stats.rejected != 0 or self._stats.failed != 0
+
+    def record(self, uint64_t elapsed_ns):
+        command_stats_record(self._stats, elapsed_ns)
+
+
+cdef class HotKeys:
+    """kora.observe.hotkeys.HotKeys, with the kernel's hash."""
+
+    cdef ShardStats _shard
+    cdef hot_keys *_hot
+
+    cdef uint64_t _hash(self, bytes key):
+        return keyed_hash(self._shard._kernel.c.secret, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+
+    @property
+    def recorded(self):
+        return self._hot.recorded
+
+    @property
+    def top_max(self):
+        return self._hot.top_max
+
+    def record(self, bytes key not None, uint64_t weight):
+        hot_keys_record(self._hot, self._hash(key), PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), weight)
+
+    def estimate(self, bytes key not None):
+        return hot_keys_estimate(self._hot, self._hash(key))
+
+    def top(self, count):
+        cdef size_t place
+        top = []
+        for place in range(self._hot.top_count):
+            top.append((-<int64_t>self._hot.top[place].count,
+                        PyBytes_FromStringAndSize(self._hot.top[place].key, self._hot.top[place].key_bytes)))
+        top.sort()
+        return [(key, -negative) for negative, key in top[:count]]
+
+    def decay(self):
+        cdef unsigned row
+        for row in range(SKETCH_DEPTH):
+            hot_keys_halve_row(self._hot, row)
+            yield
+        hot_keys_halve_top(self._hot)
+
+    def reset(self):
+        hot_keys_reset(self._hot)
+
+
+cdef class ShardStats:
+    """What one shard counts: kora.observe.shard_stats.ShardStats.  Made by Kernel.make_stats()."""
+
+    cdef shard_stats c
+    cdef Kernel _kernel
+    cdef readonly list commands
+    cdef readonly HotKeys hot_keys
+
+    def __cinit__(self, Kernel kernel not None, size_t commands, size_t hot_keys_max):
+        cdef CommandStats row
+        cdef size_t slot
+        self._kernel = kernel
+        shard_stats_init(&self.c, commands, hot_keys_max)
+        self.commands = []
+        for slot in range(commands):
+            row = CommandStats.__new__(CommandStats)
+            row._shard = self
+            row._stats = &self.c.commands[slot]
+            self.commands.append(row)
+        self.hot_keys = HotKeys.__new__(HotKeys)
+        self.hot_keys._shard = self
+        self.hot_keys._hot = &self.c.hot_keys
+
+    def __dealloc__(self):
+        shard_stats_free(&self.c)
+
+    def reset(self):
+        shard_stats_reset(&self.c)
+
+    @property
+    def keys(self):
+        return self.c.keys
+
+    @property
+    def memory_bytes(self):
+        return self.c.memory_bytes
+
+    @property
+    def bytes_in(self):
+        return self.c.bytes_in
+
+    @bytes_in.setter
+    def bytes_in(self, uint64_t count):
+        self.c.bytes_in = count
+
+    @property
+    def bytes_out(self):
+        return self.c.bytes_out
+
+    @bytes_out.setter
+    def bytes_out(self, uint64_t count):
+        self.c.bytes_out = count
+
+    @property
+    def hits(self):
+        return self.c.hits
+
+    @property
+    def misses(self):
+        return self.c.misses
+
+    @property
+    def expired(self):
+        return self.c.expired
+
+
+# --- Databases ---
+
+cdef struct _Found:  # what _collect() adds to
+    PyObject *keys  # a list, borrowed
+    PyObject *dead  # a list, borrowed: keys whose time is over
+    int64_t now_ms
+
+
+cdef void _collect(void *context, entry *entry) noexcept:
+    cdef _Found *found = <_Found *>context
+    cdef text key = entry_key(entry)
+    data = PyBytes_FromStringAndSize(key.data, key.bytes)
+    if entry_has_deadline(entry) and entry_deadline_ms(entry) < found.now_ms:
+        (<list>found.dead).append(data)
+    else:
+        (<list>found.keys).append(data)
+
+
+cdef class Discarded:
+    """Keys of one shard that were taken out of a database: see kora.store.lazyfree."""
+
+    cdef discarded c
+    cdef Kernel _kernel
+
+    def __dealloc__(self):
+        discarded_free(self._kernel.c, &self.c)
+
+    def __len__(self):
+        return self.c.keys
+
+    @property
+    def is_empty(self):
+        return self.c.slot == self.c.slots_count
+
+    def free_some(self, ShardStats stats not None, uint64_t entries_max):
+        return discarded_free_some(self._kernel.c, &self.c, &stats.c, entries_max)
+
+
+cdef class Keyspace:
+    """One database: kora.store.keyspace.Keyspace, which says what each method does.
+
+    Strings come out as copies.  One that was edited is a bytearray to inspect() and to find() of any kind, so that its
+    encoding can be told, and becomes one again when a bytearray is stored.
+    """
+
+    cdef keyspace c
+    cdef Kernel _kernel
+    cdef tuple _shards
+    cdef readonly int index
+    cdef public object average_ttl_ms
+
+    def __cinit__(self, Kernel kernel not None, int index, shards):
+        cdef ShardStats stats
+        cdef int run
+        self._kernel = kernel
+        self._shards = tuple(shards)
+        self.index = index
+        self.average_ttl_ms = 0
+        keyspace_init(&self.c, kernel.c)
+        for shard in self._shards:
+            stats = shard.stats
+            for run in range(shard.slot_start >> RUN_BITS, shard.slot_stop >> RUN_BITS):
+                self.c.by_run[run] = &stats.c
+        self.c.stats = self.c.by_run[0]
+        self.c.now_s = kernel.clock.wall_ms() // 1000
+
+    def __dealloc__(self):
+        keyspace_free(&self.c)
+
+    cdef key _locate(self, bytes name) except *:
+        """Where a key is.  Times are read anew: what called may have slept."""
+        if <uint64_t>PyBytes_GET_SIZE(name) > KEY_BYTES_MAX:
+            raise TooLong
+        self._kernel.c.now_ms = 0
+        return key_of(self._kernel.c, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+
+    cdef entry *_find(self, bytes name, key *place) except? NULL:
+        place[0] = self._locate(name)
+        return keyspace_find(&self.c, place)
+
+    cdef object _value(self, entry *entry, bint tells_raw):
+        cdef char digits[32]
+        cdef text text
+        if entry.kind == OBJECT:
+            return <object>entry_object(entry)
+        text = entry_string(entry, digits)
+        if tells_raw and entry.flags & FLAG_RAW:
+            return bytearray(text.data[:text.bytes])
+        return PyBytes_FromStringAndSize(text.data, text.bytes)
+
+    cdef object _value_of_kind(self, entry *entry, object kind):
+        value = self._value(entry, False)
+        if type(value) is not kind:
+            raise WrongType
+        return value
+
+    cdef object _stats_object(self, shard_stats *stats):
+        cdef ShardStats candidate
+        for shard in self._shards:
+            candidate = shard.stats
+            if &candidate.c is stats:
+                return candidate
+        raise AssertionError("no shard counts this")
+
+    @property
+    def stats(self):
+        return self._stats_object(self.c.stats)
+
+    def stats_of(self, bytes name not None):
+        cdef key key = self._locate(name)
+        return self._stats_object(self.c.by_run[key.slot >> RUN_BITS])
+
+    @property
+    def volatile(self):
+        return self.c.volatile_count
+
+    @property
+    def changes(self):
+        return self.c.changes
+
+    @changes.setter
+    def changes(self, uint64_t changes):
+        self.c.changes = changes
+
+    @property
+    def now_s(self):
+        return self.c.now_s
+
+    @now_s.setter
+    def now_s(self, uint32_t now_s):
+        self.c.now_s = now_s
+
+    # Looking
+
+    def read(self, bytes name not None, kind):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        if entry is NULL:
+            self.c.stats.misses += 1
+            return None
+        self.c.stats.hits += 1
+        entry.touched_s = self.c.now_s
+        return self._value_of_kind(entry, kind)
+
+    def inspect(self, bytes name not None):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        if entry is NULL:
+            self.c.stats.misses += 1
+            return None
+        self.c.stats.hits += 1
+        return self._value(entry, True)
+
+    def touch(self, bytes name not None):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        if entry is NULL:
+            self.c.stats.misses += 1
+            return False
+        self.c.stats.hits += 1
+        entry.touched_s = self.c.now_s
+        return True
+
+    def find(self, bytes name not None, kind=None):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        if entry is NULL:
+            return None
+        entry.touched_s = self.c.now_s
+        return self._value(entry, True) if kind is None else self._value_of_kind(entry, kind)
+
+    def has(self, bytes name not None):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        if entry is NULL:
+            return False
+        entry.touched_s = self.c.now_s
+        return True
+
+    def usage_bytes(self, bytes name not None):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        # A place in a table, at the mean of how full tables are.
+        return None if entry is NULL else entry_bytes(self._kernel.c, entry) + 12
+
+    def idle_s(self, bytes name not None):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        return 0 if entry is NULL else max(0, <int64_t>self.c.now_s - entry.touched_s)
+
+    # Changing
+
+    cdef entry *_store(self, key *key, entry *entry, object value) except NULL:
+        """Put a value of any kind in place of an entry's, or of none."""
+        cdef argument argument
+        cdef text text
+        if type(value) is bytes:
+            argument.data = PyBytes_AS_STRING(value)
+            argument.bytes = PyBytes_GET_SIZE(value)
+            argument.block = NULL
+            argument.block_capacity = 0
+            return keyspace_store(&self.c, key, entry, &argument)
+        if type(value) is bytearray:
+            # As an edit of the empty string.
+            argument.data = b""
+            argument.bytes = 0
+            argument.block = NULL
+            argument.block_capacity = 0
+            entry = keyspace_store(&self.c, key, entry, &argument)
+            text.data = <const char *><char *>value
+            text.bytes = len(value)
+            self.c.changes -= 1
+            return keyspace_edit(&self.c, key, entry, 0, text)
+        Py_INCREF(value)
+        return keyspace_store_object(&self.c, key, entry, <void *>value)
+
+    cdef int _set(self, key *key, object value) except -1:
+        cdef entry *entry = keyspace_find(&self.c, key)
+        if entry is not NULL and entry_has_deadline(entry):
+            entry = keyspace_drop_deadline(&self.c, key, entry)
+        self._store(key, entry, value)
+        self.c.changes += 1
+        return 0
+
+    def set(self, bytes name not None, value):
+        cdef key key = self._locate(name)
+        self._set(&key, value)
+
+    def set_many(self, list words not None, Py_ssize_t first):
+        cdef key key
+        cdef Py_ssize_t place
+        for place in range(first, len(words), 2):
+            key = self._locate(words[place])
+            self._set(&key, words[place + 1])
+
+    def set_until(self, bytes name not None, value, deadline_ms):
+        cdef key key = self._locate(name)
+        self._set(&key, value)
+        if deadline_ms is not None:
+            keyspace_set_deadline(&self.c, &key, keyspace_find(&self.c, &key), deadline_ms)
+
+    def replace(self, bytes name not None, value):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        if entry is NULL:
+            raise KeyError(name)
+        self._store(&key, entry, value)
+        self.c.changes += 1
+
+    def edit(self, bytes name not None, size_t offset, bytes part not None):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        cdef text text
+        cdef char digits[32]
+        if entry is not NULL and entry.kind == OBJECT:
+            raise WrongType
+        text.data = PyBytes_AS_STRING(part)
+        text.bytes = PyBytes_GET_SIZE(part)
+        entry = keyspace_edit(&self.c, &key, entry, offset, text)
+        return entry_string(entry, digits).bytes
+
+    def resized(self, bytes name not None, int64_t grown_bytes):
+        cdef key key = self._locate(name)
+        self.c.by_run[key.slot >> RUN_BITS].memory_bytes += grown_bytes
+        self.c.changes += 1
+
+    def delete(self, bytes name not None):
+        cdef key key
+        if self._find(name, &key) is NULL:
+            return False
+        keyspace_delete(&self.c, &key)
+        return True
+
+    def rename(self, bytes source not None, bytes target not None, Keyspace target_keyspace=None):
+        cdef key source_key
+        cdef key target_key
+        cdef Keyspace other = self if target_keyspace is None else target_keyspace
+        if self._find(source, &source_key) is NULL:
+            raise KeyError(source)
+        target_key = other._locate(target)
+        keyspace_move(&self.c, &source_key, &other.c, &target_key)
+
+    # Deadlines
+
+    def deadline(self, bytes name not None):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        if entry is NULL or not entry_has_deadline(entry):
+            return None
+        return entry_deadline_ms(entry)
+
+    def expire(self, bytes name not None, int64_t deadline_ms):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        if entry is NULL:
+            raise KeyError(name)
+        keyspace_set_deadline(&self.c, &key, entry, deadline_ms)
+        self.c.changes += 1
+
+    def persist(self, bytes name not None):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        if entry is NULL or not entry_has_deadline(entry):
+            return False
+        keyspace_drop_deadline(&self.c, &key, entry)
+        self.c.changes += 1
+        return True
+
+    def volatile_slot(self, int start, int stop):
+        cdef int slot
+        if self.c.volatile_count:
+            for slot in range(start, stop):
+                if self.c.slots[slot].volatile_count:
+                    return slot
+        return stop
+
+    def expire_due(self, unsigned slot, uint64_t place, int64_t now_ms, uint64_t keys_max):
+        cdef expired found = keyspace_expire_due(&self.c, slot, place, now_ms, keys_max)
+        if found.looked:
+            # A running average, as in Redis: a new sample weighs 2 %.
+            average_ms = max(0, found.deadline_ms - now_ms) if found.deadline_ms >= 0 else 0
+            self.average_ttl_ms = (
+                self.average_ttl_ms + (average_ms - self.average_ttl_ms) // 50 if self.average_ttl_ms else average_ms
+            )
+        return found.looked, found.deleted, found.place
+
+    # The whole
+
+    def __len__(self):
+        return self.c.count
+
+    def __bool__(self):
+        return True
+
+    cdef uint64_t _walk(self, unsigned slot, uint64_t place, list keys, list dead):
+        cdef _Found found
+        found.keys = <PyObject *>keys
+        found.dead = <PyObject *>dead
+        found.now_ms = kernel_now_ms(self._kernel.c)
+        return keyspace_walk(&self.c, slot, place, _collect, &found)
+
+    cdef unsigned _occupied_slot(self, unsigned slot):
+        """The first slot from this one on that has keys, or SLOTS."""
+        while slot < <unsigned>SLOTS:
+            if self.c.counts_by_run[slot >> RUN_BITS] == 0:
+                slot = ((slot >> RUN_BITS) + 1) << RUN_BITS
+            elif self.c.slots[slot].count == 0:
+                slot += 1
+            else:
+                return slot
+        return SLOTS
+
+    def __iter__(self):
+        cdef unsigned slot = 0
+        cdef uint64_t place
+        while (slot := self._occupied_slot(slot)) < <unsigned>SLOTS:
+            place = 0
+            while True:
+                keys = []
+                self._kernel.c.now_ms = 0
+                place = self._walk(slot, place, keys, [])
+                yield from keys
+                if not place:
+                    break
+            slot += 1
+
+    def scan(self, uint64_t cursor, Py_ssize_t count):
+        cdef unsigned first = cursor & (SLOTS - 1)
+        cdef unsigned slot = first
+        cdef uint64_t place = cursor >> 14
+        cdef list keys = []
+        cdef list dead = []
+        self._kernel.c.now_ms = 0
+        following = 0
+        while (slot := self._occupied_slot(slot)) < <unsigned>SLOTS:
+            if slot != first:
+                place = 0
+            while len(keys) + len(dead) < count:
+                place = self._walk(slot, place, keys, dead)
+                if not place:
+                    break
+            else:
+                # The step is full before this slot is done, or even begun.
+                following = place << 14 | slot
+                break
+            slot += 1
+        for name in dead:
+            self._find(name, &self._kernel.scratch)
+        return following, keys
+
+    def random(self):
+        cdef entry *entry
+        cdef text text
+        cdef key key
+        while True:
+            entry = keyspace_random(&self.c)
+            if entry is NULL:
+                return None
+            text = entry_key(entry)
+            name = PyBytes_FromStringAndSize(text.data, text.bytes)
+            if self._find(name, &key) is not NULL:
+                return name
+
+    def count_in_slot(self, unsigned slot):
+        return self.c.slots[slot].count if self.c.slots is not NULL else 0
+
+    def keys_in_slot(self, unsigned slot, Py_ssize_t count):
+        cdef uint64_t place = 0
+        keys = []
+        while self.c.slots is not NULL and len(keys) < count:
+            place = self._walk(slot, place, keys, keys)
+            if not place:
+                break
+        return keys[:count]
+
+    def flush(self):
+        cdef Discarded part
+        forgotten = self.c.count
+        for shard in self._shards:
+            part = Discarded.__new__(Discarded)
+            part._kernel = self._kernel
+            part.c = keyspace_discard(&self.c, shard.slot_start, shard.slot_stop)
+            if part.c.keys:
+                shard.lazyfree.append(part)
+        self.average_ttl_ms = 0
+        self.c.changes += forgotten
+        return forgotten
+
+    def swap(self, Keyspace other not None):
+        keyspace_swap(&self.c, &other.c)
+        self.average_ttl_ms, other.average_ttl_ms = other.average_ttl_ms, self.average_ttl_ms
+        self.c.changes += 1
+
+    def audit(self):
+        """Count everything again, for tests; returns the bytes of each run of slots.
+
+        Raises AssertionError with what is wrong.
+        """
+        cdef int64_t *memory_bytes = <int64_t *>allocate((SLOTS >> RUN_BITS) * sizeof(int64_t))
+        cdef const char *wrong
+        for run in range(SLOTS >> RUN_BITS):
+            memory_bytes[run] = 0
+        wrong = keyspace_audit(&self.c, memory_bytes)
+        sums = [memory_bytes[run] for run in range(SLOTS >> RUN_BITS)]
+        free(memory_bytes)
+        if wrong is not NULL:
+            raise AssertionError(wrong.decode())
+        return sums
+
+
+# --- Requests ---
+
+cdef class Parser:
+    """One connection's parser: kora.resp.parser.Parser, on the kernel's own.
+
+    execute() takes batches from it; feed(), take() and read() give the same requests as lists, for what runs in Python
+    and for tests.
+    """
+
+    cdef parser c
+    cdef bint _more
+
+    def __cinit__(self, uint64_t bulk_max=512 * 1024 * 1024, bint authenticated=False):
+        parser_init(&self.c, bulk_max)
+        self.c.authenticated = authenticated
+
+    def __dealloc__(self):
+        parser_free(&self.c)
+
+    @property
+    def authenticated(self):
+        return self.c.authenticated
+
+    @authenticated.setter
+    def authenticated(self, bint authenticated):
+        self.c.authenticated = authenticated
+
+    @property
+    def bulk_max(self):
+        return self.c.bulk_max
+
+    @bulk_max.setter
+    def bulk_max(self, uint64_t bulk_max):
+        self.c.bulk_max = bulk_max
+
+    @property
+    def more(self):
+        return self._more
+
+    @property
+    def buffered_bytes(self):
+        return parser_pending_bytes(&self.c)
+
+    def feed(self, bytes data not None):
+        if not self.c.faulty:
+            parser_feed(&self.c, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+            parser_keep(&self.c)
+            self._more = True
+
+    def take(self):
+        cdef batch batch
+        cdef size_t at
+        cdef bint may_be_more = True
+        requests = []
+        batch_init(&batch)
+        while may_be_more and not self.c.faulty and len(requests) < COMMANDS_PER_TURN:
+            # AUTH changes what the bytes after it may be, so nothing is parsed before it has been run.
+            if requests and not self.c.authenticated:
+                break
+            may_be_more = parser_next(&self.c, &batch, BATCH_REQUESTS if self.c.authenticated else 1)
+            for at in range(batch.count):
+                requests.append(_argv(&batch, &batch.requests[at]))
+            batch_reset(&batch)
+        batch_free(&batch)
+        parser_keep(&self.c)
+        self._more = may_be_more or (self.c.faulty and requests)
+        if self.c.faulty and not requests:
+            self._more = False
+            raise ProtocolError(_fault(&self.c))
+        return requests
+
+    def read(self, data):
+        self.feed(data)
+        return self.take()
+
+
+cdef str _fault(parser *parser):
+    return (<bytes>parser.fault).decode("utf-8", "surrogateescape")
+
+
+cdef list _argv(batch *batch, const request *request):
+    """A request as a handler gets it."""
+    cdef size_t place
+    cdef const argument *argument = batch.arguments + request.first
+    cdef list argv = PyList_New(request.argc)
+    for place in range(request.argc):
+        word = PyBytes_FromStringAndSize(argument[place].data, argument[place].bytes)
+        Py_INCREF(word)
+        PyList_SET_ITEM(argv, place, word)
+    return argv
+
+
+# --- Execution ---
+
+cdef class _Room:
+    """What a turn needs room for: requests, and their replies.
+
+    Replies are collected in a small block that stays; when they outgrow it, in a bytes object that is then sent as it
+    is, so that a large value is copied once.
+    """
+
+    cdef batch batch
+    cdef output output
+    cdef PyObject *large  # owned; NULL while the small block is enough
+    cdef char *small  # owned
+
+    def __cinit__(self):
+        batch_init(&self.batch)
+        self.small = <char *>allocate(OUTPUT_BYTES)
+        self.output.grow = _grow
+        self.output.owner = <void *>self
+        self.clear()
+
+    def __dealloc__(self):
+        batch_free(&self.batch)
+        free(self.small)
+        Py_XDECREF(self.large)
+
+    cdef void clear(self) noexcept:
+        Py_XDECREF(self.large)
+        self.large = NULL
+        self.output.data = self.small
+        self.output.capacity = OUTPUT_BYTES
+        self.output.bytes = 0
+
+    cdef bytes take(self):
+        """The replies; the room is empty after that."""
+        cdef PyObject *large = self.large
+        if large is NULL:
+            data = PyBytes_FromStringAndSize(self.output.data, self.output.bytes)
+            self.output.bytes = 0
+            return data
+        self.large = NULL
+        _PyBytes_Resize(&large, self.output.bytes)
+        self.clear()
+        data = <bytes>large
+        Py_DECREF(data)
+        return data
+
+
+cdef void _grow(output *output, size_t capacity) noexcept:
+    cdef _Room room = <_Room>output.owner
+    cdef PyObject *large
+    if room.large is NULL:
+        # Most often for one large value: just that, then.
+        large = PyBytes_FromStringAndSize_(NULL, max(capacity, <size_t>(4 * OUTPUT_BYTES)))
+        if large is NULL:
+            raise MemoryError
+        room.large = large
+        memcpy(PyBytes_AS_STRING(<object>large), output.data, output.bytes)
+    else:
+        _PyBytes_Resize(&room.large, max(capacity, 2 * output.capacity))
+    output.data = PyBytes_AS_STRING(<object>room.large)
+    output.capacity = PyBytes_GET_SIZE(<object>room.large)
+
+
+cdef class Kernel:
+    """One engine's kernel.  Kernel(clock) makes statistics and databases; after attach() it executes requests."""
+
+    cdef kernel *c
+    cdef readonly object clock
+    cdef key scratch
+    # What is asked of Python: see attach().
+    cdef object _engine
+    cdef object _call
+    cdef object _resume
+    cdef object _refuse
+    cdef object _failed
+    cdef list _rows  # keeps alive what the table of commands points to
+    cdef list _stats  # and what the list of shards does
+    cdef bint aside  # everything is for the reference, for now
+    # Of the current turn.  A turn inside a turn has its own room.
+    cdef _Room _room
+    cdef bint _busy
+
+    def __cinit__(self, clock):
+        cdef uint64_t secret[2]
+        random = os.urandom(16)
+        memcpy(secret, PyBytes_AS_STRING(random), 16)
+        self.clock = clock
+        self.c = <kernel *>allocate(sizeof(kernel))
+        kernel_init(self.c, secret)
+        self.c.release = _release
+        self.c.object_bytes = _object_bytes
+        self.c.clock.is_real = type(clock) is Clock
+        self.c.clock.monotonic_ns = _monotonic_ns
+        self.c.clock.wall_ms = _wall_ms
+        self.c.clock.owner = <void *>clock
+        self._rows = []
+        self._stats = []
+        self._room = _Room()
+
+    def __dealloc__(self):
+        kernel_free(self.c)
+        free(self.c)
+
+    def make_stats(self, size_t commands, size_t hot_keys_max=128):
+        """The block of one shard, which counts toward maxmemory."""
+        stats = ShardStats(self, commands, hot_keys_max)
+        self._stats.append(stats)
+        self.c.shards = <shard_stats **>reallocate(self.c.shards, len(self._stats) * sizeof(shard_stats *))
+        self.c.shards[self.c.shards_count] = &(<ShardStats>stats).c
+        self.c.shards_count += 1
+        return stats
+
+    name = "compiled"
+
+    def make_keyspace(self, int index, shards):
+        return Keyspace(self, index, shards)
+
+    def make_parser(self):
+        return Parser()
+
+    def attach(self, engine, call):
+        """Get to know the engine, its commands, and kora.engine.call, which is asked for what is done only there."""
+        cdef Py_buffer page
+        self._engine = engine
+        self._call = call.call
+        self._resume = call.resume
+        self._refuse = call.refuse
+        self._failed = call.failed
+        # Its address is good for as long as the engine, which holds the page, and nobody resizes that.
+        PyObject_GetBuffer(engine.board.words, &page, PyBUF_SIMPLE)
+        self.c.board = <char *>page.buf
+        PyBuffer_Release(&page)
+        for row in engine.registry.commands.values():
+            self._add(row)
+
+    cdef int _add(self, row) except -1:
+        cdef bytes name = row.name.encode()
+        cdef command *command = kernel_add_command(self.c, name, len(name))
+        if command is NULL:
+            return 0
+        self._rows.append(row)
+        command.row = <void *>row
+        command.stats_slot = max(0, row.slot)
+        command.argc_min = row.argc_min
+        command.argc_max = row.argc_max
+        command.is_container = row.subcommands is not None
+        command.denyoom = "denyoom" in row.flags
+        command.lengthy = row.lengthy
+        memcpy(command.board_name, PyBytes_AS_STRING(row.board_name), 32)
+        command.first_key, command.last_key, command.key_step = row.key_places or (0, 0, 1)
+        return 0
+
+    def set_gate(self, bint aside, uint64_t maxmemory):
+        """Whether every request is for the reference, and above how many bytes those that need memory are."""
+        self.aside = aside
+        self.c.maxmemory = maxmemory
+
+    def set_observing(self, bint observing):
+        self.c.observing = observing
+
+    def set_sampling_ratio(self, int64_t ratio):
+        self.c.sampling_ratio = ratio
+        self.c.samples_left = 1
+
+    def execute(self, client, bytes data not None):
+        """kora.engine.call.execute()."""
+        cdef Parser parser = client.parser
+        cdef Keyspace db
+        if client.more:
+            db = client.db
+            db.c.stats.bytes_in += PyBytes_GET_SIZE(data)
+            parser.feed(data)
+            return self.resume(client)
+        parser_feed(&parser.c, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        reply = self._turn(client, parser)
+        db = client.db
+        db.c.stats.bytes_in += PyBytes_GET_SIZE(data)
+        return reply
+
+    def resume(self, client):
+        """kora.engine.call.resume()."""
+        if client.parked or client.closing:
+            return b""
+        if client.backlog:
+            return self._resume(client)
+        return self._turn(client, client.parser)
+
+    cdef bytes _turn(self, client, Parser parser):
+        cdef _Room room
+        cdef turn turn
+        if self._busy:
+            room = _Room()
+            return self._take_turn(client, parser, room, &turn)
+        self._busy = True
+        try:
+            return self._take_turn(client, parser, self._room, &turn)
+        finally:
+            self._busy = False
+
+    cdef bytes _take_turn(self, client, Parser parser, _Room room, turn *turn):
+        """Run requests for as long as the turn lasts; what is left is in client.backlog and the parser."""
+        cdef kernel *kernel = self.c
+        cdef batch *batch = &room.batch
+        cdef size_t commands = 0
+        cdef size_t place = 0
+        cdef bint may_be_more = True
+        cdef bint plain
+        cdef bint halted = False
+        cdef const command *last = NULL
+        cdef int64_t elapsed_ns
+        cdef bytes address = client.board_address
+        turn.begun_ns = clock_monotonic_ns(&kernel.clock)
+        turn.begun = turn.started = clock_now(&kernel.clock)
+        turn.bulk_max = parser.c.bulk_max
+        turn.address = PyBytes_AS_STRING(address)
+        (<uint64_t *>kernel.board)[BOARD_CLIENT] = client.id
+        plain = self._look(client, turn)
+        try:
+            while not halted:
+                # AUTH changes what the bytes after it may be, so nothing is parsed before it has been run.
+                may_be_more = parser_next(&parser.c, batch, BATCH_REQUESTS if parser.c.authenticated else 1)
+                if batch.count:
+                    batch_prepare(kernel, turn.keyspace, batch)
+                    place = 0
+                    while True:
+                        if plain:
+                            place = batch_run(kernel, turn, batch, place, &room.output, TURN_BYTES_MAX)
+                            if place and batch.requests[place - 1].command is not NULL:
+                                last = batch.requests[place - 1].command
+                        if room.output.bytes > TURN_BYTES_MAX:
+                            halted = True
+                            may_be_more = True
+                            break
+                        if place == batch.count:
+                            break
+                        if last is not NULL:
+                            client.command = <object>last.row
+                            last = NULL
+                        place += self._run_in_python(client, room, turn, batch, place, plain)
+                        if client.halted:
+                            halted = True
+                            break
+                        plain = self._look(client, turn)
+                    commands += batch.count
+                    if halted and not client.closing and place < batch.count:
+                        client.backlog = [_argv(batch, &batch.requests[at]) for at in range(place, batch.count)]
+                    batch_reset(batch)
+                if parser.c.faulty or not may_be_more:
+                    break
+                if commands >= COMMANDS_PER_TURN:
+                    break
+        finally:
+            batch_reset(batch)
+            parser_keep(&parser.c)
+            parser._more = may_be_more
+            client.halted = False
+            if not client.closing:
+                client.more = may_be_more or halted
+        if last is not NULL:
+            client.command = <object>last.row
+        if not kernel.observing:
+            turn.started = clock_now(&kernel.clock)
+        elapsed_ns = clock_elapsed_ns(&kernel.clock, turn.begun, turn.started)
+        client.last_ns = turn.begun_ns + elapsed_ns
+        loop = self._engine.loop
+        if elapsed_ns > <int64_t>loop.turn_max_ns:
+            loop.turn_max_ns = elapsed_ns
+        turn.keyspace.stats.bytes_out += room.output.bytes
+        reply = room.take()
+        if parser.c.faulty and not halted:
+            reply += self._refuse(client, ProtocolError(_fault(&parser.c)))
+        return reply
+
+    cdef bint _look(self, client, turn *turn) except -1:
+        """See in what state a client is; returns whether its requests may be answered here."""
+        cdef Keyspace db = client.db
+        turn.keyspace = &db.c
+        encode = client.encode
+        if encode is encode2:
+            turn.protocol = 2
+        elif encode is encode3:
+            turn.protocol = 3
+        else:
+            return False  # replies are muted
+        return not self.aside and not client.gated
+
+    cdef int _run_in_python(self, client, _Room room, turn *turn, batch *batch, size_t place, bint plain) except -1:
+        """Run one request by its handler, or by the reference if it needs a closer look; returns 0 if it was parked."""
+        cdef kernel *kernel = self.c
+        cdef const request *request = &batch.requests[place]
+        cdef const command *command = request.command
+        cdef const argument *argv = batch.arguments + request.first
+        cdef size_t mark = room.output.bytes
+        cdef list words = _argv(batch, request)
+        cdef int64_t elapsed_ns
+        kernel.now_ms = 0
+        if (
+            not plain
+            or command is NULL
+            or command.is_container
+            or request.argc < command.argc_min
+            or request.argc > command.argc_max
+            or (command.denyoom and kernel.maxmemory > 0 and kernel_memory_bytes(kernel) > <int64_t>kernel.maxmemory)
+        ):
+            out = []
+            elapsed_ns = clock_elapsed_ns(&kernel.clock, turn.begun, turn.started)
+            self._engine.now_ns = turn.begun_ns + elapsed_ns
+            self._call(client, [words], out)
+            turn.started = clock_now(&kernel.clock)
+            for data in out:
+                output_append(&room.output, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+            return 0 if client.parked else 1
+        row = <object>command.row
+        client.command = row
+        if command.lengthy:
+            board_begin(kernel, turn, command, argv, request.argc)
+        try:
+            self._encode(client, row.handler(client, words), &room.output)
+        except Exception as error:
+            room.output.bytes = mark
+            data = self._failed(client, row, error)
+            output_append(&room.output, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        if command.lengthy:
+            board_end(kernel)
+        # The handler may have chosen another database, whose shard is then charged, as in the reference.
+        turn.keyspace = &(<Keyspace>client.db).c
+        settle(kernel, turn, command, argv, request.argc)
+        return 1
+
+    cdef int _encode(self, client, reply, output *output) except -1:
+        encode = client.encode  # only now: HELLO may have changed it
+        if encode is encode2:
+            _encode_reply(reply, 2, output)
+        elif encode is encode3:
+            _encode_reply(reply, 3, output)
+        else:
+            data = encode(reply)
+            output_append(output, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        return 0
+
+
+cdef int _encode_reply(object reply, int protocol, output *output) except -1:
+    """kora.resp.reply.encode2() and encode3(), for the kinds of replies that are frequent."""
+    cdef bytes data
+    kind = type(reply)
+    if kind is bytes:
+        output_bulk(output, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
+    elif kind is Simple:
+        data = reply.encoded
+        output_append(output, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    elif kind is int and INT64_MIN <= reply <= INT64_MAX:
+        output_integer(output, reply)
+    elif reply is None:
+        output_null(output, protocol)
+    elif kind is list or kind is tuple:
+        output_header(output, b'*', len(reply))
+        for item in reply:
+            _encode_reply(item, protocol, output)
+    else:
+        data = encode3(reply) if protocol == 3 else encode2(reply)
+        output_append(output, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    return 0

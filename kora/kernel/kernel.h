@@ -1,0 +1,547 @@
+/* The kernel: Kora's compiled hot path.  This page is the one to read first.
+ *
+ * WHAT IT IS.  The Python under kora/engine, kora/store and kora/commands is the reference: complete, and always
+ * tested.  The kernel answers a request only where it does exactly what the reference does, and hands everything else
+ * to it.  It is written in C where a nanosecond counts (the *.c files, which know nothing of Python and are tested and
+ * fuzzed without it), and in Cython where it meets Python (_kernel.pyx).
+ *
+ *   text.c      numbers and words as they come over the wire
+ *   hash.c      the keyed hash of tables and sketches, and the hash slot of a key
+ *   parser.c    bytes to requests
+ *   table.c     entries, tables, databases
+ *   stats.c     clocks, histograms, hot keys
+ *   execute.c   the batch executor and the commands that it knows
+ *
+ * WHAT IT OWNS.  Every key and every string; of other types it holds a reference to the Python value.  One struct
+ * kernel belongs to one engine; nothing is shared between engines and nothing is global.  Each block of memory has one
+ * owner, named beside the pointer's declaration below.  All of it runs on the loop's thread, under the interpreter
+ * lock: there are no locks here.
+ *
+ * A DATABASE is a directory of 16384 tables, one for each hash slot of Redis Cluster.  A TABLE is an array of 64-bit
+ * buckets, a power of two of them, with linear probing and at most 7/8 in use:
+ *
+ *      63            48 47                                  1  0
+ *     +----------------+-------------------------------------+---+
+ *     | tag: 16 bits   | address of the entry                | V |      0: an empty bucket
+ *     | of the hash    |                                     |   |      V: the key has a deadline
+ *     +----------------+-------------------------------------+---+
+ *
+ * A key's place is the low bits of its tag, so that growing, shrinking and deleting (which shifts back what follows;
+ * there are no tombstones) look at buckets only and never at entries.  The other bits of the tag keep nearly all
+ * look-ups of absent keys from touching an entry.  V lets the expire cycle walk past keys that do not end.
+ *
+ * Hash tags can put millions of keys into one slot.  A table that outgrows 1024 buckets becomes a SPLIT: a directory
+ * of tables by further bits of the hash, each of which splits in two when it is full (extendible hashing).  So growth
+ * never moves more than 896 keys at once, and a step of SCAN, of the expire cycle or of lazy freeing is a table.
+ *
+ * AN ENTRY is one allocation: a header of 16 bytes, the deadline if there is one, then what the kind of value needs,
+ * then the key, and for strings the value behind it.
+ *
+ *     header | deadline_ms? | STRING:  -                              | key | value
+ *                           | INTEGER: int64_t                        | key
+ *                           | LARGE:   pointer, length, capacity      | key        strings from LARGE_BYTES_MIN on
+ *                           | OBJECT:  PyObject *                     | key        a value of any other type
+ *
+ * The hash is keyed (SipHash) with a secret of the process, since whoever can choose keys must not be able to choose
+ * collisions.  Memory is counted exactly, as what the allocator has set aside for each block.
+ *
+ * WHY A BATCH IS PREFETCHED.  A look-up in a table that is larger than the processor's caches waits for memory three
+ * times: for the directory's place, the bucket, the entry.  40 % of a straightforward executor's time were such waits.
+ * So what was read is first parsed into a batch of requests, whose slots and hashes are worked out and whose directory
+ * places, then buckets, then entries are requested from memory, one round after another, and only then is the batch
+ * executed: the waits of its requests overlap.  Nothing is remembered of a round but hash and slot: a command of the
+ * batch may change any table before the next one runs.
+ *
+ * WHAT IT MUST NEVER DO.
+ *   - Answer with an error.  A command that meets anything unusual (a wrong type, a bad number, an unknown option) has
+ *     changed and counted nothing yet, returns BAIL, and the reference runs it: all error texts are in kora/errors.py.
+ *   - Do less than the reference: what a feature needs and the kernel does not know, it steps aside for (ASIDE).
+ *   - Trust a length from the wire before it was checked, or allocate for one that was merely announced.
+ *   - Keep a pointer into a table, or into a client's input, across a command that runs in Python.
+ */
+#ifndef KORA_KERNEL_H
+#define KORA_KERNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define SLOTS 16384
+#define RUN_BITS 6 /* shards begin and end between runs of 64 slots (kora/store/shard.py) */
+
+#define LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+#define PREFETCH(address) __builtin_prefetch(address)
+
+/* Bytes that somebody else owns. */
+struct text {
+    const char *data;
+    size_t bytes;
+};
+
+/* --- Memory (table.c) ---
+ *
+ * Like malloc and its relatives, but they end the process where there is no memory, as CPython's and Redis' do on their
+ * own data: a half-changed table would be worse. */
+void *allocate(size_t bytes);
+void *allocate_zeroed(size_t bytes);
+void *reallocate(void *block, size_t bytes);
+/* What the allocator has set aside for a block, its own header included; 0 for NULL. */
+size_t block_bytes(const void *block);
+
+/* --- Numbers and words (text.c) --- */
+
+#define INTEGER_BYTES_MAX 20 /* -9223372036854775808 */
+
+/* A 64-bit integer as strictly as Redis' string2ll reads it: no +, no leading zeros, no spaces. */
+bool parse_integer(const char *data, size_t bytes, int64_t *value);
+/* Writes at most INTEGER_BYTES_MAX bytes, no NUL; returns how many. */
+size_t format_integer(char *target, int64_t value);
+/* Whether some bytes are this word of capital letters, in whatever case. */
+bool is_word(struct text given, const char *word);
+
+/* --- Hashes (hash.c) --- */
+
+/* SipHash-1-3 (Aumasson, Bernstein: "SipHash: a fast short-input PRF"; rounds as in CPython's hash of bytes). */
+uint64_t keyed_hash(const uint64_t secret[2], const char *data, size_t bytes);
+/* CRC-16/XMODEM of the key or of its {tag}, & 16383: Redis Cluster specification, "Hash tags". */
+unsigned slot_of(const char *key, size_t bytes);
+
+/* --- Requests (parser.c) --- */
+
+/* Strings of at least so many bytes have a block of their own: the parser collects one that comes in pieces in the
+ * block that the entry will hold, so that it is copied once.  PROTO_MBULK_BIG_ARG (server.h) is of the same size. */
+#define LARGE_BYTES_MIN 32768
+
+#define LINE_BYTES_MAX (64 * 1024) /* PROTO_INLINE_MAX_SIZE: inline requests, and the length lines of multibulk */
+#define MULTIBULK_MAX (1024 * 1024)
+#define UNAUTHENTICATED_MULTIBULK_MAX 10
+#define UNAUTHENTICATED_BULK_BYTES_MAX 16384
+
+/* One word of a request.  Its bytes are in the parser's input, good until the next feed, or in a block of their own,
+ * which belongs to the argument until somebody takes it and sets `block` to NULL. */
+struct argument {
+    const char *data;
+    size_t bytes;
+    char *block;           /* NULL, or where data points to */
+    size_t block_capacity;
+};
+
+struct command;
+
+/* A complete request: argv is batch.arguments + first. */
+struct request {
+    size_t first;
+    size_t argc;
+    const struct command *command; /* NULL: unknown, or for the reference to find out */
+    uint64_t hash;                 /* of the first key, if the command has one and the kernel knows it */
+    unsigned slot;
+};
+
+#define BATCH_REQUESTS 64 /* the arguments of so many small requests stay in the first-level cache */
+
+/* What is executed at a time.  batch_reset() frees the blocks of arguments that nobody took. */
+struct batch {
+    struct request requests[BATCH_REQUESTS];
+    size_t count;
+    struct argument *arguments; /* owned */
+    size_t arguments_count;
+    size_t arguments_capacity;
+    bool has_blocks;            /* some argument came with a block, so that batch_reset() must look */
+};
+
+void batch_init(struct batch *batch);
+void batch_reset(struct batch *batch); /* for the next use; keeps the room of an ordinary batch */
+void batch_free(struct batch *batch);
+
+#define FAULT_BYTES 64
+
+/* One connection's parser.  See parser.c for how it goes about its work. */
+struct parser {
+    /* The owner's, set whenever they change. */
+    bool authenticated; /* until then Redis' tighter limits hold */
+    uint64_t bulk_max;  /* proto-max-bulk-len */
+
+    /* The fault that ends the conversation, as Redis words it, without "Protocol error: "; see parser_next(). */
+    bool faulty;
+    char fault[FAULT_BYTES]; /* NUL-terminated */
+
+    /* Input that is not used up: borrowed from the caller of parser_feed(), or in `buffer`. */
+    const char *input;
+    size_t input_bytes;
+    size_t at;        /* what of it is used up */
+    bool is_borrowed; /* parser_keep() has to copy what is left */
+    char *buffer;     /* owned; NULL for a client with nothing pending, of whom there may be thousands */
+    size_t buffer_capacity;
+
+    /* The unfinished request. */
+    bool in_request;
+    size_t missing;                 /* arguments still to come */
+    size_t request_start;           /* its first byte in `input` */
+    struct argument *arguments;     /* owned: those that are complete; data is an offset from request_start, or a block */
+    size_t arguments_count;
+    size_t arguments_capacity;
+    bool in_bulk;                   /* the next argument's length is known, and checked */
+    size_t bulk_wanted;             /* that length, and the two bytes behind the argument */
+    char *block;                    /* owned: the argument that is being collected, if it is a large one, or NULL */
+    size_t block_bytes;             /* collected so far, of bulk_wanted */
+    size_t block_capacity;
+    size_t blocks_total_bytes;      /* of complete large arguments in `arguments`, with the two bytes behind each */
+};
+
+void parser_init(struct parser *parser, uint64_t bulk_max);
+void parser_free(struct parser *parser);
+
+/* Add input.  The bytes are borrowed until parser_keep(); they must not change or go away before that.  What earlier
+ * calls left comes first.  After a fault input is dropped. */
+void parser_feed(struct parser *parser, const char *data, size_t bytes);
+
+/* Parse complete requests into the batch, which is empty, at most `requests_max` (1 to BATCH_REQUESTS) of them, and
+ * set their first, argc; returns whether there may be more in the input: false once it is used up but for an
+ * unfinished request.  Requests that Redis ignores (*0, empty lines) are left out.  Sets parser->faulty at a protocol
+ * error; requests in front of the fault are in the batch. */
+bool parser_next(struct parser *parser, struct batch *batch, size_t requests_max);
+
+/* The caller's bytes go away: copy what is not used up.  The batch's arguments are invalid after it. */
+void parser_keep(struct parser *parser);
+
+/* Bytes fed and not yet part of a request that was given out: Redis' query buffer. */
+size_t parser_pending_bytes(const struct parser *parser);
+
+/* --- What is counted (stats.c) --- */
+
+/* Geometry of HdrHistogram, 1 ns to 60 s, 2 significant digits: see kora/observe/histogram.py. */
+#define HISTOGRAM_HIGHEST_NS 60000000000ULL
+#define HISTOGRAM_SUB_BITS 8
+#define HISTOGRAM_HALF 128
+
+struct command_stats {
+    uint64_t calls;      /* that ran, well or not */
+    uint64_t elapsed_ns;
+    uint64_t failed;     /* ran and answered with an error */
+    uint64_t rejected;   /* never ran */
+    uint64_t *counts;    /* owned: a histogram of elapsed_ns, as long as its largest value needs; NULL before the first */
+    size_t counts_size;
+};
+
+#define SKETCH_BITS 12
+#define SKETCH_WIDTH (1 << SKETCH_BITS)
+#define SKETCH_DEPTH 4
+
+struct hot_key {
+    uint64_t hash;
+    uint64_t count;
+    char *key; /* owned */
+    size_t key_bytes;
+};
+
+/* As kora/observe/hotkeys.py, which says what it promises. */
+struct hot_keys {
+    uint64_t (*rows)[SKETCH_WIDTH]; /* owned: SKETCH_DEPTH rows */
+    struct hot_key *top;            /* owned: top_max places */
+    size_t top_count;
+    size_t top_max;
+    uint64_t floor; /* the smallest count on a full list */
+    uint64_t recorded;
+};
+
+struct shard_stats {
+    int64_t keys;
+    int64_t memory_bytes;
+    uint64_t bytes_in;
+    uint64_t bytes_out;
+    uint64_t hits;
+    uint64_t misses;
+    uint64_t expired;
+    struct command_stats *commands; /* owned: by slot in the registry */
+    size_t commands_count;
+    struct hot_keys hot_keys;
+};
+
+void shard_stats_init(struct shard_stats *stats, size_t commands, size_t hot_keys_max);
+void shard_stats_free(struct shard_stats *stats);
+void shard_stats_reset(struct shard_stats *stats); /* CONFIG RESETSTAT: all but the gauges and the hot keys */
+void command_stats_record(struct command_stats *stats, uint64_t elapsed_ns);
+
+void hot_keys_record(struct hot_keys *hot, uint64_t hash, const char *key, size_t bytes, uint64_t weight);
+uint64_t hot_keys_estimate(const struct hot_keys *hot, uint64_t hash);
+void hot_keys_halve_row(struct hot_keys *hot, unsigned row);
+void hot_keys_halve_top(struct hot_keys *hot);
+void hot_keys_reset(struct hot_keys *hot);
+
+/* Where times come from.  Tests hand in a clock that they move; then `is_real` is false and every reading is a call. */
+struct clock {
+    bool is_real;
+    int64_t (*monotonic_ns)(void *owner);
+    int64_t (*wall_ms)(void *owner);
+    void *owner; /* borrowed */
+    /* Commands are timed with the processor's own counter where it ticks evenly, since the system's clock costs as much
+     * as a look-up does: ns = ticks * scale >> 32.  The scale is measured against the system's clock all the time. */
+    uint64_t scale; /* 0: not known yet, or no such counter */
+    uint64_t started_ticks;
+    int64_t started_ns;
+    int64_t calibrate_ns; /* when the scale is next measured */
+};
+
+void clock_init(struct clock *clock);
+/* A point in time for measuring a command, in units that only clock_elapsed_ns() knows. */
+uint64_t clock_now(struct clock *clock);
+uint64_t clock_elapsed_ns(const struct clock *clock, uint64_t start, uint64_t stop);
+int64_t clock_monotonic_ns(struct clock *clock); /* now; also measures the scale from time to time */
+int64_t clock_wall_ms(struct clock *clock);
+
+/* --- Entries, tables, databases (table.c) --- */
+
+enum kind { STRING, INTEGER, LARGE, OBJECT };
+
+#define FLAG_DEADLINE 1 /* deadline_ms stands in front of everything */
+#define FLAG_RAW 2      /* edited in place: its encoding is `raw`, however short it is */
+
+struct entry {
+    uint32_t key_bytes;
+    uint32_t value_bytes; /* of a STRING */
+    uint32_t touched_s;   /* Unix time when the key was last used */
+    uint8_t kind;
+    uint8_t flags;
+    uint8_t key_at; /* where the key begins, in bytes from `body` */
+    uint8_t unused;
+    char body[];
+};
+
+#define KEY_BYTES_MAX 0xFFFFFFFFu
+
+/* The value of LARGE. */
+struct large {
+    char *block; /* owned */
+    size_t bytes;
+    size_t capacity;
+};
+
+typedef uint64_t bucket;
+
+#define BUCKET_VOLATILE 1ULL
+#define TABLE_BITS_MAX 10
+#define TABLE_SPLIT 0xFF /* table.bits of a slot whose `buckets` is a struct split */
+
+struct table {
+    union {
+        bucket *buckets;     /* owned; NULL while there are no keys */
+        struct split *split; /* owned */
+    };
+    uint32_t count;
+    uint32_t volatile_count; /* keys with a deadline */
+    uint8_t bits;            /* log2 of how many buckets there are, or TABLE_SPLIT */
+    uint8_t depth;           /* in a split: how many bits of the hash all its keys have in common */
+};
+
+struct split {
+    unsigned bits;
+    struct table **parts; /* owned: 1 << bits places; a part of depth d stands in every place with its low d bits */
+};
+
+struct kernel;
+
+struct keyspace {
+    struct kernel *kernel; /* borrowed */
+    struct table *slots;   /* owned: SLOTS of them, or NULL before the first key */
+    uint64_t count;
+    uint64_t volatile_count;
+    uint32_t counts_by_run[SLOTS >> RUN_BITS]; /* keys in each run of slots: random keys, and skipping what is empty */
+    uint64_t changes; /* keys changed since start */
+    uint32_t now_s;   /* Unix time, set a few times per second: coarse is enough for idle times */
+    struct shard_stats *by_run[SLOTS >> RUN_BITS]; /* borrowed: who counts what concerns a slot */
+    struct shard_stats *stats; /* of the shard that owns the key last looked at: who counts the command that runs */
+};
+
+void keyspace_init(struct keyspace *keyspace, struct kernel *kernel);
+void keyspace_free(struct keyspace *keyspace);
+
+/* A key with its place: made once for each key of a request. */
+struct key {
+    const char *data;
+    size_t bytes;
+    uint64_t hash;
+    unsigned slot;
+};
+
+struct key key_of(const struct kernel *kernel, const char *data, size_t bytes);
+
+/* The entry of a key, or NULL; one whose time is over is deleted.  Sets keyspace->stats.  Entries are good until the
+ * next call that changes the keyspace. */
+struct entry *keyspace_find(struct keyspace *keyspace, const struct key *key);
+
+/* Store a string, taking the block of `value` if it has one; a deadline goes.  Counts one change. */
+void keyspace_set(struct keyspace *keyspace, const struct key *key, struct argument *value);
+/* As that, for an entry just found (or NULL for a key that is not there), keeping its deadline; counts no change. */
+struct entry *keyspace_store(struct keyspace *keyspace, const struct key *key, struct entry *entry,
+                             struct argument *value);
+struct entry *keyspace_store_integer(struct keyspace *keyspace, const struct key *key, struct entry *entry,
+                                     int64_t value);
+/* Takes over a reference to the object. */
+struct entry *keyspace_store_object(struct keyspace *keyspace, const struct key *key, struct entry *entry,
+                                    void *object);
+/* Overwrite a string from an offset on, filling a gap with zero bytes; entry may be NULL.  It becomes FLAG_RAW. */
+struct entry *keyspace_edit(struct keyspace *keyspace, const struct key *key, struct entry *entry, size_t offset,
+                            struct text part);
+/* An existing key goes. */
+void keyspace_delete(struct keyspace *keyspace, const struct key *key);
+/* An existing key gets another name, possibly in another database, and takes its deadline along; whatever has that name
+ * goes.  Not for a key and itself. */
+void keyspace_move(struct keyspace *keyspace, const struct key *key, struct keyspace *target_keyspace,
+                   const struct key *target);
+struct entry *keyspace_set_deadline(struct keyspace *keyspace, const struct key *key, struct entry *entry,
+                                    int64_t deadline_ms);
+struct entry *keyspace_drop_deadline(struct keyspace *keyspace, const struct key *key, struct entry *entry);
+
+bool entry_has_deadline(const struct entry *entry);
+int64_t entry_deadline_ms(const struct entry *entry);
+int64_t entry_bytes(const struct kernel *kernel, const struct entry *entry); /* with all that its value holds */
+struct text entry_key(const struct entry *entry);
+/* The bytes of a value that is no OBJECT; `digits` has room for an INTEGER, written only if it is one. */
+struct text entry_string(const struct entry *entry, char digits[INTEGER_BYTES_MAX]);
+int64_t entry_integer(const struct entry *entry);
+void *entry_object(const struct entry *entry);
+
+/* Walks.  A place in a slot is 0 at its start, and 0 again once it is done; see SCAN in kora/store/table.py. */
+typedef void (*visit)(void *context, struct entry *entry);
+uint64_t keyspace_walk(struct keyspace *keyspace, unsigned slot, uint64_t place, visit visit, void *context);
+struct expired {
+    uint64_t looked; /* deadlines */
+    uint64_t deleted;
+    uint64_t place;
+    int64_t deadline_ms; /* of one key that was looked at and is left, or -1: over many slots that is a fair sample */
+};
+struct expired keyspace_expire_due(struct keyspace *keyspace, unsigned slot, uint64_t place, int64_t now_ms,
+                                   uint64_t deleted_max);
+/* An entry, each equally likely, or NULL. */
+struct entry *keyspace_random(struct keyspace *keyspace);
+
+/* Keys that were taken out of a database and are freed bit by bit. */
+struct discarded {
+    struct table *slots; /* owned: the tables of some slots that follow each other */
+    unsigned slots_count;
+    unsigned slot;       /* the first that is not freed yet */
+    uint64_t place;      /* the first place of its split, if it has one, that is not freed yet */
+    size_t bucket;       /* and the first bucket of that */
+    uint64_t keys;       /* that are left */
+};
+/* The keys of the slots from `start` to `stop`, whole runs; the database has none there afterwards. */
+struct discarded keyspace_discard(struct keyspace *keyspace, unsigned start, unsigned stop);
+/* Exchange the contents of two databases. */
+void keyspace_swap(struct keyspace *keyspace, struct keyspace *other);
+/* Free at most so many entries, and the arrays they were in, and lower the shard's memory by what they took; returns how
+ * many.  It is done when `slot` is slots_count. */
+uint64_t discarded_free_some(struct kernel *kernel, struct discarded *discarded, struct shard_stats *stats,
+                             uint64_t entries_max);
+void discarded_free(struct kernel *kernel, struct discarded *discarded); /* all, counted nowhere */
+
+/* Count everything a database holds again, from scratch, for tests: each table's counts, each key's place.  Adds the
+ * memory of each run of slots to memory_bytes[]; returns what is wrong, or NULL. */
+const char *keyspace_audit(const struct keyspace *keyspace, int64_t memory_bytes[SLOTS >> RUN_BITS]);
+
+/* --- The executor (execute.c) --- */
+
+/* Replies, encoded.  They stand in a small block that is used again and again, until they outgrow it: then `grow`
+ * gives room that can be handed to the socket as it is, so that a large value is copied once. */
+struct output {
+    char *data;
+    size_t bytes;
+    size_t capacity;
+    void (*grow)(struct output *output, size_t capacity); /* makes at least that capacity and keeps the content */
+    void *owner; /* borrowed: what `grow` needs */
+};
+
+void output_append(struct output *output, const char *data, size_t bytes);
+void output_bulk(struct output *output, const char *data, size_t bytes);
+void output_integer(struct output *output, int64_t value);
+void output_null(struct output *output, int protocol);
+void output_header(struct output *output, char kind, size_t count); /* *3\r\n */
+
+#define COMMAND_NAME_MAX 32
+#define COMMANDS_BITS 10
+
+struct kernel;
+struct turn;
+struct output;
+
+/* Answers a request, or returns false, having changed and counted nothing: the reference is to run it. */
+typedef bool (*operation)(struct kernel *kernel, struct turn *turn, const struct request *request,
+                          struct argument *argv, struct output *output);
+
+/* A row of the registry, as far as the executor needs it. */
+struct command {
+    char name[COMMAND_NAME_MAX]; /* in small letters, zero-padded */
+    size_t name_bytes;           /* 0: this place of the table is empty */
+    bool is_letters;
+    operation operation; /* NULL: runs in Python */
+    unsigned stats_slot; /* in the registry; of no meaning for a container */
+    size_t argc_min;
+    size_t argc_max;
+    unsigned first_key; /* places in argv, as in COMMAND INFO; 0 for none */
+    int last_key;       /* negative: counted from the end */
+    unsigned key_step;
+    bool denyoom;
+    bool lengthy;      /* can take long: the activity board names it while it runs */
+    bool is_container; /* subcommands, of which only the reference knows */
+    char board_name[32];
+    void *row; /* borrowed: the Command */
+};
+
+struct kernel {
+    uint64_t secret[2];
+    struct clock clock;
+    int64_t now_ms; /* wall clock, read at most once per batch; 0: not read yet */
+    void (*release)(void *object);           /* gives back a reference to an OBJECT */
+    int64_t (*object_bytes)(void *object);   /* what it takes beside its entry, as sizes.py estimates it */
+    uint64_t random;               /* state of the generator */
+    struct command commands[1 << COMMANDS_BITS]; /* by hash of the name; name_bytes 0: empty */
+    struct shard_stats **shards;   /* owned list of borrowed blocks */
+    size_t shards_count;
+    char *board; /* borrowed: the page of the activity board (kora/observe/board.py) */
+    bool observing;
+    int64_t samples_left;   /* key accesses until the next is counted for hot keys */
+    int64_t sampling_ratio;
+    uint64_t maxmemory;     /* bytes; 0: no limit */
+};
+
+void kernel_init(struct kernel *kernel, const uint64_t secret[2]);
+void kernel_free(struct kernel *kernel);
+int64_t kernel_now_ms(struct kernel *kernel);
+uint64_t kernel_random(struct kernel *kernel);
+int64_t kernel_memory_bytes(const struct kernel *kernel);
+
+/* Make a command known, with its operation if the kernel has one of that name; the rest is the caller's to fill in.
+ * Returns NULL if there is no room or the name is long: then the reference runs it. */
+struct command *kernel_add_command(struct kernel *kernel, const char *name, size_t bytes);
+const struct command *kernel_find_command(const struct kernel *kernel, const char *name, size_t bytes);
+
+/* What a turn is about: one client's requests. */
+struct turn {
+    struct keyspace *keyspace; /* borrowed: the client's database */
+    int protocol;              /* 2 or 3 */
+    uint64_t bulk_max;
+    int64_t begun_ns;    /* CLOCK_MONOTONIC when the turn began */
+    uint64_t begun;      /* the same, as clock_now() */
+    uint64_t started;    /* clock_now() when the running command began, which is when the one before it ended */
+    const char *address; /* 64 bytes for the activity board; borrowed */
+};
+
+/* Look up the commands of a batch, hash the keys of those that the kernel knows, and have memory fetched. */
+void batch_prepare(struct kernel *kernel, struct keyspace *keyspace, struct batch *batch);
+
+/* Run requests from the given one on for as long as the kernel can, appending their replies and counting them, until
+ * the output has bytes_max bytes; returns the place of the first that was not run. */
+size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, size_t place, struct output *output,
+                 size_t bytes_max);
+
+/* Settle a request that ran: its time, and its keys if it is their turn to be sampled. */
+void settle(struct kernel *kernel, struct turn *turn, const struct command *command, const struct argument *argv,
+            size_t argc);
+
+/* Show on the activity board what runs, and that it has ended. */
+void board_begin(struct kernel *kernel, const struct turn *turn, const struct command *command,
+                 const struct argument *argv, size_t argc);
+void board_end(struct kernel *kernel);
+
+#endif

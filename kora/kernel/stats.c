@@ -1,0 +1,355 @@
+/* What is counted of commands, shards and hot keys, and the clock that commands are timed with.
+ *
+ * The reference is kora/observe/shard_stats.py with histogram.py and hotkeys.py beside it: from the same calls both
+ * have the same numbers.  This is here because it happens once for every command.
+ */
+#define _POSIX_C_SOURCE 200809L /* clock_gettime() */
+
+#include "kernel.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <time.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <x86intrin.h>
+#endif
+
+/* --- Shards --- */
+
+void shard_stats_init(struct shard_stats *stats, size_t commands, size_t hot_keys_max) {
+    *stats = (struct shard_stats){
+        .commands = allocate_zeroed((commands + !commands) * sizeof *stats->commands),
+        .commands_count = commands,
+        .hot_keys =
+            {
+                .rows = allocate_zeroed(SKETCH_DEPTH * sizeof *stats->hot_keys.rows),
+                .top = allocate_zeroed((hot_keys_max + !hot_keys_max) * sizeof *stats->hot_keys.top),
+                .top_max = hot_keys_max,
+            },
+    };
+}
+
+static void forget_commands(struct shard_stats *stats) {
+    for (size_t slot = 0; slot < stats->commands_count; slot++) {
+        free(stats->commands[slot].counts);
+        stats->commands[slot] = (struct command_stats){0};
+    }
+}
+
+void shard_stats_reset(struct shard_stats *stats) {
+    stats->bytes_in = stats->bytes_out = 0;
+    stats->hits = stats->misses = 0;
+    stats->expired = 0;
+    forget_commands(stats);
+}
+
+void shard_stats_free(struct shard_stats *stats) {
+    forget_commands(stats);
+    free(stats->commands);
+    hot_keys_reset(&stats->hot_keys);
+    free(stats->hot_keys.rows);
+    free(stats->hot_keys.top);
+    *stats = (struct shard_stats){0};
+}
+
+/* --- Histograms --- */
+
+/* Values up to 16 µs, which nearly all are: most histograms never grow. */
+#define COUNTS_FIRST (8 * HISTOGRAM_HALF)
+
+/* The power of two that the values of a bucket share is 0 below 256, where a value is its own bucket. */
+static inline size_t histogram_index(uint64_t value_ns) {
+    if (UNLIKELY(value_ns > HISTOGRAM_HIGHEST_NS))
+        value_ns = HISTOGRAM_HIGHEST_NS;
+    unsigned lowest_power = (1u << HISTOGRAM_SUB_BITS) - 1;
+    unsigned power = 64 - HISTOGRAM_SUB_BITS - (unsigned)__builtin_clzll(value_ns | lowest_power);
+    return power * HISTOGRAM_HALF + (value_ns >> power);
+}
+
+/* Whole powers of two at a time, so that it happens at most 22 times. */
+static __attribute__((noinline, cold)) void grow_counts(struct command_stats *stats, size_t index) {
+    size_t size = (index / HISTOGRAM_HALF + 1) * HISTOGRAM_HALF;
+    if (size < COUNTS_FIRST)
+        size = COUNTS_FIRST;
+    stats->counts = reallocate(stats->counts, size * sizeof *stats->counts);
+    memset(stats->counts + stats->counts_size, 0, (size - stats->counts_size) * sizeof *stats->counts);
+    stats->counts_size = size;
+}
+
+void command_stats_record(struct command_stats *stats, uint64_t elapsed_ns) {
+    size_t index = histogram_index(elapsed_ns);
+    stats->calls++;
+    stats->elapsed_ns += elapsed_ns;
+    if (UNLIKELY(index >= stats->counts_size))
+        grow_counts(stats, index);
+    stats->counts[index]++;
+}
+
+/* --- Hot keys --- */
+
+static inline uint64_t *count_in_row(const struct hot_keys *hot, unsigned row, uint64_t hash);
+static struct hot_key *find_hot_key(const struct hot_keys *hot, uint64_t hash, const char *key, size_t bytes);
+static void replace_smallest(struct hot_keys *hot, const struct hot_key *candidate);
+static void copy_hot_key(struct hot_key *place, const struct hot_key *candidate);
+
+/* The rows take 12 bits each of the hash's 64, so that two keys that collide in one row do not in the others. */
+void hot_keys_record(struct hot_keys *hot, uint64_t hash, const char *key, size_t bytes, uint64_t weight) {
+    uint64_t estimate = UINT64_MAX;
+    for (unsigned row = 0; row < SKETCH_DEPTH; row++) {
+        uint64_t count = *count_in_row(hot, row, hash) += weight;
+        if (count < estimate)
+            estimate = count;
+    }
+    hot->recorded += weight;
+
+    struct hot_key *place = find_hot_key(hot, hash, key, bytes);
+    if (place) {
+        place->count = estimate;
+        return;
+    }
+    /* The key is still the caller's; the list makes a copy of what it admits. */
+    struct hot_key candidate = {.hash = hash, .count = estimate, .key = (char *)key, .key_bytes = bytes};
+    if (hot->top_count < hot->top_max)
+        copy_hot_key(&hot->top[hot->top_count++], &candidate);
+    else if (estimate > hot->floor && hot->top_max)
+        replace_smallest(hot, &candidate);
+}
+
+uint64_t hot_keys_estimate(const struct hot_keys *hot, uint64_t hash) {
+    uint64_t estimate = UINT64_MAX;
+    for (unsigned row = 0; row < SKETCH_DEPTH; row++) {
+        uint64_t count = *count_in_row(hot, row, hash);
+        if (count < estimate)
+            estimate = count;
+    }
+    return estimate;
+}
+
+static inline uint64_t *count_in_row(const struct hot_keys *hot, unsigned row, uint64_t hash) {
+    return &hot->rows[row][hash >> (row * SKETCH_BITS) & (SKETCH_WIDTH - 1)];
+}
+
+/* All hashes are looked at: at 128 places that takes as long as one miss of a cache, and keys come here sampled. */
+static struct hot_key *find_hot_key(const struct hot_keys *hot, uint64_t hash, const char *key, size_t bytes) {
+    for (struct hot_key *place = hot->top, *end = place + hot->top_count; place < end; place++)
+        if (UNLIKELY(place->hash == hash) && place->key_bytes == bytes && !memcmp(place->key, key, bytes))
+            return place;
+    return NULL;
+}
+
+/* The floor may have been out of date, in which case the candidate is not admitted and only the floor is put right. */
+static void replace_smallest(struct hot_keys *hot, const struct hot_key *candidate) {
+    struct hot_key *smallest = hot->top;
+    uint64_t second_count = UINT64_MAX;
+    for (size_t i = 1; i < hot->top_count; i++) {
+        struct hot_key *place = &hot->top[i];
+        if (place->count < smallest->count) {
+            second_count = smallest->count;
+            smallest = place;
+        } else if (place->count < second_count) {
+            second_count = place->count;
+        }
+    }
+    if (smallest->count < candidate->count) {
+        free(smallest->key);
+        copy_hot_key(smallest, candidate);
+    }
+    hot->floor = smallest->count < second_count ? smallest->count : second_count;
+}
+
+static void copy_hot_key(struct hot_key *place, const struct hot_key *candidate) {
+    *place = *candidate;
+    place->key = allocate(candidate->key_bytes + !candidate->key_bytes);
+    memcpy(place->key, candidate->key, candidate->key_bytes);
+}
+
+void hot_keys_halve_row(struct hot_keys *hot, unsigned row) {
+    for (size_t column = 0; column < SKETCH_WIDTH; column++)
+        hot->rows[row][column] >>= 1;
+}
+
+/* Comes after the rows.  Keys whose count would be 0 leave. */
+void hot_keys_halve_top(struct hot_keys *hot) {
+    size_t kept = 0;
+    uint64_t floor = UINT64_MAX;
+    for (size_t i = 0; i < hot->top_count; i++) {
+        struct hot_key place = hot->top[i];
+        place.count >>= 1;
+        if (!place.count) {
+            free(place.key);
+            continue;
+        }
+        if (place.count < floor)
+            floor = place.count;
+        hot->top[kept++] = place;
+    }
+    hot->top_count = kept;
+    hot->floor = kept ? floor : 0;
+    hot->recorded >>= 1;
+}
+
+void hot_keys_reset(struct hot_keys *hot) {
+    for (size_t i = 0; i < hot->top_count; i++)
+        free(hot->top[i].key);
+    hot->top_count = 0;
+    hot->floor = 0;
+    hot->recorded = 0;
+    memset(hot->rows, 0, SKETCH_DEPTH * sizeof *hot->rows);
+}
+
+/* --- Clocks ---
+ *
+ * A command is timed by the processor's counter of ticks if that counts evenly, whatever the processor's frequency and
+ * whether it sleeps.  What a tick is worth is measured against the system's clock: for the first time 20 ms after the
+ * start, from then on about once a second, each time from the start, so that the scale gets more exact.
+ *
+ * A counter that promises to be even need not be: it may stand still or start again with a suspended machine, run
+ * otherwise on the machine that a virtual one was moved to, or differ between cores.  So each measurement compares the
+ * time that the ticks predict with the time that it is.  If they disagree by more than 1 % of the time since the last
+ * measurement, the counter is given up for good, and commands are timed by the system's clock: slower, but right.
+ *
+ * All this happens in clock_monotonic_ns(), which the executor calls once at the start of each turn, before its first
+ * clock_now(); the scale never changes within a turn.  Should a start be kept across turns all the same, from before
+ * the counter was used to after it or the other way round, then the mark of nanoseconds shows it, and that one time
+ * counts as 0. */
+
+#define IN_NANOSECONDS (1ULL << 63) /* a point in time of the system's clock: the mark, and nanoseconds */
+
+#define FIRST_MEASUREMENT_NS 20000000  /* reading both clocks together is exact to 0.1 µs: 5 millionths of this */
+#define NEXT_MEASUREMENT_NS 1000000000
+#define NEVER_NS INT64_MAX
+#define ERROR_PARTS 100 /* 1 %: 20 times what the system's clock may be slewed by to follow the time of day */
+
+__extension__ typedef unsigned __int128 wide;
+
+static void clock_measure(struct clock *clock);
+static inline int64_t system_monotonic_ns(void);
+static bool has_even_ticks(void);
+static inline uint64_t ticks_now(void);
+static uint64_t ticks_with_time(int64_t *now_ns);
+
+/* A clock that is moved by a test gets its other fields after this. */
+void clock_init(struct clock *clock) {
+    *clock = (struct clock){.is_real = true, .calibrate_ns = NEVER_NS};
+    if (has_even_ticks()) {
+        clock->started_ticks = ticks_with_time(&clock->started_ns);
+        clock->calibrate_ns = clock->started_ns + FIRST_MEASUREMENT_NS;
+    }
+}
+
+uint64_t clock_now(struct clock *clock) {
+    if (LIKELY(clock->scale))
+        return ticks_now();
+    if (clock->is_real)
+        return (uint64_t)system_monotonic_ns() | IN_NANOSECONDS;
+    return (uint64_t)clock->monotonic_ns(clock->owner);
+}
+
+uint64_t clock_elapsed_ns(const struct clock *clock, uint64_t start, uint64_t stop) {
+    /* Below 0: the counters of two cores may differ by some ticks. */
+    int64_t elapsed = (int64_t)(stop - start);
+    if (UNLIKELY(elapsed < 0 || (start ^ stop) & IN_NANOSECONDS))
+        return 0;
+    if (LIKELY(clock->scale && !(stop & IN_NANOSECONDS)))
+        return (uint64_t)((wide)elapsed * clock->scale >> 32);
+    return (uint64_t)elapsed;
+}
+
+int64_t clock_monotonic_ns(struct clock *clock) {
+    if (UNLIKELY(!clock->is_real))
+        return clock->monotonic_ns(clock->owner);
+    int64_t now_ns = system_monotonic_ns();
+    if (UNLIKELY(now_ns >= clock->calibrate_ns))
+        clock_measure(clock);
+    return now_ns;
+}
+
+int64_t clock_wall_ms(struct clock *clock) {
+    if (UNLIKELY(!clock->is_real))
+        return clock->wall_ms(clock->owner);
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static __attribute__((noinline, cold)) void clock_measure(struct clock *clock) {
+    int64_t now_ns;
+    uint64_t ticks = ticks_with_time(&now_ns) - clock->started_ticks;
+    int64_t elapsed_ns = now_ns - clock->started_ns;
+
+    bool is_even = (int64_t)ticks > 0;
+    if (is_even && clock->scale) {
+        int64_t predicted_ns = (int64_t)((wide)ticks * clock->scale >> 32);
+        int64_t error_ns = predicted_ns > elapsed_ns ? predicted_ns - elapsed_ns : elapsed_ns - predicted_ns;
+        int64_t since_last_ns = now_ns - (clock->calibrate_ns - NEXT_MEASUREMENT_NS);
+        is_even = error_ns <= since_last_ns / ERROR_PARTS;
+    }
+    clock->scale = is_even ? (uint64_t)(((wide)elapsed_ns << 32) / ticks) : 0;
+    clock->calibrate_ns = clock->scale ? now_ns + NEXT_MEASUREMENT_NS : NEVER_NS;
+}
+
+/* Both clocks, read as closely together as four tries get them: one may be interrupted between two readings. */
+static uint64_t ticks_with_time(int64_t *now_ns) {
+    uint64_t closest = 0, ticks = 0;
+    *now_ns = 0;
+    for (int i = 0; i < 4; i++) {
+        uint64_t before = ticks_now();
+        int64_t between_ns = system_monotonic_ns();
+        uint64_t apart = ticks_now() - before;
+        if (i == 0 || apart < closest) {
+            closest = apart;
+            ticks = before + apart / 2;
+            *now_ns = between_ns;
+        }
+    }
+    return ticks;
+}
+
+static inline int64_t system_monotonic_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+#if defined(__x86_64__)
+
+/* "Invariant TSC": Intel's manual, volume 3, section 18.17.1; AMD's manual, volume 3, CPUID function 8000_0007. */
+static bool has_even_ticks(void) {
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid(0x80000007, &eax, &ebx, &ecx, &edx) && edx >> 8 & 1;
+}
+
+/* Without a barrier: that the processor reads it some instructions early or late is less than a barrier takes. */
+static inline uint64_t ticks_now(void) {
+    return __rdtsc();
+}
+
+#elif defined(__aarch64__)
+
+#define TICKS_PER_S_MIN 100000000 /* commands take 100 ns: a slower counter, as many are, would see most as 0 */
+
+static bool has_even_ticks(void) {
+    uint64_t ticks_per_s;
+    __asm__("mrs %0, cntfrq_el0" : "=r"(ticks_per_s));
+    return ticks_per_s >= TICKS_PER_S_MIN;
+}
+
+static inline uint64_t ticks_now(void) {
+    uint64_t ticks;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
+    return ticks;
+}
+
+#else
+
+static bool has_even_ticks(void) {
+    return false;
+}
+
+static inline uint64_t ticks_now(void) {
+    return 0;
+}
+
+#endif
