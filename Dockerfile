@@ -7,11 +7,11 @@
 # /data/kora.toml.
 ARG PYTHON=3.11
 
-# The full image has the compiler for a dependency that has no wheel for this machine.
+# The full image has the compiler for the kernel, and for a dependency that has no wheel for this machine.
 FROM python:${PYTHON} AS build
 WORKDIR /source
 COPY . .
-RUN pip wheel --no-cache-dir --wheel-dir /wheels . \
+RUN KORA_REQUIRE_KERNEL=1 pip wheel --no-cache-dir --wheel-dir /wheels . \
  && python -m venv /opt/kora \
  && /opt/kora/bin/pip install --no-cache-dir --no-index --find-links /wheels kora-server
 

@@ -1,9 +1,13 @@
-# Verbs of the project; nothing else to learn.  They need only python3 and make.
+# Verbs of the project; nothing else to learn.  They need only python3 and make, and a C compiler for the kernel:
+# without one everything runs on pure Python, and says so.  With KORA_REQUIRE_KERNEL=1 that is an error.
 #
 #   make run      install into .venv and serve; flags in ARGS="--port 7379 --metrics-port 7390"
-#   make test     the whole suite; a part of it, or more output, in ARGS="tests/store -x"
+#   make test     the whole suite, on pure Python and then on the kernel; a part, or more output, in ARGS="tests/store -x"
 #   make check    format, lint and types
 #   make bench    CPU per command against redis-server, and the other figures of the README; ARGS="--quick"
+#   make compile  the kernel again, in place, after a change of its C or Cython; only what changed, warnings are errors
+#   make sanitize the suite, then ten minutes of make fuzz, on a kernel that ends the process at its first false step
+#   make fuzz     random requests, on the kernel and on pure Python; ARGS="--seconds 60"
 #   make docs     write the generated reference tables again
 #   make clean    forget everything that was built
 
@@ -11,14 +15,28 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := python -m pytest -n 2 --dist worksteal
+KERNEL := $(wildcard kora/kernel/*.c kora/kernel/*.h kora/kernel/*.pyx kora/kernel/build.py)
 
-.PHONY: run test check bench docs soak clean
+.PHONY: run test check bench compile sanitize fuzz docs soak clean
 
 run: $(VENV)/installed
+	@$(BIN)/python -m kora.kernel || true
 	$(BIN)/kora-server $(ARGS)
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@echo "make: first run of the suite, on pure Python"
+	KORA_KERNEL=off $(BIN)/$(PYTEST) $(ARGS)
+	@if env -u KORA_KERNEL $(BIN)/python -m kora.kernel; then \
+	  echo "make: second run of the suite, on the kernel"; \
+	else \
+	  echo "make: THE KERNEL IS NOT COMPILED, so only pure Python was tested: install gcc and python3-dev (Debian)," \
+	    "then make compile" >&2; \
+	  test "$$KORA_REQUIRE_KERNEL" != 1 || { echo "make: KORA_REQUIRE_KERNEL=1 forbids that" >&2; exit 1; }; \
+	  exit 0; \
+	fi; \
+	set -x; env -u KORA_KERNEL $(BIN)/$(PYTEST) $(ARGS)
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
@@ -31,6 +49,50 @@ bench: $(VENV)/installed-dev
 docs: $(VENV)/installed
 	$(BIN)/kora docs --write
 
+# An installation is compiled from scratch, in pip's own environment.  This keeps its objects in build/, and tells the
+# installations that their kernel is new; not so where pyproject.toml asks for another installation.
+compile:
+	test -e $(VENV)/installed-dev || $(MAKE) $(VENV)/installed-dev
+	KORA_REQUIRE_KERNEL=1 $(BIN)/python -W ignore -c "import setuptools; setuptools.setup()" --quiet build_ext --inplace
+	for stamp in $(VENV)/installed $(VENV)/installed-dev; do test pyproject.toml -nt $$stamp || touch $$stamp; done
+
+# AddressSanitizer and UndefinedBehaviorSanitizer on a copy of the tree, whose kernel runs in no other.  Assertions count
+# here, and signed numbers must not overflow, which Python's own flags would define.  A warning is no error: with
+# sanitizers gcc suspects more.  Python's own allocator would hide what is read after it was freed; its leaks are many
+# and not ours.
+SANITIZED := build/sanitized
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g -UNDEBUG \
+  -fno-wrapv -Wno-error
+# These weigh the process, and a sanitizer keeps what was freed for a while.
+WEIGHING := tests/store/test_sizes.py::test_estimate_is_within_a_tenth_of_what_the_process_has_grown_by \
+  tests/faults/test_back_pressure.py::test_a_client_that_does_not_read_costs_little_memory_and_gets_all_replies_in_order \
+  tests/faults/test_back_pressure.py::test_many_clients_that_never_read_cost_little_memory_each \
+  tests/faults/test_bad_clients.py::test_leaving_in_the_middle_of_a_reply
+# The programs of others run as they are: redis-server, for one, reads differently on an allocator that is not its own.
+PEERS := redis-server redis-cli redis-benchmark prometheus promtool openssl
+SANITIZED_ENV = env -u KORA_KERNEL PATH="$(CURDIR)/$(SANITIZED)/bin:$$PATH" \
+  PYTHONPATH="$(CURDIR)/$(SANITIZED)" PYTHONMALLOC=malloc \
+  LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
+sanitize: $(VENV)/installed-dev
+	rm -rf $(SANITIZED)/kora $(SANITIZED)/tests $(SANITIZED)/bin
+	mkdir -p $(SANITIZED)/bin
+	for program in $(PEERS); do path=$$(command -v $$program) || continue; \
+	  printf '#!/bin/sh\nexec env -u LD_PRELOAD %s "$$@"\n' "$$path" > $(SANITIZED)/bin/$$program; \
+	  chmod +x $(SANITIZED)/bin/$$program; \
+	done
+	tar -cf - --exclude=./.git --exclude=./.venv --exclude=./build --exclude='*.so' --exclude=__pycache__ . | \
+	  tar -xf - -C $(SANITIZED)
+	cd $(SANITIZED) && KORA_REQUIRE_KERNEL=1 CC=gcc CFLAGS="$(SANITIZERS)" \
+	  $(CURDIR)/$(BIN)/python -W ignore -c "import setuptools; setuptools.setup()" --quiet build_ext --inplace
+	cd $(SANITIZED) && $(SANITIZED_ENV) $(CURDIR)/$(BIN)/python -m kora.kernel
+	cd $(SANITIZED) && $(SANITIZED_ENV) $(CURDIR)/$(BIN)/$(PYTEST) $(addprefix --deselect ,$(WEIGHING)) $(ARGS)
+	cd $(SANITIZED) && $(SANITIZED_ENV) $(CURDIR)/$(BIN)/python tests/fuzz/run.py --seconds 600
+
+# tests/fuzz/atheris_target.py goes on from there byte by byte; it needs pip install -e ".[fuzz]" in .venv.
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python tests/fuzz/run.py $(ARGS)
+
 # Twenty times the random programs of `make test`.
 soak: $(VENV)/installed-dev
 	KORA_LONG=1 $(BIN)/python -m pytest -n 2 tests/compat tests/resp tests/store $(ARGS)
@@ -40,14 +102,16 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m virtualenv $(VENV); } || \
 	{ echo "make: no way to make an environment: install python3-venv (Debian) or virtualenv" >&2; rm -rf $(VENV); exit 1; }
 
-$(VENV)/installed: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+# An editable installation has changed Python at once, but a changed kernel only when it is made again.
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml $(KERNEL)
+	$(PIP_INSTALL) --editable .
 	touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
-	touch $@
+$(VENV)/installed-dev: $(VENV)/bin/python pyproject.toml $(KERNEL)
+	$(PIP_INSTALL) --editable ".[dev]"
+	touch $(VENV)/installed $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench-results.json
+	rm -f kora/kernel/*.so kora/kernel/_kernel.c
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
