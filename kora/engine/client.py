@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from kora import kernel
 from kora.observe.board import address_text
 from kora.resp.reply import Encoder, Reply, encode2, encode3
 
@@ -16,34 +17,48 @@ if TYPE_CHECKING:
 TURN_BYTES_MAX = 1 << 20
 
 
-class Client:
+class PlainState:
+    """What is asked of a client at every turn: attributes that the kernel wants within its reach."""
+
+    __slots__ = (
+        "backlog",
+        "board_address",
+        "command",
+        "db",
+        "encode",
+        "gated",
+        "halted",
+        "id",
+        "last_ns",
+        "more",
+        "parked",
+        "parser",
+    )
+
+
+if TYPE_CHECKING:
+    ClientState = PlainState
+else:
+    # Chosen once, as the kernel is; the reference is as content with the kernel's.
+    ClientState = PlainState if kernel.load() is None else kernel.load().ClientState
+
+
+class Client(ClientState):
     __slots__ = (
         "_closing",
         "address",
         "authenticated",
-        "backlog",
-        "board_address",
-        "command",
         "connected_ms",
-        "db",
         "disconnect",
-        "encode",
         "engine",
         "fd",
-        "gated",
-        "halted",
-        "id",
         "kick",
-        "last_ns",
         "lib_name",
         "lib_version",
         "local_address",
-        "more",
         "muted",
         "name",
         "output_bytes",
-        "parked",
-        "parser",
         "protocol",
         "skips_left",
         "user",

@@ -70,7 +70,7 @@ class Engine:
         implementation: Implementation = Reference(self.clock) if kernel is None else kernel.Kernel(self.clock)
         self._implementation = implementation
         self.kernel = implementation.name
-        self.make_parser = implementation.make_parser
+        self.make_parser, self.make_receiver = implementation.make_parser, implementation.make_receiver
         self.execute, self.resume = implementation.execute, implementation.resume
         # The data.
         self.shards = make_shards(
@@ -180,6 +180,7 @@ class Engine:
         self.errors.clear()
         self.connections_received = self.connections_rejected = self.protocol_errors = self.internal_errors = 0
         self.loop.reset()
+        self._implementation.reset_stats()
 
     def _set_bulk_max(self, bulk_max: int) -> None:
         for client in self.clients.values():

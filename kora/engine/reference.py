@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kora.clock import Clock
 from kora.engine import call
+from kora.engine.receiver import Receiver
 from kora.observe.shard_stats import ShardStats
 from kora.resp.parser import FastReader, Parser
 from kora.store.keyspace import Keyspace
@@ -26,6 +27,7 @@ class Implementation(Protocol):
     def make_stats(self, commands: int, hot_keys_max: int) -> ShardStats: ...
     def make_keyspace(self, index: int, shards: Sequence[Shard]) -> Keyspace: ...
     def make_parser(self) -> Parser: ...
+    def make_receiver(self) -> Receiver: ...
 
     def attach(self, engine: "Engine", call: Any) -> None:
         """Before the first request: get to know the engine; `call` has what is asked of kora.engine.call."""
@@ -34,6 +36,7 @@ class Implementation(Protocol):
     def set_gate(self, aside: bool, maxmemory: int) -> None: ...
     def set_observing(self, observing: bool) -> None: ...
     def set_sampling_ratio(self, ratio: int) -> None: ...
+    def reset_stats(self) -> None: ...
 
 
 class Reference:
@@ -54,6 +57,9 @@ class Reference:
     def make_parser(self) -> Parser:
         return Parser(self._fast_reader)
 
+    def make_receiver(self) -> Receiver:
+        return Receiver()
+
     # call() looks all of this up in the engine and its settings.
 
     def attach(self, engine: "Engine", call: Any) -> None:
@@ -66,4 +72,7 @@ class Reference:
         pass
 
     def set_sampling_ratio(self, ratio: int) -> None:
+        pass
+
+    def reset_stats(self) -> None:
         pass

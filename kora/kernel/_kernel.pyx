@@ -977,6 +977,61 @@ cdef list _argv(batch *batch, const request *request):
 
 # --- Execution ---
 
+cdef class ClientState:
+    """What is asked of a client at every turn: kora.engine.client.Client is made from this where there is a kernel."""
+
+    cdef public object db
+    cdef public object encode
+    cdef public object parser
+    cdef public object command
+    cdef public list backlog
+    cdef public bytes board_address
+    cdef public int64_t id
+    cdef public int64_t last_ns
+    cdef public bint gated
+    cdef public bint more
+    cdef public bint halted
+    cdef public bint parked
+
+
+cdef class Receiver:
+    """kora.engine.receiver.Receiver, without a Python frame between the event loop and the kernel."""
+
+    cdef Kernel _kernel
+    cdef ClientState _client
+    cdef object _write
+    cdef object _attend
+
+    def __cinit__(self, Kernel kernel not None):
+        self._kernel = kernel
+
+    def bind(self, ClientState client not None, write, attend):
+        self._client = client
+        self._write = write
+        self._attend = attend
+
+    def release(self):
+        self._client = self._write = self._attend = None
+
+    def receive(self, bytes data not None):
+        cdef ClientState client = self._client
+        cdef bytes reply
+        cdef size_t pending_bytes
+        if client is None:
+            return
+        reply = self._kernel.execute(client, data)
+        if PyBytes_GET_SIZE(reply):
+            self._write(reply)
+            if client.more:
+                self._attend()
+        else:
+            pending_bytes = parser_pending_bytes(&(<Parser?>client.parser).c)
+            if client.more or (
+                pending_bytes and pending_bytes > <size_t>self._kernel._engine.config.client_query_buffer_limit
+            ):
+                self._attend()
+
+
 cdef class _Room:
     """What a turn needs room for: requests, and their replies.
 
@@ -1054,6 +1109,7 @@ cdef class Kernel:
     cdef list _rows  # keeps alive what the table of commands points to
     cdef list _stats  # and what the list of shards does
     cdef bint aside  # everything is for the reference, for now
+    cdef int64_t turn_max_ns  # as LoopStats has it
     # Of the current turn.  A turn inside a turn has its own room.
     cdef _Room _room
     cdef bint _busy
@@ -1095,6 +1151,9 @@ cdef class Kernel:
 
     def make_parser(self):
         return Parser()
+
+    def make_receiver(self):
+        return Receiver(self)
 
     def attach(self, engine, call):
         """Get to know the engine, its commands, and kora.engine.call, which is asked for what is done only there."""
@@ -1140,22 +1199,22 @@ cdef class Kernel:
         self.c.sampling_ratio = ratio
         self.c.samples_left = 1
 
-    def execute(self, client, bytes data not None):
+    def reset_stats(self):
+        self.turn_max_ns = 0
+
+    cpdef bytes execute(self, ClientState client, bytes data):
         """kora.engine.call.execute()."""
         cdef Parser parser = client.parser
-        cdef Keyspace db
         if client.more:
-            db = client.db
-            db.c.stats.bytes_in += PyBytes_GET_SIZE(data)
+            (<Keyspace?>client.db).c.stats.bytes_in += PyBytes_GET_SIZE(data)
             parser.feed(data)
             return self.resume(client)
         parser_feed(&parser.c, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         reply = self._turn(client, parser)
-        db = client.db
-        db.c.stats.bytes_in += PyBytes_GET_SIZE(data)
+        (<Keyspace?>client.db).c.stats.bytes_in += PyBytes_GET_SIZE(data)
         return reply
 
-    def resume(self, client):
+    cpdef bytes resume(self, ClientState client):
         """kora.engine.call.resume()."""
         if client.parked or client.closing:
             return b""
@@ -1163,7 +1222,7 @@ cdef class Kernel:
             return self._resume(client)
         return self._turn(client, client.parser)
 
-    cdef bytes _turn(self, client, Parser parser):
+    cdef bytes _turn(self, ClientState client, Parser parser):
         cdef _Room room
         cdef turn turn
         if self._busy:
@@ -1175,7 +1234,7 @@ cdef class Kernel:
         finally:
             self._busy = False
 
-    cdef bytes _take_turn(self, client, Parser parser, _Room room, turn *turn):
+    cdef bytes _take_turn(self, ClientState client, Parser parser, _Room room, turn *turn):
         """Run requests for as long as the turn lasts; what is left is in client.backlog and the parser."""
         cdef kernel *kernel = self.c
         cdef batch *batch = &room.batch
@@ -1186,11 +1245,10 @@ cdef class Kernel:
         cdef bint halted = False
         cdef const command *last = NULL
         cdef int64_t elapsed_ns
-        cdef bytes address = client.board_address
         turn.begun_ns = clock_monotonic_ns(&kernel.clock)
         turn.begun = turn.started = clock_now(&kernel.clock)
         turn.bulk_max = parser.c.bulk_max
-        turn.address = PyBytes_AS_STRING(address)
+        turn.address = PyBytes_AS_STRING(client.board_address)
         (<uint64_t *>kernel.board)[BOARD_CLIENT] = client.id
         plain = self._look(client, turn)
         try:
@@ -1231,25 +1289,27 @@ cdef class Kernel:
             batch_reset(batch)
             parser_keep(&parser.c)
             parser._more = may_be_more
-            client.halted = False
-            if not client.closing:
+            if client.halted:
+                client.halted = False
+            # One that is closing stays as it is: there is nothing more to do for it.
+            if not (client.more and client.closing):
                 client.more = may_be_more or halted
-        if last is not NULL:
+        if last is not NULL and <PyObject *>client.command is not <PyObject *>last.row:
             client.command = <object>last.row
         if not kernel.observing:
             turn.started = clock_now(&kernel.clock)
         elapsed_ns = clock_elapsed_ns(&kernel.clock, turn.begun, turn.started)
         client.last_ns = turn.begun_ns + elapsed_ns
-        loop = self._engine.loop
-        if elapsed_ns > <int64_t>loop.turn_max_ns:
-            loop.turn_max_ns = elapsed_ns
+        if elapsed_ns > self.turn_max_ns:
+            self.turn_max_ns = elapsed_ns
+            self._engine.loop.turn_max_ns = elapsed_ns
         turn.keyspace.stats.bytes_out += room.output.bytes
         reply = room.take()
         if parser.c.faulty and not halted:
             reply += self._refuse(client, ProtocolError(_fault(&parser.c)))
         return reply
 
-    cdef bint _look(self, client, turn *turn) except -1:
+    cdef bint _look(self, ClientState client, turn *turn) except -1:
         """See in what state a client is; returns whether its requests may be answered here."""
         cdef Keyspace db = client.db
         turn.keyspace = &db.c
@@ -1262,7 +1322,7 @@ cdef class Kernel:
             return False  # replies are muted
         return not self.aside and not client.gated
 
-    cdef int _run_in_python(self, client, _Room room, turn *turn, batch *batch, size_t place, bint plain) except -1:
+    cdef int _run_in_python(self, ClientState client, _Room room, turn *turn, batch *batch, size_t place, bint plain) except -1:
         """Run one request by its handler, or by the reference if it needs a closer look; returns 0 if it was parked."""
         cdef kernel *kernel = self.c
         cdef const request *request = &batch.requests[place]
@@ -1301,11 +1361,11 @@ cdef class Kernel:
         if command.lengthy:
             board_end(kernel)
         # The handler may have chosen another database, whose shard is then charged, as in the reference.
-        turn.keyspace = &(<Keyspace>client.db).c
+        turn.keyspace = &(<Keyspace?>client.db).c
         settle(kernel, turn, command, argv, request.argc)
         return 1
 
-    cdef int _encode(self, client, reply, output *output) except -1:
+    cdef int _encode(self, ClientState client, reply, output *output) except -1:
         encode = client.encode  # only now: HELLO may have changed it
         if encode is encode2:
             _encode_reply(reply, 2, output)

@@ -6,7 +6,6 @@ input does (client.more) goes on after others had theirs, with reading stopped m
 
 import asyncio
 import socket
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from kora.engine.client import Client
@@ -21,15 +20,16 @@ log = logger("kora.server")
 
 
 class Connection(asyncio.Protocol):
-    __slots__ = ("_client", "_engine", "_execute", "_loop", "_scheduled", "_stuffed", "_transport", "_write")
+    __slots__ = ("_client", "_engine", "_loop", "_receiver", "_scheduled", "_stuffed", "_transport", "data_received")
 
     def __init__(self, engine: "Engine", loop: asyncio.AbstractEventLoop) -> None:
         # For the life of the connection.
         self._engine = engine
-        self._execute = engine.execute
         self._loop = loop
+        self._receiver = engine.make_receiver()
+        # The loop asks for this once, before there is a client, and calls it for every read.
+        self.data_received = self._receiver.receive  # type: ignore[method-assign]
         self._transport: asyncio.Transport
-        self._write: Callable[[bytes], None]
         self._client: Client
         # Right now.
         self._stuffed = False  # the client does not read: replies wait here, and it is not read from
@@ -39,7 +39,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._write = self._transport.write
         engine = self._engine
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         refusal = self._refusal(peer)
@@ -57,17 +56,7 @@ class Connection(asyncio.Protocol):
         client.fd = sock.fileno()
         if engine.config.tcp_keepalive and sock.family != socket.AF_UNIX:
             _keep_alive(sock, engine.config.tcp_keepalive)
-
-    def data_received(self, data: bytes) -> None:
-        client = self._client
-        reply = self._execute(client, data)
-        if reply:
-            self._write(reply)
-        elif client.parser.buffered_bytes > self._engine.config.client_query_buffer_limit:
-            log.warning("query buffer over its limit", client=client.address, size_bytes=client.parser.buffered_bytes)
-            self._transport.abort()
-        if client.more:
-            self._after_turn()
+        self._receiver.bind(client, self._transport.write, self._attend)
 
     def pause_writing(self) -> None:
         self._stuffed = True
@@ -81,6 +70,7 @@ class Connection(asyncio.Protocol):
         if not hasattr(self, "_client"):
             return  # it was turned away
         client = self._client
+        self._receiver.release()
         self._engine.forget(client)
         # Without these the client and its connection would keep each other alive.
         client.disconnect = client.kick = _gone
@@ -89,6 +79,15 @@ class Connection(asyncio.Protocol):
         client.backlog = []
 
     # From the engine
+
+    def _attend(self) -> None:
+        """The client needs more than its replies."""
+        client = self._client
+        if client.parser.buffered_bytes > self._engine.config.client_query_buffer_limit:
+            log.warning("query buffer over its limit", client=client.address, size_bytes=client.parser.buffered_bytes)
+            self._transport.abort()
+        else:
+            self._after_turn()
 
     def _disconnect(self) -> None:
         self._transport.abort()
@@ -129,7 +128,7 @@ class Connection(asyncio.Protocol):
             return
         reply = self._engine.resume(self._client)
         if reply:
-            self._write(reply)
+            self._transport.write(reply)
         self._after_turn()
 
 
