@@ -1,7 +1,9 @@
 """Kora and redis-server side by side on this machine: `make bench`, or `python tests/bench/bench.py --help`.
 
-Sections: throughput, observation, memory, pause, idle, scrape, start; one module each, with `measure` and `tables`.
+Sections: throughput, observation, large, latency, memory, pause, idle, scrape, start; one module each, with `measure`,
+`tables` and, where Kora promises something (targets.py), `verdicts`, which are the last table.
 Tables go to standard output, progress to standard error, everything into a JSON file.  All traffic stays on loopback.
+The exit code says whether all was measured, not whether targets were met.
 
 `--both redis` lets redis-server play both parts: what then differs is the noise of the machine and the measurement.
 """
@@ -22,6 +24,8 @@ from types import FrameType, ModuleType
 from typing import Any, Final, NoReturn
 
 import idle
+import large
+import latency
 import machine
 import memory
 import observation
@@ -33,10 +37,13 @@ import throughput
 from redis_benchmark import TESTS
 from section import QUICK, Bench, Sizes, Table
 from servers import StartFailure, kora_recipe, redis_recipe
+from targets import Verdict, verdict_table
 
 SECTIONS: Final[dict[str, ModuleType]] = {
     "throughput": throughput,
     "observation": observation,
+    "large": large,
+    "latency": latency,
     "memory": memory,
     "pause": pause,
     "idle": idle,
@@ -65,18 +72,24 @@ def main() -> int:
 def measure_sections(bench: Bench, names: tuple[str, ...], report: dict[str, Any], path: Path) -> int:
     """One after the other; the file is written after each, and a section that fails does not cost the others."""
     failed = 0
+    verdicts: list[Verdict] = []
     for name in names:
         try:
             report[name] = SECTIONS[name].measure(bench)
             for table in SECTIONS[name].tables(report[name]):
                 print(f"\n{table}", flush=True)
+            if hasattr(SECTIONS[name], "verdicts"):
+                verdicts += SECTIONS[name].verdicts(report[name])
         except Exception as failure:  # shown, recorded, and the exit code says so
             failed = 1
             traceback.print_exc()
             report[name] = {"failure": f"{type(failure).__name__}: {failure}"}
             print(f"\n== {name}: FAILED\n{report[name]['failure']}", flush=True)
         report["machine"]["load_after"] = os.getloadavg()
+        report["targets"] = [verdict.as_json() for verdict in verdicts]
         path.write_text(json.dumps(report, indent=1) + "\n")
+    if verdicts:
+        print(f"\n{verdict_table(verdicts)}", flush=True)
     print(f"\nwritten: {path}", file=sys.stderr)
     return failed
 
@@ -89,8 +102,9 @@ def bench_from(options: argparse.Namespace) -> Bench:
     fields = {field.name for field in dataclasses.fields(Sizes)}
     given = {name: value for name, value in vars(options).items() if name in fields and value is not None}
     sizes = dataclasses.replace(QUICK if options.quick else Sizes(), **given)
-    subject = redis_recipe("redis-2") if options.both == "redis" else kora_recipe(tuple(options.kora_args.split()))
-    return Bench(redis_recipe(), subject, sizes)
+    if options.both == "redis":
+        return Bench(redis_recipe(), redis_recipe("redis-2"), sizes)
+    return Bench(redis_recipe(), kora_recipe(tuple(options.kora_args.split()), options.kernel), sizes)
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
@@ -98,22 +112,33 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--only", type=names_in(tuple(SECTIONS)), default=tuple(SECTIONS), metavar="SECTION,…", help="default: all"
     )
-    parser.add_argument("--quick", action="store_true", help="everything small, under a minute; shows that it works")
+    parser.add_argument("--quick", action="store_true", help="everything small, under two minutes; shows that it works")
     parser.add_argument(
         "--json", type=Path, default=Path("bench-results.json"), metavar="FILE", help="default: %(default)s"
     )
     parser.add_argument("--both", choices=["redis"], help="no Kora: redis-server against itself")
     parser.add_argument("--kora-args", default="", metavar="FLAGS", help="more flags for Kora, in one argument")
+    parser.add_argument(
+        "--kernel",
+        choices=["off"],
+        help="KORA_KERNEL for Kora: what pure Python costs; default: as the environment says",
+    )
     test_names = tuple(test.name for test in TESTS)
-    parser.add_argument("--tests", type=names_in(test_names), metavar="TEST,…", help="of throughput")
+    parser.add_argument(
+        "--tests",
+        type=names_in(test_names),
+        metavar="TEST,…",
+        help=f"of throughput, or `all`; of {', '.join(test_names)}; default: {', '.join(Sizes.tests)}",
+    )
     parser.add_argument("--pipelines", type=numbers, metavar="N,…", help="of throughput")
     parser.add_argument("--rounds", type=count, metavar="N", help="of throughput, each a run of both servers")
     parser.add_argument(
         "--seconds", type=seconds, dest="run_s", metavar="S", help="about how long a run of throughput takes"
     )
     parser.add_argument(
-        "--pairs", type=pair_count, dest="observation_pairs", metavar="N", help="off and on; at least 9"
+        "--pairs", type=pair_count, dest="observation_pairs", metavar="N", help="of observation off and on; at least 9"
     )
+    parser.add_argument("--latency-rounds", type=count, metavar="N", help="each a run of both servers")
     parser.add_argument("--pause-keys", type=count, metavar="N")
     parser.add_argument("--pause-batch", type=count, metavar="N", help="SETs that the writer sends at once")
     parser.add_argument("--memory-keys", type=count, metavar="N")
@@ -123,10 +148,12 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
 
 
 def names_in(known: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
-    """A reader of comma-separated names; the answer has the order of `known`."""
+    """A reader of comma-separated names, or `all`; the answer has the order of `known`."""
 
     def read(text: str) -> tuple[str, ...]:
         spelled = {name.lower(): name for name in known}
+        if text.strip().lower() == "all":
+            return known
         wanted = [part.strip().lower() for part in text.split(",") if part.strip()]
         for part in wanted:
             if part not in spelled:

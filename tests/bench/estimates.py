@@ -15,6 +15,19 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A median, and the interval that holds it with 95 % confidence."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+@dataclass(frozen=True)
 class Change:
     """Median of relative changes, in percent, and the interval that holds it with 95 % confidence."""
 
@@ -27,19 +40,24 @@ class Change:
         return f"{self.median_percent:+.2f} %  [{self.low_percent:+.2f}, {self.high_percent:+.2f}]"
 
 
-def paired_change(before: Sequence[float], after: Sequence[float], resamples: int = 5000) -> Change:
-    """(after - before) / before of each pair: the pairs ran side by side, so a slow spell of the machine cancels out.
-
-    The interval is a percentile bootstrap of the median; seeded, so that a result file can be recomputed.
-    """
-    assert len(before) == len(after), (len(before), len(after))
-    changes = [100 * (late - early) / early for early, late in zip(before, after, strict=True)]
+def median_interval(values: Sequence[float], resamples: int = 5000) -> Interval:
+    """A percentile bootstrap of the median; seeded, so that a result file can be recomputed."""
+    assert values, "no samples"
     dice = random.Random(1)
-    medians = sorted(statistics.median(dice.choices(changes, k=len(changes))) for _ in range(resamples))
-    low, high = percentile(medians, 2.5), percentile(medians, 97.5)
-    return Change(statistics.median(changes), low, high, len(changes))
+    medians = sorted(statistics.median(dice.choices(values, k=len(values))) for _ in range(resamples))
+    return Interval(statistics.median(values), percentile(medians, 2.5), percentile(medians, 97.5), len(values))
 
 
-def median_ratio(subject: Sequence[float], reference: Sequence[float]) -> float:
+def paired_change(before: Sequence[float], after: Sequence[float]) -> Change:
+    """(after - before) / before of each pair: they ran side by side, so a slow spell of the machine cancels out."""
+    interval = median_interval([100 * (ratio - 1) for ratio in ratios(after, before)])
+    return Change(interval.median, interval.low, interval.high, interval.count)
+
+
+def paired_ratio(subject: Sequence[float], reference: Sequence[float]) -> Interval:
     """Median over the rounds of subject / reference, each round compared with itself only."""
-    return statistics.median(ours / theirs for ours, theirs in zip(subject, reference, strict=True))
+    return median_interval(ratios(subject, reference))
+
+
+def ratios(subject: Sequence[float], reference: Sequence[float]) -> list[float]:
+    return [ours / theirs for ours, theirs in zip(subject, reference, strict=True)]

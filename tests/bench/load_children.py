@@ -5,6 +5,7 @@ A Child runs one of the functions below, which get a channel to the benchmark as
     write      fills a server with keys, as fast as it takes them        -> Written
     probe      PING and GET in turn, one at a time, until told to stop   -> Probes
     keep_pace  a steady number of SET and GET per second                 -> commands sent
+    arrive     SET and GET at random times, answered or not              -> Arrivals
     hold       opens idle connections and keeps them                     -> how many, after each phase
 """
 
@@ -14,12 +15,15 @@ import contextlib
 import gc
 import multiprocessing
 import os
+import random
+import select
 import signal
 import socket
 import struct
 import time
 import traceback
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -33,6 +37,8 @@ SET_REPLY: Final = b"+OK\r\n"
 GET_REPLY: Final = b"$16\r\n%b\r\n" % VALUE
 PROBE_GAP_S: Final = 0.000_25
 PACE_BATCH: Final = 16
+ARRIVE_CONNECTIONS: Final = 50
+ARRIVE_WARM_UP_S: Final = 0.1
 
 
 class ChildFailure(Exception):
@@ -184,6 +190,74 @@ def keep_pace(channel: Connection, port: int, keys: int, commands_per_s: int) ->
         due = max(due + gap_s, time.monotonic())
         time.sleep(max(0.0, due - time.monotonic()))
     channel.send(sent)
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """One entry per request, in the order of arrival, warm-up left out.  Times in ns."""
+
+    latency_ns: array[int]  # from when the request was due, not from when it was sent, to its reply
+    lateness_ns: array[int]  # of the generator: from when it was due to when it was sent
+
+
+def arrive(channel: Connection, port: int, keys: int, rate_per_s: float, run_s: float, seed: int) -> None:
+    """Half SET, half GET over keys that must be there, from many connections: an open loop.
+
+    The timetable is made beforehand, a Poisson process: it does not wait for replies, as a million users would not.  A
+    stall of the server so counts for all requests that were due meanwhile ("coordinated omission" leaves them out).
+    A connection may have several requests under way.  We spin, since waking up takes longer than a reply does.
+    """
+    processes.use_last_cpu()
+    dice = random.Random(seed)
+    count, warm_up = int(rate_per_s * run_s), int(rate_per_s * ARRIVE_WARM_UP_S)
+    total = count + warm_up
+    due_ns, asked, answers = array("Q"), [], []
+    at_s = 0.0
+    for _ in range(total):
+        at_s += dice.expovariate(rate_per_s)
+        due_ns.append(int(at_s * 1e9))
+        is_set = dice.random() < 0.5
+        asked.append((set_request if is_set else get_request)(dice.randrange(keys)))
+        answers.append(SET_REPLY if is_set else GET_REPLY)
+    connections = [connect(port) for _ in range(ARRIVE_CONNECTIONS)]
+    ready = select.epoll()
+    for connection in connections:
+        connection.setblocking(False)
+        ready.register(connection.fileno(), select.EPOLLIN)
+    slots = {connection.fileno(): slot for slot, connection in enumerate(connections)}
+    pending: list[deque[int]] = [deque() for _ in connections]
+    latency, lateness = array("Q", bytes(8 * total)), array("Q", bytes(8 * total))
+    clock = time.monotonic_ns
+    sent = answered = 0
+    start = clock()
+    give_up_at = start + int((run_s + 20) * 1e9)
+    while answered < total:
+        now = clock() - start
+        if sent < total and now >= due_ns[sent]:
+            slot = sent % ARRIVE_CONNECTIONS
+            lateness[sent] = now - due_ns[sent]
+            pending[slot].append(sent)
+            connections[slot].send(asked[sent])
+            sent += 1
+        # One request, then a look: replies are not to wait until a burst is sent.
+        for number, _ in ready.poll(0):
+            slot = slots[number]
+            data = connections[slot].recv(65_536)
+            now = clock() - start
+            if not data:
+                raise ConnectionError("the server closed the connection")
+            while data:
+                request_slot = pending[slot].popleft()
+                answer = answers[request_slot]
+                # A reply of ours is a few bytes and is written at once: it does not come in pieces over loopback.
+                if not data.startswith(answer):
+                    raise ConnectionError(f"unexpected reply: {data[:100]!r}")
+                data = data[len(answer) :]
+                latency[request_slot] = now - due_ns[request_slot]
+                answered += 1
+        if clock() > give_up_at:
+            raise ConnectionError(f"{total - answered} of {total} requests were not answered in time")
+    channel.send(Arrivals(latency[warm_up:], lateness[warm_up:]))
 
 
 def hold(channel: Connection, port: int, count: int) -> None:

@@ -22,12 +22,11 @@ def description(bench: Bench) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
+        "linux": platform.release(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "load_before": os.getloadavg(),
         "redis_benchmark": output("redis-benchmark", "--version"),
         "kora_commit": output("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
-        "kora_kernel": os.environ.get("KORA_KERNEL", "default"),
         "versions": {recipe.name: version(recipe) for recipe in bench.recipes},
     }
 
@@ -46,6 +45,9 @@ def output(*argv: str) -> str:
 
 
 def version(recipe: Recipe) -> str:
+    """With the kernel that answers, which may be another than the one asked for: one that was not built, say."""
     with running(recipe) as server, server.client() as client:
         fields = client.info("server")
-    return fields.get("kora_version") or fields.get("redis_version", "unknown")
+    if "kora_version" in fields:
+        return f"{fields['kora_version']}, kernel: {fields.get('kernel', 'unknown')}"
+    return fields.get("redis_version", "unknown")

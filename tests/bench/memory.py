@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import processes
+from estimates import Interval
 from load_children import child, write
 from section import Bench, Table
 from servers import Recipe, Server, running
+from targets import MEMORY_RATIO_MAX, Verdict
 
 
 def measure(bench: Bench) -> dict[str, Any]:
@@ -56,3 +58,10 @@ def tables(result: dict[str, Any]) -> list[Table]:
     ]
     header = ["server", "empty MB", "full MB", "RSS bytes/key", "used_memory/key"]
     return [Table(f"memory, {result['keys']} keys of 16 bytes with values of 16 bytes", header, rows)]
+
+
+def verdicts(result: dict[str, Any]) -> list[Verdict]:
+    reference, subject = (row["rss_per_key_bytes"] for row in result["results"])
+    ratio = subject / reference
+    measured = Interval(ratio, ratio, ratio, 1)
+    return [Verdict(f"RSS per key, {result['keys']} keys", "x", MEMORY_RATIO_MAX, measured, is_exact=True)]

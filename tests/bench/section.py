@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from redis_benchmark import HANDLER_TESTS, KERNEL_TESTS
 from servers import Recipe
 
 
@@ -15,12 +16,16 @@ from servers import Recipe
 class Sizes:
     """How much of everything: the defaults, and below what --quick makes of them."""
 
-    run_s: float = 2.0
-    rounds: int = 3
-    tests: tuple[str, ...] = ()  # of the throughput section; empty: all
+    run_s: float = 0.7
+    rounds: int = 7
+    tests: tuple[str, ...] = ("PING_INLINE", "PING_MBULK", *KERNEL_TESTS, *HANDLER_TESTS)  # of throughput
     pipelines: tuple[int, ...] = (1, 16, 64)
-    observation_pairs: int = 15
-    observation_run_s: float = 1.0
+    observation_pairs: int = 120
+    observation_window_s: float = 0.1
+    large_run_s: float = 0.7
+    latency_rounds: int = 15
+    latency_run_s: float = 1.0
+    latency_trial_s: float = 1.0
     memory_keys: int = 1_000_000
     pause_keys: int = 5_000_000
     pause_batch: int = 64
@@ -34,11 +39,14 @@ class Sizes:
 
 QUICK = Sizes(
     run_s=0.15,
-    rounds=1,
-    tests=("PING_MBULK", "SET", "GET", "INCR", "LPUSH", "SADD", "ZADD", "LRANGE_100", "MSET"),
-    pipelines=(1, 16),
+    rounds=2,
+    tests=(*KERNEL_TESTS, *HANDLER_TESTS),
     observation_pairs=9,
-    observation_run_s=0.06,
+    observation_window_s=0.05,
+    large_run_s=0.15,
+    latency_rounds=3,
+    latency_run_s=0.5,
+    latency_trial_s=0.2,
     memory_keys=100_000,
     pause_keys=300_000,
     idle_connections=1_000,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from redis_client import Client, ServerError
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 START_S_MAX: Final = 30.0
+SIDECAR_S_MAX: Final = 5.0
 CLIENTS_MAX: Final = 15_000
 
 
@@ -34,6 +36,7 @@ class Recipe:
 
     name: str
     argv: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()  # beside ours
     has_metrics: bool = False
     has_observation: bool = False
 
@@ -65,9 +68,17 @@ def redis_recipe(name: str = "redis") -> Recipe:
     return Recipe(name, (program, "--port", "{port}", "--bind", "127.0.0.1", "--maxclients", str(CLIENTS_MAX), *quiet))
 
 
-def kora_recipe(extra: tuple[str, ...] = ()) -> Recipe:
+def kora_recipe(extra: tuple[str, ...] = (), kernel: str | None = None) -> Recipe:
+    """kernel is KORA_KERNEL; None leaves it as our own environment has it.  It becomes part of the server's name."""
     argv = (sys.executable, "-m", "kora", "--port", "{port}", "--metrics-port", "{metrics_port}")
-    return Recipe("kora", (*argv, "--log-format", "text", *extra), has_metrics=True, has_observation=True)
+    wanted = os.environ.get("KORA_KERNEL", "") if kernel is None else kernel
+    return Recipe(
+        f"kora({wanted})" if wanted else "kora",
+        (*argv, "--log-format", "text", *extra),
+        environment=() if kernel is None else (("KORA_KERNEL", kernel),),
+        has_metrics=True,
+        has_observation=True,
+    )
 
 
 @contextlib.contextmanager
@@ -84,7 +95,7 @@ def running(recipe: Recipe) -> Iterator[Server]:
             process = subprocess.Popen(
                 argv,
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": path},
+                env={**os.environ, "PYTHONPATH": path, **dict(recipe.environment)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -97,6 +108,8 @@ def running(recipe: Recipe) -> Iterator[Server]:
                 tail = output_path.read_text(errors="replace")[-2000:]
                 raise StartFailure(f"{recipe.name} {fate}; its output:\n{tail}")
             server = Server(recipe, process, port, metrics_port, time.monotonic() - start)
+            if recipe.has_metrics:
+                wait_for_sidecar(metrics_port)
             yield server
         finally:
             stop(process)
@@ -118,6 +131,18 @@ def answers_ping(port: int, process: subprocess.Popen[bytes]) -> bool:
         # Often enough to resolve a millisecond, seldom enough to leave the CPU to the server.
         time.sleep(0.001)
     return False
+
+
+def wait_for_sidecar(port: int) -> None:
+    """It starts beside the server and takes longer: until it answers, memory and CPU time still rise on their own."""
+    give_up_at = time.monotonic() + SIDECAR_S_MAX
+    while time.monotonic() < give_up_at:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SIDECAR_S_MAX)
+        with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/metrics")
+            connection.getresponse().read()
+            return
+        time.sleep(0.01)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

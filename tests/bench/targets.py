@@ -1,0 +1,81 @@
+"""What Kora promises, number by number, and whether a run kept it.
+
+The bounds hold against redis-server 7.0 in the same run, with all statistics on.  A verdict goes by the median; where
+the interval of the median reaches over the bound, the run was too short or the machine too noisy to be sure, and the
+verdict says so: then "unclear" is what to quote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from estimates import Interval
+from section import Table
+
+# CPU per command, Kora / Redis, by pipeline.
+KERNEL_CPU_RATIO_MAX: Final = {1: 1.02, 16: 0.6, 64: 0.4}
+HANDLERS_CPU_RATIO_MAX: Final = {1: 1.15, 16: 1.3, 64: 1.5}
+# What observation adds to CPU per command, by pipeline.
+OBSERVATION_PERCENT_MAX: Final = {1: 1.0, 16: 3.0}
+# 1 MB values: CPU per command, and the other way round commands per second.
+LARGE_CPU_RATIO_MAX: Final = 1.2
+LARGE_OPS_RATIO_MAX: Final = 1.2
+LATENCY_P99_RATIO_MAX: Final = 1.0
+MEMORY_RATIO_MAX: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A measured number beside the largest that it may be."""
+
+    what: str
+    unit: str  # "x" for a ratio, "%" for a change
+    bound: float
+    measured: Interval
+    is_exact: bool = False  # measured once, since it does not vary: the interval is the number itself
+
+    @property
+    def is_met(self) -> bool:
+        return self.measured.median <= self.bound
+
+    @property
+    def is_clear(self) -> bool:
+        # Of fewer rounds than five the interval is too narrow to be believed.
+        is_sure = self.is_exact or self.measured.count >= 5
+        return is_sure and (self.measured.high <= self.bound or self.measured.low > self.bound)
+
+    @property
+    def word(self) -> str:
+        return ("met" if self.is_met else "MISSED") + ("" if self.is_clear else ", unclear")
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "what": self.what,
+            "unit": self.unit,
+            "bound": self.bound,
+            "measured": self.measured.median,
+            "low": self.measured.low,
+            "high": self.measured.high,
+            "is_met": self.is_met,
+            "is_clear": self.is_clear,
+        }
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> Table:
+    rows = [
+        [
+            verdict.what,
+            f"<= {verdict.bound:g} {verdict.unit}",
+            f"{verdict.measured.median:.2f}",
+            f"[{verdict.measured.low:.2f}, {verdict.measured.high:.2f}]" if not verdict.is_exact else "",
+            verdict.word,
+        ]
+        for verdict in verdicts
+    ]
+    met = sum(verdict.is_met for verdict in verdicts)
+    notes = [
+        f"{met} of {len(verdicts)} met, by the median; unclear: its 95 % interval spans the bound or is of < 5 rounds."
+    ]
+    return Table("targets", ["", "target", "measured", "95 %", "verdict"], rows, notes)
