@@ -32,7 +32,7 @@ def execute(client: Client, data: bytes) -> bytes:
         client.parser.feed(data)
         return resume(client)
     engine = client.engine
-    started_ns = engine.now_ns = engine.monotonic_ns()
+    started_ns = engine.now_ns = client.last_ns = engine.monotonic_ns()
     try:
         requests = client.parser.read(data)
     except ProtocolError as error:

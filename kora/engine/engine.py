@@ -148,7 +148,7 @@ class Engine:
         now_ns = self.clock.monotonic_ns()
         if self.rates.is_due(now_ns):
             blocks = [shard.stats for shard in self.shards]
-            commands = sum(command.calls for block in blocks for command in block.commands)
+            commands = sum(block.calls for block in blocks)
             bytes_in = sum(block.bytes_in for block in blocks)
             self.rates.sample((commands, bytes_in, sum(block.bytes_out for block in blocks)), now_ns)
 

@@ -7,6 +7,7 @@ answer find their way into Python: Kernel.execute() is to the kernel what kora/e
 
 from array import array
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.list cimport PyList_New, PyList_SET_ITEM
@@ -20,7 +21,9 @@ import os
 
 from kora.clock import Clock
 from kora.errors import ProtocolError, TooLong, WrongType
-from kora.resp.reply import Simple, encode2, encode3
+from kora.resp.reply import Simple
+from kora.resp.reply import encode2 as _encode2
+from kora.resp.reply import encode3 as _encode3
 
 cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
@@ -122,6 +125,7 @@ cdef extern from "kernel.h":
     uint64_t clock_now(clock *clock)
     uint64_t clock_elapsed_ns(const clock *clock, uint64_t start, uint64_t stop)
     int64_t clock_monotonic_ns(clock *clock)
+    int64_t clock_begin(clock *clock, uint64_t *now)
 
     struct entry:
         uint32_t touched_s
@@ -211,6 +215,7 @@ cdef extern from "kernel.h":
         bint denyoom
         bint lengthy
         bint is_container
+        bint is_subcommand
         char *board_name
         void *row
 
@@ -250,6 +255,9 @@ cdef extern from "kernel.h":
     void board_end(kernel *kernel)
 
 
+cdef object encode2 = _encode2  # within C's reach
+cdef object encode3 = _encode3
+
 # As kora/engine/call.py and kora/resp/parser.py have them: where a turn ends although there is more to do.
 cdef enum:
     TURN_BYTES_MAX = 1 << 20
@@ -279,10 +287,24 @@ cdef int64_t _object_bytes(void *value) noexcept:
 
 # --- What is counted ---
 
+cdef class _Block:
+    """Owns the numbers of one shard, for all who show them."""
+
+    cdef shard_stats c
+    cdef uint64_t secret[2]  # of the kernel
+
+    def __cinit__(self, Kernel kernel not None, size_t commands, size_t hot_keys_max):
+        shard_stats_init(&self.c, commands, hot_keys_max)
+        memcpy(self.secret, kernel.c.secret, sizeof(self.secret))
+
+    def __dealloc__(self):
+        shard_stats_free(&self.c)
+
+
 cdef class CommandStats:
     """One command in one shard: kora.observe.shard_stats.CommandStats."""
 
-    cdef ShardStats _shard  # who owns what _stats points to
+    cdef _Block _block  # where _stats is
     cdef command_stats *_stats
 
     @property
@@ -327,11 +349,11 @@ cdef class CommandStats:
 cdef class HotKeys:
     """kora.observe.hotkeys.HotKeys, with the kernel's hash."""
 
-    cdef ShardStats _shard
+    cdef _Block _block  # where _hot is
     cdef hot_keys *_hot
 
     cdef uint64_t _hash(self, bytes key):
-        return keyed_hash(self._shard._kernel.c.secret, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        return keyed_hash(self._block.secret, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
 
     @property
     def recorded(self):
@@ -370,31 +392,28 @@ cdef class HotKeys:
 cdef class ShardStats:
     """What one shard counts: kora.observe.shard_stats.ShardStats.  Made by Kernel.make_stats()."""
 
-    cdef shard_stats c
-    cdef Kernel _kernel
+    cdef _Block _block
+    cdef shard_stats *c  # in it
     cdef readonly list commands
     cdef readonly HotKeys hot_keys
 
     def __cinit__(self, Kernel kernel not None, size_t commands, size_t hot_keys_max):
         cdef CommandStats row
         cdef size_t slot
-        self._kernel = kernel
-        shard_stats_init(&self.c, commands, hot_keys_max)
+        self._block = _Block(kernel, commands, hot_keys_max)
+        self.c = &self._block.c
         self.commands = []
         for slot in range(commands):
             row = CommandStats.__new__(CommandStats)
-            row._shard = self
+            row._block = self._block
             row._stats = &self.c.commands[slot]
             self.commands.append(row)
         self.hot_keys = HotKeys.__new__(HotKeys)
-        self.hot_keys._shard = self
+        self.hot_keys._block = self._block
         self.hot_keys._hot = &self.c.hot_keys
 
-    def __dealloc__(self):
-        shard_stats_free(&self.c)
-
     def reset(self):
-        shard_stats_reset(&self.c)
+        shard_stats_reset(self.c)
 
     @property
     def keys(self):
@@ -403,6 +422,14 @@ cdef class ShardStats:
     @property
     def memory_bytes(self):
         return self.c.memory_bytes
+
+    @property
+    def calls(self):
+        cdef uint64_t calls = 0
+        cdef size_t slot
+        for slot in range(self.c.commands_count):
+            calls += self.c.commands[slot].calls
+        return calls
 
     @property
     def bytes_in(self):
@@ -451,6 +478,7 @@ cdef void _collect(void *context, entry *entry) noexcept:
         (<list>found.keys).append(data)
 
 
+@cython.no_gc_clear  # what it points to is needed until it is freed
 cdef class Discarded:
     """Keys of one shard that were taken out of a database: see kora.store.lazyfree."""
 
@@ -468,9 +496,10 @@ cdef class Discarded:
         return self.c.slot == self.c.slots_count
 
     def free_some(self, ShardStats stats not None, uint64_t entries_max):
-        return discarded_free_some(self._kernel.c, &self.c, &stats.c, entries_max)
+        return discarded_free_some(self._kernel.c, &self.c, stats.c, entries_max)
 
 
+@cython.no_gc_clear  # what it points to is needed until it is freed
 cdef class Keyspace:
     """One database: kora.store.keyspace.Keyspace, which says what each method does.
 
@@ -495,7 +524,7 @@ cdef class Keyspace:
         for shard in self._shards:
             stats = shard.stats
             for run in range(shard.slot_start >> RUN_BITS, shard.slot_stop >> RUN_BITS):
-                self.c.by_run[run] = &stats.c
+                self.c.by_run[run] = stats.c
         self.c.stats = self.c.by_run[0]
         self.c.now_s = kernel.clock.wall_ms() // 1000
 
@@ -533,7 +562,7 @@ cdef class Keyspace:
         cdef ShardStats candidate
         for shard in self._shards:
             candidate = shard.stats
-            if &candidate.c is stats:
+            if candidate.c is stats:
                 return candidate
         raise AssertionError("no shard counts this")
 
@@ -942,7 +971,9 @@ cdef class Parser:
             # AUTH changes what the bytes after it may be, so nothing is parsed before it has been run.
             if requests and not self.c.authenticated:
                 break
-            may_be_more = parser_next(&self.c, &batch, BATCH_REQUESTS if self.c.authenticated else 1)
+            may_be_more = parser_next(
+                &self.c, &batch, min(BATCH_REQUESTS, COMMANDS_PER_TURN - len(requests)) if self.c.authenticated else 1
+            )
             for at in range(batch.count):
                 requests.append(_argv(&batch, &batch.requests[at]))
             batch_reset(&batch)
@@ -1140,7 +1171,7 @@ cdef class Kernel:
         stats = ShardStats(self, commands, hot_keys_max)
         self._stats.append(stats)
         self.c.shards = <shard_stats **>reallocate(self.c.shards, len(self._stats) * sizeof(shard_stats *))
-        self.c.shards[self.c.shards_count] = &(<ShardStats>stats).c
+        self.c.shards[self.c.shards_count] = (<ShardStats>stats).c
         self.c.shards_count += 1
         return stats
 
@@ -1169,12 +1200,14 @@ cdef class Kernel:
         PyBuffer_Release(&page)
         for row in engine.registry.commands.values():
             self._add(row)
+            for subcommand in (row.subcommands or {}).values():
+                self._add(subcommand).is_subcommand = True
 
-    cdef int _add(self, row) except -1:
+    cdef command *_add(self, row) except NULL:
         cdef bytes name = row.name.encode()
         cdef command *command = kernel_add_command(self.c, name, len(name))
         if command is NULL:
-            return 0
+            raise AssertionError(f"no room for {row.name}: see COMMAND_NAME_MAX and COMMANDS_BITS in kernel.h")
         self._rows.append(row)
         command.row = <void *>row
         command.stats_slot = max(0, row.slot)
@@ -1185,7 +1218,7 @@ cdef class Kernel:
         command.lengthy = row.lengthy
         memcpy(command.board_name, PyBytes_AS_STRING(row.board_name), 32)
         command.first_key, command.last_key, command.key_step = row.key_places or (0, 0, 1)
-        return 0
+        return command
 
     def set_gate(self, bint aside, uint64_t maxmemory):
         """Whether every request is for the reference, and above how many bytes those that need memory are."""
@@ -1240,13 +1273,14 @@ cdef class Kernel:
         cdef batch *batch = &room.batch
         cdef size_t commands = 0
         cdef size_t place = 0
+        cdef size_t start
         cdef bint may_be_more = True
         cdef bint plain
         cdef bint halted = False
         cdef const command *last = NULL
         cdef int64_t elapsed_ns
-        turn.begun_ns = clock_monotonic_ns(&kernel.clock)
-        turn.begun = turn.started = clock_now(&kernel.clock)
+        turn.begun_ns = clock_begin(&kernel.clock, &turn.begun)
+        turn.started = turn.begun
         turn.bulk_max = parser.c.bulk_max
         turn.address = PyBytes_AS_STRING(client.board_address)
         (<uint64_t *>kernel.board)[BOARD_CLIENT] = client.id
@@ -1260,8 +1294,9 @@ cdef class Kernel:
                     place = 0
                     while True:
                         if plain:
+                            start = place
                             place = batch_run(kernel, turn, batch, place, &room.output, TURN_BYTES_MAX)
-                            if place and batch.requests[place - 1].command is not NULL:
+                            if place > start:
                                 last = batch.requests[place - 1].command
                         if room.output.bytes > TURN_BYTES_MAX:
                             halted = True
@@ -1288,7 +1323,7 @@ cdef class Kernel:
         finally:
             batch_reset(batch)
             parser_keep(&parser.c)
-            parser._more = may_be_more
+            parser._more = may_be_more or parser.c.faulty
             if client.halted:
                 client.halted = False
             # One that is closing stays as it is: there is nothing more to do for it.
@@ -1332,17 +1367,20 @@ cdef class Kernel:
         cdef list words = _argv(batch, request)
         cdef int64_t elapsed_ns
         kernel.now_ms = 0
+        if not kernel.observing:
+            turn.started = clock_now(&kernel.clock)
         if (
             not plain
             or command is NULL
-            or command.is_container
+            or (command.is_container and request.argc > 1)
             or request.argc < command.argc_min
             or request.argc > command.argc_max
             or (command.denyoom and kernel.maxmemory > 0 and kernel_memory_bytes(kernel) > <int64_t>kernel.maxmemory)
         ):
             out = []
-            elapsed_ns = clock_elapsed_ns(&kernel.clock, turn.begun, turn.started)
-            self._engine.now_ns = turn.begun_ns + elapsed_ns
+            # When the one before it ended, by the clock that call() reads.
+            elapsed_ns = clock_elapsed_ns(&kernel.clock, turn.started, clock_now(&kernel.clock))
+            self._engine.now_ns = clock_monotonic_ns(&kernel.clock) - elapsed_ns
             self._call(client, [words], out)
             turn.started = clock_now(&kernel.clock)
             for data in out:

@@ -281,7 +281,8 @@ struct clock {
     uint64_t scale; /* 0: not known yet, or no such counter */
     uint64_t started_ticks;
     int64_t started_ns;
-    int64_t calibrate_ns; /* when the scale is next measured */
+    int64_t calibrate_ns;   /* when the scale is next measured */
+    uint64_t calibrate_ticks; /* the same, about, in ticks */
 };
 
 void clock_init(struct clock *clock);
@@ -289,6 +290,9 @@ void clock_init(struct clock *clock);
 uint64_t clock_now(struct clock *clock);
 uint64_t clock_elapsed_ns(const struct clock *clock, uint64_t start, uint64_t stop);
 int64_t clock_monotonic_ns(struct clock *clock); /* now; also measures the scale from time to time */
+/* Both at once, for the beginning of a turn, and cheaper: between two measurements the ticks tell the time as well, but
+ * for what the system's clock is slewed by meanwhile. */
+int64_t clock_begin(struct clock *clock, uint64_t *now);
 int64_t clock_wall_ms(struct clock *clock);
 
 /* --- Entries, tables, databases (table.c) --- */
@@ -483,7 +487,8 @@ struct command {
     unsigned key_step;
     bool denyoom;
     bool lengthy;      /* can take long: the activity board names it while it runs */
-    bool is_container; /* subcommands, of which only the reference knows */
+    bool is_container;  /* has subcommands */
+    bool is_subcommand; /* its name is that of both: `config|get` */
     char board_name[32];
     void *row; /* borrowed: the Command */
 };

@@ -37,6 +37,7 @@
 
 #define BUFFER_BYTES_MIN 128 /* a rest of a few bytes grows to an ordinary request without another allocation */
 #define BUFFER_SHRINK_MIN 4096
+#define BLOCK_BYTES_USUAL ((1 << 20) + 2)
 #define BLOCK_BYTES_MIN 4096
 
 static bool take_multibulk(struct parser *parser, struct batch *batch);
@@ -513,6 +514,9 @@ static void collect(struct parser *parser, const char *data, size_t bytes)
     size_t needed = parser->block_bytes + bytes;
     if (!parser->block || needed > parser->block_capacity) {
         size_t capacity = needed * 2;
+        /* Most that are long end within a megabyte, and what is not written to is only addresses. */
+        if (capacity < BLOCK_BYTES_USUAL && needed >= BLOCK_BYTES_USUAL / 16)
+            capacity = BLOCK_BYTES_USUAL;
         if (capacity < BLOCK_BYTES_MIN)
             capacity = BLOCK_BYTES_MIN;
         if (capacity > parser->bulk_wanted)

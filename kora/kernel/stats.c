@@ -266,6 +266,17 @@ int64_t clock_monotonic_ns(struct clock *clock) {
     return now_ns;
 }
 
+int64_t clock_begin(struct clock *clock, uint64_t *now) {
+    if (LIKELY(clock->scale)) {
+        *now = ticks_now();
+        if (LIKELY(*now < clock->calibrate_ticks))
+            return clock->started_ns + (int64_t)((wide)(*now - clock->started_ticks) * clock->scale >> 32);
+    }
+    int64_t now_ns = clock_monotonic_ns(clock);
+    *now = clock_now(clock);
+    return now_ns;
+}
+
 int64_t clock_wall_ms(struct clock *clock) {
     if (UNLIKELY(!clock->is_real))
         return clock->wall_ms(clock->owner);
@@ -288,6 +299,8 @@ static __attribute__((noinline, cold)) void clock_measure(struct clock *clock) {
     }
     clock->scale = is_even ? (uint64_t)(((wide)elapsed_ns << 32) / ticks) : 0;
     clock->calibrate_ns = clock->scale ? now_ns + NEXT_MEASUREMENT_NS : NEVER_NS;
+    clock->calibrate_ticks =
+        clock->scale ? clock->started_ticks + ticks + (uint64_t)(((wide)NEXT_MEASUREMENT_NS << 32) / clock->scale) : 0;
 }
 
 /* Both clocks, read as closely together as four tries get them: one may be interrupted between two readings. */

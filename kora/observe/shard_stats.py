@@ -79,6 +79,11 @@ class ShardStats:
         self.commands = [CommandStats() for _ in range(commands)]  # by slot in the registry
         self.hot_keys = HotKeys(hot_keys_max)
 
+    @property
+    def calls(self) -> int:
+        """Of all commands."""
+        return sum([command.calls for command in self.commands])
+
     def reset(self) -> None:
         """CONFIG RESETSTAT: everything but the gauges and the hot keys starts again from zero."""
         for name in COUNTERS:

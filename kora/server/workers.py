@@ -53,9 +53,13 @@ class Worker:
         # Shards take their turns one after another within a period, not all at once.
         spread = (self.shard.index + 1) / (len(self.engine.shards) + 1)
         due = {job.name: loop.time() + self._period_s(job) * spread for job in self.jobs}
+        elapsed_ns = 0
         while True:
             job = min(self.jobs, key=lambda job: due[job.name])
-            await asyncio.sleep(max(0.0, due[job.name] - loop.time()))
+            delay_s = due[job.name] - loop.time()
+            # Jobs that are due together share a wake-up, unless the one before has used up what the loop can spare.
+            if delay_s > 0 or elapsed_ns > BUDGET_NS // 4:
+                await asyncio.sleep(max(0.0, delay_s))
             elapsed_ns, more = self.turn(job)
             pause_s = elapsed_ns / 1e9 * (1 / job.share - 1) if more else self._period_s(job)
             due[job.name] = loop.time() + pause_s

@@ -31,13 +31,10 @@ def format_integer(value: int) -> bytes:
 
 def is_integer(data: bytes) -> bool:
     """Whether these bytes are how Redis would print a 64-bit integer: no sign `+`, no leading zeros, no spaces."""
-    if len(data) > 20:
+    digits = data[1:] if data[:1] == b"-" else data
+    if not digits.isdigit() or len(digits) > 19 or (digits[0] == _ZERO and len(data) > 1):
         return False
-    try:
-        value = int(data)
-    except ValueError:
-        return False
-    return INT64_MIN <= value <= INT64_MAX and b"%d" % value == data
+    return len(digits) <= 18 or INT64_MIN <= int(data) <= INT64_MAX
 
 
 def parse_integer(data: bytes, error: type[CommandError] | CommandError = NotAnInteger) -> int:
