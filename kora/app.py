@@ -60,7 +60,10 @@ class Server:
         config = self._config
         loop = asyncio.get_running_loop()
         _allow_clients(config)
-        engine = Engine(config, make_registry(), board=Board.shared(), kernel=kernel.load())
+        compiled = kernel.load()
+        if compiled is not None:
+            compiled.keep_freed_memory()
+        engine = Engine(config, make_registry(), board=Board.shared(), kernel=compiled)
         engine.shutdown = self._stop_now
         engine.log = _log_of_engine
         listeners = Listeners()

@@ -40,6 +40,7 @@ cdef extern from "kernel.h":
 
     void *allocate(size_t bytes)
     void *reallocate(void *block, size_t bytes)
+    void keep_freed_memory_ "keep_freed_memory"()
     uint64_t keyed_hash(const uint64_t *secret, const char *data, size_t bytes)
 
     struct argument:
@@ -1123,6 +1124,11 @@ cdef void _grow(output *output, size_t capacity) noexcept:
         _PyBytes_Resize(&room.large, max(capacity, 2 * output.capacity))
     output.data = PyBytes_AS_STRING(<object>room.large)
     output.capacity = PyBytes_GET_SIZE(<object>room.large)
+
+
+def keep_freed_memory():
+    """For the process as a whole, so for whoever starts it: see kernel.h."""
+    keep_freed_memory_()
 
 
 cdef class Kernel:

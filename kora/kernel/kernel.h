@@ -89,6 +89,9 @@ void *allocate_zeroed(size_t bytes);
 void *reallocate(void *block, size_t bytes);
 /* What the allocator has set aside for a block, its own header included; 0 for NULL. */
 size_t block_bytes(const void *block);
+/* Have the process' allocator keep up to 64 MB of what was freed, where it would give blocks of 128 KB and more back to
+ * the system at once: a megabyte that is asked for anew takes 256 page faults, as long as sending it. */
+void keep_freed_memory(void);
 
 /* --- Numbers and words (text.c) --- */
 

@@ -55,6 +55,14 @@ size_t block_bytes(const void *block)
     return block == NULL ? 0 : usable_bytes(block) + sizeof(size_t);
 }
 
+void keep_freed_memory(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_TRIM_THRESHOLD, 64 << 20);
+    mallopt(M_MMAP_THRESHOLD, 32 << 20); /* the most that it takes */
+#endif
+}
+
 /* --- Entries --- */
 
 static const uint8_t PAYLOAD_BYTES[] = {

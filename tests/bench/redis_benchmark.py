@@ -90,6 +90,7 @@ TESTS: Final = (
     Test("LRANGE_500", "LRANGE", (Filling("RPUSH", 1000),), ("LRANGE", "mylist", "0", "499")),
     Test("LRANGE_600", "LRANGE", (Filling("RPUSH", 1000),), ("LRANGE", "mylist", "0", "599")),
     Test("MSET", "MSET", (SET_KEYS,)),  # ten keys, one command
+    Test("DBSIZE", "DBSIZE", (SET_KEYS,), ("DBSIZE",)),
     Test("OBJECT_ENCODING", "OBJECT", (SET_KEYS,), ("OBJECT", "ENCODING", "key:__rand_int__")),
     Test("INCRBYFLOAT", "INCRBYFLOAT", (Filling("INCRBYFLOAT", argv=INCRBYFLOAT),), INCRBYFLOAT),
     Test("COPY", "COPY", (SET_KEYS, Filling("COPY", argv=COPY)), COPY),
@@ -97,7 +98,7 @@ TESTS: Final = (
 # What the kernel answers by itself, and what passes through it into a Python handler: cheap and O(1), so that the way
 # there is what is measured.
 KERNEL_TESTS: Final = ("GET", "SET", "INCR", "MSET")
-HANDLER_TESTS: Final = ("OBJECT_ENCODING", "INCRBYFLOAT", "COPY")
+HANDLER_TESTS: Final = ("DBSIZE", "OBJECT_ENCODING", "COPY")
 
 LARGE_VALUES: Final = Shape(clients=4, keyspace=64, value_bytes=1 << 20)
 LARGE_KEYS: Final = Filling("SET", 5 * LARGE_VALUES.keyspace, LARGE_VALUES, pipeline=1)
