@@ -1,0 +1,9 @@
+/* All of the kernel's C as one translation unit, so that the compiler sees through every call on the way of a command. */
+
+#include "stats.c" /* first, since it says which features of the system it needs */
+
+#include "execute.c"
+#include "hash.c"
+#include "parser.c"
+#include "table.c"
+#include "text.c"
