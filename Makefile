@@ -67,7 +67,9 @@ SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-f
 WEIGHING := tests/store/test_sizes.py::test_estimate_is_within_a_tenth_of_what_the_process_has_grown_by \
   tests/faults/test_back_pressure.py::test_a_client_that_does_not_read_costs_little_memory_and_gets_all_replies_in_order \
   tests/faults/test_back_pressure.py::test_many_clients_that_never_read_cost_little_memory_each \
-  tests/faults/test_bad_clients.py::test_leaving_in_the_middle_of_a_reply
+  tests/faults/test_bad_clients.py::test_leaving_in_the_middle_of_a_reply \
+  tests/resp/test_parser.py::test_an_announced_length_costs_the_kernel_nothing \
+  tests/resp/test_parser.py::test_a_large_bulk_costs_the_kernel_at_most_twice_its_bytes_until_the_last_has_come
 # The programs of others run as they are: redis-server, for one, reads differently on an allocator that is not its own.
 PEERS := redis-server redis-cli redis-benchmark prometheus promtool openssl
 SANITIZED_ENV = env -u KORA_KERNEL PATH="$(CURDIR)/$(SANITIZED)/bin:$$PATH" \

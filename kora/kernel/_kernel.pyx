@@ -26,6 +26,7 @@ from kora.resp.reply import encode2 as _encode2
 from kora.resp.reply import encode3 as _encode3
 
 cdef extern from "Python.h":
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
     int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
     PyObject *PyBytes_FromStringAndSize_ "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size)
 
@@ -1287,7 +1288,6 @@ cdef class Kernel:
         cdef int64_t elapsed_ns
         turn.begun_ns = clock_begin(&kernel.clock, &turn.begun)
         turn.started = turn.begun
-        turn.bulk_max = parser.c.bulk_max
         turn.address = PyBytes_AS_STRING(client.board_address)
         (<uint64_t *>kernel.board)[BOARD_CLIENT] = client.id
         plain = self._look(client, turn)
@@ -1354,6 +1354,7 @@ cdef class Kernel:
         """See in what state a client is; returns whether its requests may be answered here."""
         cdef Keyspace db = client.db
         turn.keyspace = &db.c
+        turn.bulk_max = (<Parser?>client.parser).c.bulk_max
         encode = client.encode
         if encode is encode2:
             turn.protocol = 2
@@ -1424,6 +1425,8 @@ cdef class Kernel:
 cdef int _encode_reply(object reply, int protocol, output *output) except -1:
     """kora.resp.reply.encode2() and encode3(), for the kinds of replies that are frequent."""
     cdef bytes data
+    cdef const char *text
+    cdef Py_ssize_t text_bytes
     kind = type(reply)
     if kind is bytes:
         output_bulk(output, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
@@ -1438,6 +1441,14 @@ cdef int _encode_reply(object reply, int protocol, output *output) except -1:
         output_header(output, b'*', len(reply))
         for item in reply:
             _encode_reply(item, protocol, output)
+    elif kind is dict:
+        output_header(output, b'%' if protocol == 3 else b'*', len(reply) if protocol == 3 else 2 * len(reply))
+        for item, value in reply.items():
+            _encode_reply(item, protocol, output)
+            _encode_reply(value, protocol, output)
+    elif kind is str and reply.isascii():
+        text = PyUnicode_AsUTF8AndSize(reply, &text_bytes)
+        output_bulk(output, text, text_bytes)
     else:
         data = encode3(reply) if protocol == 3 else encode2(reply)
         output_append(output, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))

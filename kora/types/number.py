@@ -10,6 +10,7 @@ from kora.errors import CommandError, NotAFloat, NotAnInteger
 INT64_MIN: Final = -(1 << 63)
 INT64_MAX: Final = (1 << 63) - 1
 _ZERO: Final = ord("0")
+_MINUS: Final = ord("-")
 
 # Small integers, like Redis' shared objects: most counters are small, and looking up is cheaper than converting.
 _SMALL: Final = tuple(b"%d" % value for value in range(10_000))
@@ -31,10 +32,15 @@ def format_integer(value: int) -> bytes:
 
 def is_integer(data: bytes) -> bool:
     """Whether these bytes are how Redis would print a 64-bit integer: no sign `+`, no leading zeros, no spaces."""
-    digits = data[1:] if data[:1] == b"-" else data
-    if not digits.isdigit() or len(digits) > 19 or (digits[0] == _ZERO and len(data) > 1):
+    if data.isdigit():
+        digits = data
+    elif data and data[0] == _MINUS and data[1:].isdigit():
+        digits = data[1:]
+    else:
         return False
-    return len(digits) <= 18 or INT64_MIN <= int(data) <= INT64_MAX
+    if digits[0] == _ZERO:
+        return len(data) == 1
+    return len(digits) <= 18 or (len(digits) == 19 and INT64_MIN <= int(data) <= INT64_MAX)
 
 
 def parse_integer(data: bytes, error: type[CommandError] | CommandError = NotAnInteger) -> int:

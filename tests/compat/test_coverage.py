@@ -3,6 +3,7 @@
 import pytest
 
 from kora.commands import make_registry
+from tests.kernel.operations import OPERATIONS
 
 from .quirks import QUIRKS
 from .test_connection_commands import CONNECTION
@@ -37,6 +38,13 @@ def test_every_command_is_compared_or_excused() -> None:
     missing = sorted(names - compared - set(EXCUSED))
     assert not missing, f"give these a strategy in tests/compat/words.py, or a reason in EXCUSED: {missing}"
     assert not sorted(set(EXCUSED) - names), "excused, but there is no such command"
+
+
+def test_every_command_that_the_kernel_answers_is_compared() -> None:
+    """By its replies, so that none is excused: there are two implementations of them, and this is their arbiter."""
+    compared = {name.lower() for table in (STRINGS, GENERIC, CONNECTION) for name in table}
+    missing = sorted(set(OPERATIONS) - compared)
+    assert not missing, f"the kernel answers these: give them a strategy in tests/compat/words.py: {missing}"
 
 
 @pytest.mark.parametrize("quirk", QUIRKS, ids=lambda quirk: quirk.name)

@@ -2,20 +2,33 @@
 
 import random
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kora.observe.hotkeys import HotKeys
 from tests.compat.profile import examples
 
-_keys = st.integers(0, 300).map(lambda number: b"key:%d" % number)
+MakeHotKeys = Callable[[int], Any]
+
+
+@pytest.fixture
+def make_hot_keys(make_stats: Callable[..., Any]) -> MakeHotKeys:
+    """make_hot_keys(top_max)"""
+    return lambda top_max: make_stats(0, top_max).hot_keys
+
+
+_keys = st.integers(0, 300).map(lambda number: b"key:%d" % number) | st.sampled_from([b"", b"\0", b"\0\0"])
 
 
 @given(accesses=st.lists(st.tuples(_keys, st.integers(1, 20)), max_size=400), top_max=st.integers(1, 16))
 @examples(150)
-def test_an_estimate_is_never_below_what_was_recorded(accesses: list[tuple[bytes, int]], top_max: int) -> None:
-    hot_keys, exact = HotKeys(top_max), Counter[bytes]()
+def test_an_estimate_is_never_below_what_was_recorded(
+    make_hot_keys: MakeHotKeys, accesses: list[tuple[bytes, int]], top_max: int
+) -> None:
+    hot_keys, exact = make_hot_keys(top_max), Counter[bytes]()
     for key, weight in accesses:
         hot_keys.record(key, weight)
         exact[key] += weight
@@ -27,11 +40,11 @@ def test_an_estimate_is_never_below_what_was_recorded(accesses: list[tuple[bytes
     assert top == sorted(top, key=lambda item: (-item[1], item[0]))
 
 
-def test_the_hottest_keys_of_a_zipf_load_are_on_top() -> None:
+def test_the_hottest_keys_of_a_zipf_load_are_on_top(make_hot_keys: MakeHotKeys) -> None:
     source = random.Random(1)
     keys = [b"key:%d" % number for number in range(20_000)]
     weights = [1 / (rank + 1) for rank in range(len(keys))]
-    hot_keys, exact = HotKeys(64), Counter[bytes]()
+    hot_keys, exact = make_hot_keys(64), Counter[bytes]()
     for key in source.choices(keys, weights, k=200_000):
         hot_keys.record(key, 1)
         exact[key] += 1
@@ -43,8 +56,8 @@ def test_the_hottest_keys_of_a_zipf_load_are_on_top() -> None:
     assert all(hot_keys.estimate(key) - exact[key] <= error for key in keys[:1000])
 
 
-def test_a_key_that_gets_hot_late_is_found() -> None:
-    hot_keys = HotKeys(8)
+def test_a_key_that_gets_hot_late_is_found(make_hot_keys: MakeHotKeys) -> None:
+    hot_keys = make_hot_keys(8)
     for number in range(5_000):
         hot_keys.record(b"cold:%d" % (number % 500), 1)
     for _ in range(200):
@@ -52,8 +65,8 @@ def test_a_key_that_gets_hot_late_is_found() -> None:
     assert hot_keys.top(1)[0][0] == b"late"
 
 
-def test_decay_halves_every_count() -> None:
-    hot_keys = HotKeys(8)
+def test_decay_halves_every_count(make_hot_keys: MakeHotKeys) -> None:
+    hot_keys = make_hot_keys(8)
     for number in range(1, 9):
         hot_keys.record(b"k%d" % number, 100 * number)
     before = dict(hot_keys.top(8))
@@ -65,8 +78,8 @@ def test_decay_halves_every_count() -> None:
     assert hot_keys.recorded == recorded // 2
 
 
-def test_a_rate_settles_between_one_and_two_minutes_of_it() -> None:
-    hot_keys = HotKeys(8)
+def test_a_rate_settles_between_one_and_two_minutes_of_it(make_hot_keys: MakeHotKeys) -> None:
+    hot_keys = make_hot_keys(8)
     for _ in range(20):
         hot_keys.record(b"steady", 6_000)  # 100 per second
         assert 6_000 <= hot_keys.estimate(b"steady") <= 12_000
@@ -74,8 +87,8 @@ def test_a_rate_settles_between_one_and_two_minutes_of_it() -> None:
             pass
 
 
-def test_keys_that_are_no_longer_used_leave_the_list() -> None:
-    hot_keys = HotKeys(8)
+def test_keys_that_are_no_longer_used_leave_the_list(make_hot_keys: MakeHotKeys) -> None:
+    hot_keys = make_hot_keys(8)
     hot_keys.record(b"once", 3)
     for _ in range(4):
         for _ in hot_keys.decay():
@@ -83,11 +96,24 @@ def test_keys_that_are_no_longer_used_leave_the_list() -> None:
     assert hot_keys.top(8) == []
 
 
-def test_sampled_weights_are_right_on_average() -> None:
+def test_a_reset_forgets_every_access(make_hot_keys: MakeHotKeys) -> None:
+    hot_keys = make_hot_keys(2)
+    for number in range(1, 5):
+        hot_keys.record(b"k%d" % number, number)
+    hot_keys.reset()
+    assert hot_keys.top_max == 2
+    assert hot_keys.recorded == 0
+    assert hot_keys.top(2) == []
+    assert hot_keys.estimate(b"k4") == 0
+    hot_keys.record(b"k1", 1)
+    assert hot_keys.top(2) == [(b"k1", 1)]
+
+
+def test_sampled_weights_are_right_on_average(make_hot_keys: MakeHotKeys) -> None:
     """One access in 16 on average is recorded, with a weight of 16, as call() does it."""
     source = random.Random(3)
     ratio, accesses = 16, 200_000
-    hot_keys, exact = HotKeys(16), Counter[bytes]()
+    hot_keys, exact = make_hot_keys(16), Counter[bytes]()
     keys = [b"hot"] * 5 + [b"warm"] * 2 + [b"cold:%d" % number for number in range(3)]
     left = 1
     for _ in range(accesses):

@@ -22,14 +22,14 @@ STEP_KEYS_MAX: Final = 4096
 
 @dataclass(frozen=True)
 class Implementation:
-    # Four shards, and two databases over them.
-    make: Callable[[Clock], tuple[list[Shard], list[Keyspace]]]
+    # Four shards, which count so many commands, and two databases over them.
+    make: Callable[[Clock, int], tuple[list[Shard], list[Keyspace]]]
     # Counts what a keyspace holds one by one, (keys, memory_bytes); raises AssertionError where its parts disagree.
     audit: Callable[[Keyspace], tuple[int, int]]
 
 
-def make_reference(clock: Clock) -> tuple[list[Shard], list[Keyspace]]:
-    shards = make_shards(4, lambda: ShardStats(0))
+def make_reference(clock: Clock, commands: int) -> tuple[list[Shard], list[Keyspace]]:
+    shards = make_shards(4, lambda: ShardStats(commands))
     return shards, [Keyspace(index, shards, clock) for index in range(2)]
 
 
@@ -48,11 +48,11 @@ def audit_reference(db: Keyspace) -> tuple[int, int]:
     return keys, memory_bytes
 
 
-def make_compiled(clock: Clock) -> tuple[list[Shard], list[Keyspace]]:
+def make_compiled(clock: Clock, commands: int) -> tuple[list[Shard], list[Keyspace]]:
     module = kernel.load()
     assert module is not None
     compiled = module.Kernel(clock)
-    shards = make_shards(4, lambda: compiled.make_stats(0))
+    shards = make_shards(4, lambda: compiled.make_stats(commands))
     return shards, [compiled.make_keyspace(index, shards) for index in range(2)]
 
 
@@ -71,10 +71,10 @@ TESTED: Final = [name for name in IMPLEMENTATIONS if name == "python" or kernel.
 class Store:
     """Two databases over four shards."""
 
-    def __init__(self, implementation: str, clock: ManualClock | None = None) -> None:
+    def __init__(self, implementation: str, clock: ManualClock | None = None, commands: int = 0) -> None:
         self._implementation = IMPLEMENTATIONS[implementation]
         self.clock = clock or ManualClock()
-        self.shards, self.databases = self._implementation.make(self.clock)
+        self.shards, self.databases = self._implementation.make(self.clock, commands)
         self.db = self.databases[0]
 
     @property

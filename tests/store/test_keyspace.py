@@ -1,5 +1,6 @@
 """The keyspace against a plain dict, and what it counts: of every implementation, and through its interface alone."""
 
+import gc
 import random
 from collections import Counter
 
@@ -216,6 +217,23 @@ def test_freeing_without_a_budget_frees_nothing(store):
     store.fill(10)
     store.db.flush()
     assert all(free_some(shard, 0, store.clock) == 0 for shard in store.shards)
+
+
+def test_a_store_can_be_dropped_before_its_flushed_keys_are_freed(make_store):
+    class Value:
+        size_bytes = 16
+
+    store = make_store()
+    gc.collect(0)  # the next collection comes to what is younger first: to the flushed keys before their owners
+    for prefix in (b"flushed", b"held"):
+        store.db.flush()
+        for number in range(100):
+            store.db.set(b"%b:%d" % (prefix, number), Value())
+    # A ring, as an engine and what belongs to it are.
+    store.databases.append(store)
+    del store
+    gc.collect()
+    assert not any(type(one) is Value for one in gc.get_objects())
 
 
 def test_keys_set_after_a_flush_are_not_freed(store):
