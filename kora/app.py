@@ -63,6 +63,8 @@ class Server:
         compiled = kernel.load()
         if compiled is not None:
             compiled.keep_freed_memory()
+        else:
+            log.warning("pure Python answers, without the kernel", reason=kernel.why_not())
         engine = Engine(config, make_registry(), board=Board.shared(), kernel=compiled)
         engine.shutdown = self._stop_now
         engine.log = _log_of_engine

@@ -26,7 +26,7 @@ def why_not() -> str:
     try:
         importlib.import_module("kora.kernel._kernel")
     except ModuleNotFoundError:
-        return "it was not built: there was no C compiler when Kora was installed"
+        return "it was not built: installing Kora found no C compiler, or no headers of Python"
     except ImportError as error:
         return f"it cannot be loaded: {error}"
     return ""

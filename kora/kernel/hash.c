@@ -13,7 +13,8 @@ static inline uint64_t short_word_at(const char *data, size_t bytes);
 
 /* --- SipHash-1-3 --- */
 
-static inline uint64_t rotated(uint64_t word, unsigned bits) {
+static inline uint64_t rotated(uint64_t word, unsigned bits)
+{
     return word << bits | word >> (64 - bits);
 }
 
@@ -25,7 +26,8 @@ static inline uint64_t rotated(uint64_t word, unsigned bits) {
     v1 = rotated(v1, 17) ^ v2, v3 = rotated(v3, 21) ^ v0;                                                              \
     v2 = rotated(v2, 32)
 
-uint64_t keyed_hash(const uint64_t secret[2], const char *data, size_t bytes) {
+uint64_t keyed_hash(const uint64_t secret[2], const char *data, size_t bytes)
+{
     uint64_t v0 = secret[0] ^ 0x736f6d6570736575, v1 = secret[1] ^ 0x646f72616e646f6d;
     uint64_t v2 = secret[0] ^ 0x6c7967656e657261, v3 = secret[1] ^ 0x7465646279746573;
     uint64_t last = (uint64_t)bytes << LENGTH_SHIFT;
@@ -95,22 +97,23 @@ enum {
     PRODUCTS_4(n, first), PRODUCTS_4(n, first + 4), PRODUCTS_4(n, first + 8), PRODUCTS_4(n, first + 12)
 #define PRODUCTS_64(n, first)                                                                                          \
     PRODUCTS_16(n, first), PRODUCTS_16(n, first + 16), PRODUCTS_16(n, first + 32), PRODUCTS_16(n, first + 48)
-#define PRODUCTS(n)                                                                                                    \
-    { PRODUCTS_64(n, 0), PRODUCTS_64(n, 64), PRODUCTS_64(n, 128), PRODUCTS_64(n, 192) }
+#define PRODUCTS(n) {PRODUCTS_64(n, 0), PRODUCTS_64(n, 64), PRODUCTS_64(n, 128), PRODUCTS_64(n, 192)}
 
 static const uint16_t TABLES[8][256] = {PRODUCTS(0), PRODUCTS(1), PRODUCTS(2), PRODUCTS(3),
                                         PRODUCTS(4), PRODUCTS(5), PRODUCTS(6), PRODUCTS(7)};
 
 /* The next eight bytes, of which the first to be sent is the lowest.  Only two of the products wait for the CRC so far,
  * so the others are summed up first. */
-static inline unsigned crc_add(unsigned crc, uint64_t word) {
+static inline unsigned crc_add(unsigned crc, uint64_t word)
+{
     unsigned sum = TABLES[5][word >> 16 & 0xff] ^ TABLES[4][word >> 24 & 0xff] ^ TABLES[3][word >> 32 & 0xff] ^
                    TABLES[2][word >> 40 & 0xff] ^ TABLES[1][word >> 48 & 0xff] ^ TABLES[0][word >> 56];
     return sum ^ (TABLES[7][(word ^ crc >> 8) & 0xff] ^ TABLES[6][(word >> 8 ^ crc) & 0xff]);
 }
 
 /* The odd bytes in front of whole words, with zeros before them. */
-static inline uint64_t first_word(const char *data, size_t bytes) {
+static inline uint64_t first_word(const char *data, size_t bytes)
+{
     unsigned odd = bytes & 7;
     if (!odd)
         return 0;
@@ -118,7 +121,8 @@ static inline uint64_t first_word(const char *data, size_t bytes) {
     return word << (64 - 8 * odd);
 }
 
-static unsigned crc_of(const char *data, size_t bytes) {
+static unsigned crc_of(const char *data, size_t bytes)
+{
     unsigned crc = crc_add(0, first_word(data, bytes));
     for (size_t at = bytes & 7; at < bytes; at += 8)
         crc = crc_add(crc, word_at(data + at));
@@ -132,7 +136,8 @@ static unsigned slot_of_braced(const char *key, size_t bytes);
 
 /* Most keys have no tag, and looking for one costs less than its own pass over the key when it is done on the words
  * that the CRC needs anyway.  What was worked out before a brace turns up is thrown away. */
-unsigned slot_of(const char *key, size_t bytes) {
+unsigned slot_of(const char *key, size_t bytes)
+{
     unsigned crc = 0;
     if (bytes & 7) {
         uint64_t word = first_word(key, bytes);
@@ -150,7 +155,8 @@ unsigned slot_of(const char *key, size_t bytes) {
 }
 
 /* Only what is between the first { and the next } counts, unless that is empty. */
-static __attribute__((noinline)) unsigned slot_of_braced(const char *key, size_t bytes) {
+static __attribute__((noinline)) unsigned slot_of_braced(const char *key, size_t bytes)
+{
     const char *tag = (const char *)memchr(key, '{', bytes) + 1;
     const char *end = memchr(tag, '}', (size_t)(key + bytes - tag));
     if (end && end > tag)
@@ -160,7 +166,8 @@ static __attribute__((noinline)) unsigned slot_of_braced(const char *key, size_t
 
 /* Whether one of eight bytes is a {: it is one if the XOR with eight of them has a zero byte, and only then does
  * subtracting 1 from each byte borrow into a top bit that was not set ("Bit Twiddling Hacks", haszero). */
-static inline bool has_brace(uint64_t word) {
+static inline bool has_brace(uint64_t word)
+{
     const uint64_t ones = 0x0101010101010101;
     uint64_t zero_at_brace = word ^ (ones * '{');
     return (zero_at_brace - ones) & ~zero_at_brace & (ones << 7);
@@ -169,7 +176,8 @@ static inline bool has_brace(uint64_t word) {
 /* --- Words --- */
 
 /* Eight bytes from an address that need not be aligned, the first of them lowest. */
-static inline uint64_t word_at(const char *data) {
+static inline uint64_t word_at(const char *data)
+{
     uint64_t word;
     memcpy(&word, data, 8);
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
@@ -179,7 +187,8 @@ static inline uint64_t word_at(const char *data) {
 }
 
 /* As that, for up to seven bytes, with zeros behind them.  Pieces overlap in bytes that are equal, so OR is enough. */
-static inline uint64_t short_word_at(const char *data, size_t bytes) {
+static inline uint64_t short_word_at(const char *data, size_t bytes)
+{
     if (bytes >= 4) {
         uint32_t low, high;
         memcpy(&low, data, 4);

@@ -5,12 +5,17 @@
  * to it.  It is written in C where a nanosecond counts (the *.c files, which know nothing of Python and are tested and
  * fuzzed without it), and in Cython where it meets Python (_kernel.pyx).
  *
+ *   kernel.c    includes the others: one unit for the compiler
  *   text.c      numbers and words as they come over the wire
  *   hash.c      the keyed hash of tables and sketches, and the hash slot of a key
  *   parser.c    bytes to requests
  *   table.c     entries, tables, databases
  *   stats.c     clocks, histograms, hot keys
  *   execute.c   the batch executor and the commands that it knows
+ *
+ * THE WAY OF A READ.  Receiver.receive() of _kernel.pyx is what the event loop calls; Kernel.execute() gives the bytes to
+ * the client's parser, batch_prepare() and batch_run() do what is said below, and a request that is not for them runs in
+ * Python: by its handler, or by call() of the reference if it needs a closer look.  One write per read.
  *
  * WHAT IT OWNS.  Every key and every string; of other types it holds a reference to the Python value.  One struct
  * kernel belongs to one engine; nothing is shared between engines and nothing is global.  Each block of memory has one
@@ -127,7 +132,7 @@ unsigned slot_of(const char *key, size_t bytes);
 struct argument {
     const char *data;
     size_t bytes;
-    char *block;           /* NULL, or where data points to */
+    char *block; /* NULL, or where data points to */
     size_t block_capacity;
 };
 
@@ -151,7 +156,7 @@ struct batch {
     struct argument *arguments; /* owned */
     size_t arguments_count;
     size_t arguments_capacity;
-    bool has_blocks;            /* some argument came with a block, so that batch_reset() must look */
+    bool has_blocks; /* some argument came with a block, so that batch_reset() must look */
 };
 
 void batch_init(struct batch *batch);
@@ -180,17 +185,17 @@ struct parser {
 
     /* The unfinished request. */
     bool in_request;
-    size_t missing;                 /* arguments still to come */
-    size_t request_start;           /* its first byte in `input` */
-    struct argument *arguments;     /* owned: those that are complete; data is an offset from request_start, or a block */
+    size_t missing;             /* arguments still to come */
+    size_t request_start;       /* its first byte in `input` */
+    struct argument *arguments; /* owned: those that are complete; data is an offset from request_start, or a block */
     size_t arguments_count;
     size_t arguments_capacity;
-    bool in_bulk;                   /* the next argument's length is known, and checked */
-    size_t bulk_wanted;             /* that length, and the two bytes behind the argument */
-    char *block;                    /* owned: the argument that is being collected, if it is a large one, or NULL */
-    size_t block_bytes;             /* collected so far, of bulk_wanted */
+    bool in_bulk;       /* the next argument's length is known, and checked */
+    size_t bulk_wanted; /* that length, and the two bytes behind the argument */
+    char *block;        /* owned: the argument that is being collected, if it is a large one, or NULL */
+    size_t block_bytes; /* collected so far, of bulk_wanted */
     size_t block_capacity;
-    size_t blocks_total_bytes;      /* of complete large arguments in `arguments`, with the two bytes behind each */
+    size_t blocks_total_bytes; /* of complete large arguments in `arguments`, with the two bytes behind each */
 };
 
 void parser_init(struct parser *parser, uint64_t bulk_max);
@@ -220,11 +225,11 @@ size_t parser_pending_bytes(const struct parser *parser);
 #define HISTOGRAM_HALF 128
 
 struct command_stats {
-    uint64_t calls;      /* that ran, well or not */
+    uint64_t calls; /* that ran, well or not */
     uint64_t elapsed_ns;
-    uint64_t failed;     /* ran and answered with an error */
-    uint64_t rejected;   /* never ran */
-    uint64_t *counts;    /* owned: a histogram of elapsed_ns, as long as its largest value needs; NULL before the first */
+    uint64_t failed;   /* ran and answered with an error */
+    uint64_t rejected; /* never ran */
+    uint64_t *counts;  /* owned: a histogram of elapsed_ns, as long as its largest value needs; NULL before the first */
     size_t counts_size;
 };
 
@@ -284,7 +289,7 @@ struct clock {
     uint64_t scale; /* 0: not known yet, or no such counter */
     uint64_t started_ticks;
     int64_t started_ns;
-    int64_t calibrate_ns;   /* when the scale is next measured */
+    int64_t calibrate_ns;     /* when the scale is next measured */
     uint64_t calibrate_ticks; /* the same, about, in ticks */
 };
 
@@ -355,8 +360,8 @@ struct keyspace {
     uint64_t count;
     uint64_t volatile_count;
     uint32_t counts_by_run[SLOTS >> RUN_BITS]; /* keys in each run of slots: random keys, and skipping what is empty */
-    uint64_t changes; /* keys changed since start */
-    uint32_t now_s;   /* Unix time, set a few times per second: coarse is enough for idle times */
+    uint64_t changes;                          /* keys changed since start */
+    uint32_t now_s; /* Unix time, set a few times per second: coarse is enough for idle times */
     struct shard_stats *by_run[SLOTS >> RUN_BITS]; /* borrowed: who counts what concerns a slot */
     struct shard_stats *stats; /* of the shard that owns the key last looked at: who counts the command that runs */
 };
@@ -428,10 +433,10 @@ struct entry *keyspace_random(struct keyspace *keyspace);
 struct discarded {
     struct table *slots; /* owned: the tables of some slots that follow each other */
     unsigned slots_count;
-    unsigned slot;       /* the first that is not freed yet */
-    uint64_t place;      /* the first place of its split, if it has one, that is not freed yet */
-    size_t bucket;       /* and the first bucket of that */
-    uint64_t keys;       /* that are left */
+    unsigned slot;  /* the first that is not freed yet */
+    uint64_t place; /* the first place of its split, if it has one, that is not freed yet */
+    size_t bucket;  /* and the first bucket of that */
+    uint64_t keys;  /* that are left */
 };
 /* The keys of the slots from `start` to `stop`, whole runs; the database has none there afterwards. */
 struct discarded keyspace_discard(struct keyspace *keyspace, unsigned start, unsigned stop);
@@ -456,7 +461,7 @@ struct output {
     size_t bytes;
     size_t capacity;
     void (*grow)(struct output *output, size_t capacity); /* makes at least that capacity and keeps the content */
-    void *owner; /* borrowed: what `grow` needs */
+    void *owner;                                          /* borrowed: what `grow` needs */
 };
 
 void output_append(struct output *output, const char *data, size_t bytes);
@@ -489,7 +494,7 @@ struct command {
     int last_key;       /* negative: counted from the end */
     unsigned key_step;
     bool denyoom;
-    bool lengthy;      /* can take long: the activity board names it while it runs */
+    bool lengthy;       /* can take long: the activity board names it while it runs */
     bool is_container;  /* has subcommands */
     bool is_subcommand; /* its name is that of both: `config|get` */
     char board_name[32];
@@ -499,18 +504,18 @@ struct command {
 struct kernel {
     uint64_t secret[2];
     struct clock clock;
-    int64_t now_ms; /* wall clock, read at most once per batch; 0: not read yet */
-    void (*release)(void *object);           /* gives back a reference to an OBJECT */
-    int64_t (*object_bytes)(void *object);   /* what it takes beside its entry, as sizes.py estimates it */
-    uint64_t random;               /* state of the generator */
+    int64_t now_ms;                              /* wall clock, read at most once per batch; 0: not read yet */
+    void (*release)(void *object);               /* gives back a reference to an OBJECT */
+    int64_t (*object_bytes)(void *object);       /* what it takes beside its entry, as sizes.py estimates it */
+    uint64_t random;                             /* state of the generator */
     struct command commands[1 << COMMANDS_BITS]; /* by hash of the name; name_bytes 0: empty */
-    struct shard_stats **shards;   /* owned list of borrowed blocks */
+    struct shard_stats **shards;                 /* owned list of borrowed blocks */
     size_t shards_count;
     char *board; /* borrowed: the page of the activity board (kora/observe/board.py) */
     bool observing;
-    int64_t samples_left;   /* key accesses until the next is counted for hot keys */
+    int64_t samples_left; /* key accesses until the next is counted for hot keys */
     int64_t sampling_ratio;
-    uint64_t maxmemory;     /* bytes; 0: no limit */
+    uint64_t maxmemory; /* bytes; 0: no limit */
 };
 
 void kernel_init(struct kernel *kernel, const uint64_t secret[2]);

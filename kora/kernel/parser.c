@@ -95,8 +95,8 @@ bool parser_next(struct parser *parser, struct batch *batch, size_t requests_max
     while (batch->count < requests_max && batch->arguments_count < BATCH_ARGUMENTS) {
         if (parser->at == parser->input_bytes)
             return false;
-        bool taken = LIKELY(parser->input[parser->at] == '*') ? take_multibulk(parser, batch)
-                                                              : take_inline(parser, batch);
+        bool taken =
+            LIKELY(parser->input[parser->at] == '*') ? take_multibulk(parser, batch) : take_inline(parser, batch);
         if (UNLIKELY(!taken))
             return false;
     }

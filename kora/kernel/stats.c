@@ -18,7 +18,8 @@
 
 /* --- Shards --- */
 
-void shard_stats_init(struct shard_stats *stats, size_t commands, size_t hot_keys_max) {
+void shard_stats_init(struct shard_stats *stats, size_t commands, size_t hot_keys_max)
+{
     *stats = (struct shard_stats){
         .commands = allocate_zeroed((commands + !commands) * sizeof *stats->commands),
         .commands_count = commands,
@@ -31,21 +32,24 @@ void shard_stats_init(struct shard_stats *stats, size_t commands, size_t hot_key
     };
 }
 
-static void forget_commands(struct shard_stats *stats) {
+static void forget_commands(struct shard_stats *stats)
+{
     for (size_t slot = 0; slot < stats->commands_count; slot++) {
         free(stats->commands[slot].counts);
         stats->commands[slot] = (struct command_stats){0};
     }
 }
 
-void shard_stats_reset(struct shard_stats *stats) {
+void shard_stats_reset(struct shard_stats *stats)
+{
     stats->bytes_in = stats->bytes_out = 0;
     stats->hits = stats->misses = 0;
     stats->expired = 0;
     forget_commands(stats);
 }
 
-void shard_stats_free(struct shard_stats *stats) {
+void shard_stats_free(struct shard_stats *stats)
+{
     forget_commands(stats);
     free(stats->commands);
     hot_keys_reset(&stats->hot_keys);
@@ -60,7 +64,8 @@ void shard_stats_free(struct shard_stats *stats) {
 #define COUNTS_FIRST (8 * HISTOGRAM_HALF)
 
 /* The power of two that the values of a bucket share is 0 below 256, where a value is its own bucket. */
-static inline size_t histogram_index(uint64_t value_ns) {
+static inline size_t histogram_index(uint64_t value_ns)
+{
     if (UNLIKELY(value_ns > HISTOGRAM_HIGHEST_NS))
         value_ns = HISTOGRAM_HIGHEST_NS;
     unsigned lowest_power = (1u << HISTOGRAM_SUB_BITS) - 1;
@@ -69,7 +74,8 @@ static inline size_t histogram_index(uint64_t value_ns) {
 }
 
 /* Whole powers of two at a time, so that it happens at most 22 times. */
-static __attribute__((noinline, cold)) void grow_counts(struct command_stats *stats, size_t index) {
+static __attribute__((noinline, cold)) void grow_counts(struct command_stats *stats, size_t index)
+{
     size_t size = (index / HISTOGRAM_HALF + 1) * HISTOGRAM_HALF;
     if (size < COUNTS_FIRST)
         size = COUNTS_FIRST;
@@ -78,7 +84,8 @@ static __attribute__((noinline, cold)) void grow_counts(struct command_stats *st
     stats->counts_size = size;
 }
 
-void command_stats_record(struct command_stats *stats, uint64_t elapsed_ns) {
+void command_stats_record(struct command_stats *stats, uint64_t elapsed_ns)
+{
     size_t index = histogram_index(elapsed_ns);
     stats->calls++;
     stats->elapsed_ns += elapsed_ns;
@@ -95,7 +102,8 @@ static void replace_smallest(struct hot_keys *hot, const struct hot_key *candida
 static void copy_hot_key(struct hot_key *place, const struct hot_key *candidate);
 
 /* The rows take 12 bits each of the hash's 64, so that two keys that collide in one row do not in the others. */
-void hot_keys_record(struct hot_keys *hot, uint64_t hash, const char *key, size_t bytes, uint64_t weight) {
+void hot_keys_record(struct hot_keys *hot, uint64_t hash, const char *key, size_t bytes, uint64_t weight)
+{
     uint64_t estimate = UINT64_MAX;
     for (unsigned row = 0; row < SKETCH_DEPTH; row++) {
         uint64_t count = *count_in_row(hot, row, hash) += weight;
@@ -117,7 +125,8 @@ void hot_keys_record(struct hot_keys *hot, uint64_t hash, const char *key, size_
         replace_smallest(hot, &candidate);
 }
 
-uint64_t hot_keys_estimate(const struct hot_keys *hot, uint64_t hash) {
+uint64_t hot_keys_estimate(const struct hot_keys *hot, uint64_t hash)
+{
     uint64_t estimate = UINT64_MAX;
     for (unsigned row = 0; row < SKETCH_DEPTH; row++) {
         uint64_t count = *count_in_row(hot, row, hash);
@@ -127,12 +136,14 @@ uint64_t hot_keys_estimate(const struct hot_keys *hot, uint64_t hash) {
     return estimate;
 }
 
-static inline uint64_t *count_in_row(const struct hot_keys *hot, unsigned row, uint64_t hash) {
+static inline uint64_t *count_in_row(const struct hot_keys *hot, unsigned row, uint64_t hash)
+{
     return &hot->rows[row][hash >> (row * SKETCH_BITS) & (SKETCH_WIDTH - 1)];
 }
 
 /* All hashes are looked at: at 128 places that takes as long as one miss of a cache, and keys come here sampled. */
-static struct hot_key *find_hot_key(const struct hot_keys *hot, uint64_t hash, const char *key, size_t bytes) {
+static struct hot_key *find_hot_key(const struct hot_keys *hot, uint64_t hash, const char *key, size_t bytes)
+{
     for (struct hot_key *place = hot->top, *end = place + hot->top_count; place < end; place++)
         if (UNLIKELY(place->hash == hash) && place->key_bytes == bytes && !memcmp(place->key, key, bytes))
             return place;
@@ -140,7 +151,8 @@ static struct hot_key *find_hot_key(const struct hot_keys *hot, uint64_t hash, c
 }
 
 /* The floor may have been out of date, in which case the candidate is not admitted and only the floor is put right. */
-static void replace_smallest(struct hot_keys *hot, const struct hot_key *candidate) {
+static void replace_smallest(struct hot_keys *hot, const struct hot_key *candidate)
+{
     struct hot_key *smallest = hot->top;
     uint64_t second_count = UINT64_MAX;
     for (size_t i = 1; i < hot->top_count; i++) {
@@ -159,19 +171,22 @@ static void replace_smallest(struct hot_keys *hot, const struct hot_key *candida
     hot->floor = smallest->count < second_count ? smallest->count : second_count;
 }
 
-static void copy_hot_key(struct hot_key *place, const struct hot_key *candidate) {
+static void copy_hot_key(struct hot_key *place, const struct hot_key *candidate)
+{
     *place = *candidate;
     place->key = allocate(candidate->key_bytes + !candidate->key_bytes);
     memcpy(place->key, candidate->key, candidate->key_bytes);
 }
 
-void hot_keys_halve_row(struct hot_keys *hot, unsigned row) {
+void hot_keys_halve_row(struct hot_keys *hot, unsigned row)
+{
     for (size_t column = 0; column < SKETCH_WIDTH; column++)
         hot->rows[row][column] >>= 1;
 }
 
 /* Comes after the rows.  Keys whose count would be 0 leave. */
-void hot_keys_halve_top(struct hot_keys *hot) {
+void hot_keys_halve_top(struct hot_keys *hot)
+{
     size_t kept = 0;
     uint64_t floor = UINT64_MAX;
     for (size_t i = 0; i < hot->top_count; i++) {
@@ -190,7 +205,8 @@ void hot_keys_halve_top(struct hot_keys *hot) {
     hot->recorded >>= 1;
 }
 
-void hot_keys_reset(struct hot_keys *hot) {
+void hot_keys_reset(struct hot_keys *hot)
+{
     for (size_t i = 0; i < hot->top_count; i++)
         free(hot->top[i].key);
     hot->top_count = 0;
@@ -217,7 +233,7 @@ void hot_keys_reset(struct hot_keys *hot) {
 
 #define IN_NANOSECONDS (1ULL << 63) /* a point in time of the system's clock: the mark, and nanoseconds */
 
-#define FIRST_MEASUREMENT_NS 20000000  /* reading both clocks together is exact to 0.1 µs: 5 millionths of this */
+#define FIRST_MEASUREMENT_NS 20000000 /* reading both clocks together is exact to 0.1 µs: 5 millionths of this */
 #define NEXT_MEASUREMENT_NS 1000000000
 #define NEVER_NS INT64_MAX
 #define ERROR_PARTS 100 /* 1 %: 20 times what the system's clock may be slewed by to follow the time of day */
@@ -231,7 +247,8 @@ static inline uint64_t ticks_now(void);
 static uint64_t ticks_with_time(int64_t *now_ns);
 
 /* A clock that is moved by a test gets its other fields after this. */
-void clock_init(struct clock *clock) {
+void clock_init(struct clock *clock)
+{
     *clock = (struct clock){.is_real = true, .calibrate_ns = NEVER_NS};
     if (has_even_ticks()) {
         clock->started_ticks = ticks_with_time(&clock->started_ns);
@@ -239,7 +256,8 @@ void clock_init(struct clock *clock) {
     }
 }
 
-uint64_t clock_now(struct clock *clock) {
+uint64_t clock_now(struct clock *clock)
+{
     if (LIKELY(clock->scale))
         return ticks_now();
     if (clock->is_real)
@@ -247,7 +265,8 @@ uint64_t clock_now(struct clock *clock) {
     return (uint64_t)clock->monotonic_ns(clock->owner);
 }
 
-uint64_t clock_elapsed_ns(const struct clock *clock, uint64_t start, uint64_t stop) {
+uint64_t clock_elapsed_ns(const struct clock *clock, uint64_t start, uint64_t stop)
+{
     /* Below 0: the counters of two cores may differ by some ticks. */
     int64_t elapsed = (int64_t)(stop - start);
     if (UNLIKELY(elapsed < 0 || (start ^ stop) & IN_NANOSECONDS))
@@ -257,7 +276,8 @@ uint64_t clock_elapsed_ns(const struct clock *clock, uint64_t start, uint64_t st
     return (uint64_t)elapsed;
 }
 
-int64_t clock_monotonic_ns(struct clock *clock) {
+int64_t clock_monotonic_ns(struct clock *clock)
+{
     if (UNLIKELY(!clock->is_real))
         return clock->monotonic_ns(clock->owner);
     int64_t now_ns = system_monotonic_ns();
@@ -266,7 +286,8 @@ int64_t clock_monotonic_ns(struct clock *clock) {
     return now_ns;
 }
 
-int64_t clock_begin(struct clock *clock, uint64_t *now) {
+int64_t clock_begin(struct clock *clock, uint64_t *now)
+{
     if (LIKELY(clock->scale)) {
         *now = ticks_now();
         if (LIKELY(*now < clock->calibrate_ticks))
@@ -277,7 +298,8 @@ int64_t clock_begin(struct clock *clock, uint64_t *now) {
     return now_ns;
 }
 
-int64_t clock_wall_ms(struct clock *clock) {
+int64_t clock_wall_ms(struct clock *clock)
+{
     if (UNLIKELY(!clock->is_real))
         return clock->wall_ms(clock->owner);
     struct timespec now;
@@ -285,7 +307,8 @@ int64_t clock_wall_ms(struct clock *clock) {
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static __attribute__((noinline, cold)) void clock_measure(struct clock *clock) {
+static __attribute__((noinline, cold)) void clock_measure(struct clock *clock)
+{
     int64_t now_ns;
     uint64_t ticks = ticks_with_time(&now_ns) - clock->started_ticks;
     int64_t elapsed_ns = now_ns - clock->started_ns;
@@ -304,7 +327,8 @@ static __attribute__((noinline, cold)) void clock_measure(struct clock *clock) {
 }
 
 /* Both clocks, read as closely together as four tries get them: one may be interrupted between two readings. */
-static uint64_t ticks_with_time(int64_t *now_ns) {
+static uint64_t ticks_with_time(int64_t *now_ns)
+{
     uint64_t closest = 0, ticks = 0;
     *now_ns = 0;
     for (int i = 0; i < 4; i++) {
@@ -320,7 +344,8 @@ static uint64_t ticks_with_time(int64_t *now_ns) {
     return ticks;
 }
 
-static inline int64_t system_monotonic_ns(void) {
+static inline int64_t system_monotonic_ns(void)
+{
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
@@ -329,13 +354,15 @@ static inline int64_t system_monotonic_ns(void) {
 #if defined(__x86_64__)
 
 /* "Invariant TSC": Intel's manual, volume 3, section 18.17.1; AMD's manual, volume 3, CPUID function 8000_0007. */
-static bool has_even_ticks(void) {
+static bool has_even_ticks(void)
+{
     unsigned eax, ebx, ecx, edx;
     return __get_cpuid(0x80000007, &eax, &ebx, &ecx, &edx) && edx >> 8 & 1;
 }
 
 /* Without a barrier: that the processor reads it some instructions early or late is less than a barrier takes. */
-static inline uint64_t ticks_now(void) {
+static inline uint64_t ticks_now(void)
+{
     return __rdtsc();
 }
 
@@ -343,13 +370,15 @@ static inline uint64_t ticks_now(void) {
 
 #define TICKS_PER_S_MIN 100000000 /* commands take 100 ns: a slower counter, as many are, would see most as 0 */
 
-static bool has_even_ticks(void) {
+static bool has_even_ticks(void)
+{
     uint64_t ticks_per_s;
     __asm__("mrs %0, cntfrq_el0" : "=r"(ticks_per_s));
     return ticks_per_s >= TICKS_PER_S_MIN;
 }
 
-static inline uint64_t ticks_now(void) {
+static inline uint64_t ticks_now(void)
+{
     uint64_t ticks;
     __asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
     return ticks;
@@ -357,11 +386,13 @@ static inline uint64_t ticks_now(void) {
 
 #else
 
-static bool has_even_ticks(void) {
+static bool has_even_ticks(void)
+{
     return false;
 }
 
-static inline uint64_t ticks_now(void) {
+static inline uint64_t ticks_now(void)
+{
     return 0;
 }
 

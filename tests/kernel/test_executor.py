@@ -3,10 +3,14 @@
 What any implementation must do is in tests/engine/test_call.py; here is what can go wrong between C and Python.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -23,6 +27,7 @@ from tests.conftest import encode_request
 from tests.resp_reader import read_replies
 
 Make = Callable[..., Engine]
+_ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -344,6 +349,54 @@ def test_integers_from_python_are_as_the_reference_writes_them(
     client.set_protocol(protocol)
     registry.commands["time"].handler = lambda client, argv: [number, [number]]
     assert run_all(client, pipeline("TIME")) == client.encode([number, [number]])
+
+
+def test_nobody_gets_the_replies_of_a_turn_that_was_broken_off(engine: Engine, client: Client, registry: Any) -> None:
+    """By what is no mistake and no bug: Ctrl-C, or the end of the process."""
+
+    def interrupt(client: Client, argv: list[bytes]) -> object:
+        raise KeyboardInterrupt
+
+    registry.commands["time"].handler = interrupt
+    other = engine.connect()
+    for size in (10, 100_000):
+        with pytest.raises(KeyboardInterrupt):
+            engine.execute(client, pipeline(("SET", "k", b"x" * size), "GET k", "TIME", "GET k"))
+        assert engine.execute(other, pipeline("PING")) == b"+PONG\r\n"
+
+
+_WITHOUT_MEMORY: Final = """
+import resource
+from kora import kernel
+from kora.clock import ManualClock
+from kora.commands import make_registry
+from kora.config import Config
+from kora.engine.engine import Engine
+from tests.conftest import encode_request as encode
+
+engine = Engine(Config.load([], {}), make_registry(), ManualClock(), kernel=kernel.load())
+client = engine.connect()
+engine.execute(client, encode(("SET", "k", b"x" * 50_000_000)))
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+for requests in (1, 2):
+    data = encode(("PING",)) * (requests - 1) + encode(("MGET", *["k"] * 40))
+    print(engine.execute(client, data))
+print(len(engine.execute(client, encode(("GET", "k")))))
+"""
+
+
+@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="sanitizers need more addresses than there are")
+def test_a_reply_that_there_is_no_memory_for_is_an_internal_error(compiled: ModuleType) -> None:
+    """A client asks for 2 GB where there is 1: it gets an error, and nobody else notices."""
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_MEMORY], capture_output=True, text=True, timeout=60, check=False, cwd=_ROOT
+    )
+    assert done.stdout.splitlines() == [
+        r"b'-ERR internal error\r\n'",
+        r"b'+PONG\r\n-ERR internal error\r\n'",
+        "50000013",
+    ], done.stderr
+    assert done.returncode == 0
 
 
 # --- What is counted and shown ---

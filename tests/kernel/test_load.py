@@ -54,7 +54,7 @@ def test_a_kernel_that_was_not_built_is_no_error_and_says_why(monkeypatch: pytes
     monkeypatch.delenv("KORA_KERNEL", raising=False)
     monkeypatch.setattr(importlib, "import_module", _failing_import(ModuleNotFoundError("no such module")))
     assert kernel.load() is None
-    assert kernel.why_not() == "it was not built: there was no C compiler when Kora was installed"
+    assert kernel.why_not() == "it was not built: installing Kora found no C compiler, or no headers of Python"
 
 
 def test_a_kernel_that_cannot_be_loaded_is_no_error_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
