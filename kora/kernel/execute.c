@@ -54,15 +54,19 @@ int64_t kernel_memory_bytes(const struct kernel *kernel)
 
 /* --- Replies --- */
 
-static inline void reserve(struct output *output, size_t bytes)
+static inline bool reserve(struct output *output, size_t bytes)
 {
+    if (UNLIKELY(output->failed))
+        return false;
     if (UNLIKELY(output->capacity - output->bytes < bytes))
-        output->grow(output, output->bytes + bytes);
+        output->failed = !output->grow(output, output->bytes + bytes);
+    return !output->failed;
 }
 
 void output_append(struct output *output, const char *data, size_t bytes)
 {
-    reserve(output, bytes);
+    if (!reserve(output, bytes))
+        return;
     memcpy(output->data + output->bytes, data, bytes);
     output->bytes += bytes;
 }
@@ -85,19 +89,20 @@ static inline void put_header(struct output *output, char kind, int64_t number)
 
 void output_header(struct output *output, char kind, size_t count)
 {
-    reserve(output, HEADER_BYTES_MAX);
-    put_header(output, kind, (int64_t)count);
+    if (reserve(output, HEADER_BYTES_MAX))
+        put_header(output, kind, (int64_t)count);
 }
 
 void output_integer(struct output *output, int64_t value)
 {
-    reserve(output, HEADER_BYTES_MAX);
-    put_header(output, ':', value);
+    if (reserve(output, HEADER_BYTES_MAX))
+        put_header(output, ':', value);
 }
 
 void output_bulk(struct output *output, const char *data, size_t bytes)
 {
-    reserve(output, HEADER_BYTES_MAX + bytes + 2);
+    if (!reserve(output, HEADER_BYTES_MAX + bytes + 2))
+        return;
     put_header(output, '$', (int64_t)bytes);
     char *target = output->data + output->bytes;
     memcpy(target, data, bytes);
@@ -1194,11 +1199,16 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
             return place;
         if (command->lengthy)
             board_begin(kernel, turn, command, argv, request->argc);
+        size_t mark = output->bytes;
         bool done = command->operation(kernel, turn, request, argv, output);
         if (command->lengthy)
             board_end(kernel);
         if (UNLIKELY(!done))
             return place;
+        if (UNLIKELY(output->failed)) {
+            output->bytes = mark;
+            return place;
+        }
         settle(kernel, turn, command, argv, request->argc);
         if (UNLIKELY(output->bytes > bytes_max))
             return place + 1;

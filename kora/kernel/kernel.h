@@ -460,8 +460,12 @@ struct output {
     char *data;
     size_t bytes;
     size_t capacity;
-    void (*grow)(struct output *output, size_t capacity); /* makes at least that capacity and keeps the content */
-    void *owner;                                          /* borrowed: what `grow` needs */
+    /* Makes at least that capacity and keeps the content; false where there is no memory. */
+    bool (*grow)(struct output *output, size_t capacity);
+    void *owner; /* borrowed: what `grow` needs */
+    /* There was no memory for a reply, which clients can make as long as they like; nothing more is appended until the
+     * owner has dropped what there is of it and has cleared this. */
+    bool failed;
 };
 
 void output_append(struct output *output, const char *data, size_t bytes);
@@ -504,10 +508,10 @@ struct command {
 struct kernel {
     uint64_t secret[2];
     struct clock clock;
-    int64_t now_ms;                              /* wall clock, read at most once per batch; 0: not read yet */
-    void (*release)(void *object);               /* gives back a reference to an OBJECT */
-    int64_t (*object_bytes)(void *object);       /* what it takes beside its entry, as sizes.py estimates it */
-    uint64_t random;                             /* state of the generator */
+    int64_t now_ms;                        /* wall clock, read at most once per batch; 0: not read yet */
+    void (*release)(void *object);         /* gives back a reference to an OBJECT; must not come back into the kernel */
+    int64_t (*object_bytes)(void *object); /* what it takes beside its entry, as sizes.py estimates it */
+    uint64_t random;                       /* state of the generator */
     struct command commands[1 << COMMANDS_BITS]; /* by hash of the name; name_bytes 0: empty */
     struct shard_stats **shards;                 /* owned list of borrowed blocks */
     size_t shards_count;
@@ -544,7 +548,8 @@ struct turn {
 void batch_prepare(struct kernel *kernel, struct keyspace *keyspace, struct batch *batch);
 
 /* Run requests from the given one on for as long as the kernel can, appending their replies and counting them, until
- * the output has bytes_max bytes; returns the place of the first that was not run. */
+ * the output has bytes_max bytes; returns the place of the first that was not run.  Where output->failed is set that one
+ * was run, and only its reply and its count are missing. */
 size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, size_t place, struct output *output,
                  size_t bytes_max);
 

@@ -56,7 +56,9 @@ class Connection(asyncio.Protocol):
         client.fd = sock.fileno()
         if engine.config.tcp_keepalive and sock.family != socket.AF_UNIX:
             _keep_alive(sock, engine.config.tcp_keepalive)
-        self._receiver.bind(client, self._transport.write, self._attend)
+        is_plain = transport.get_extra_info("ssl_object") is None
+        waiting_bytes = self._transport.get_write_buffer_size
+        self._receiver.bind(client, self._transport.write, self._attend, waiting_bytes, client.fd if is_plain else -1)
 
     def pause_writing(self) -> None:
         self._stuffed = True
@@ -85,11 +87,12 @@ class Connection(asyncio.Protocol):
         client = self._client
         if client.parser.buffered_bytes > self._engine.config.client_query_buffer_limit:
             log.warning("query buffer over its limit", client=client.address, size_bytes=client.parser.buffered_bytes)
-            self._transport.abort()
+            self._disconnect()
         else:
             self._after_turn()
 
     def _disconnect(self) -> None:
+        self._receiver.detach()
         self._transport.abort()
 
     def _kick(self) -> None:
@@ -128,7 +131,7 @@ class Connection(asyncio.Protocol):
             return
         reply = self._engine.resume(self._client)
         if reply:
-            self._transport.write(reply)
+            self._receiver.send(reply)
         self._after_turn()
 
 

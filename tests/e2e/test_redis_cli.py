@@ -1,6 +1,7 @@
 """The real redis-cli, in every way people use it: at a terminal, in scripts, and with its tools."""
 
 import binascii
+import contextlib
 import fcntl
 import json
 import os
@@ -112,8 +113,12 @@ class Terminal:
 
     def close(self) -> int:
         try:
-            self.type("quit\r")
-            return self._process.wait(10)
+            for _ in range(10):
+                # What is typed before redis-cli shows its prompt again is thrown away by its line editor.
+                self.type("quit\r")
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return self._process.wait(2)
+            raise AssertionError("redis-cli does not quit")
         finally:
             if self._process.poll() is None:
                 self._process.kill()
