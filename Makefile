@@ -95,9 +95,10 @@ sanitize: $(VENV)/installed-dev
 fuzz: $(VENV)/installed-dev
 	$(BIN)/python tests/fuzz/run.py $(ARGS)
 
-# Twenty times the random programs of `make test`.
+# Twenty times the random programs of `make test`, then 50 million commands, after which memory must be what it was.
 soak: $(VENV)/installed-dev
-	KORA_LONG=1 $(BIN)/python -m pytest -n 2 tests/compat tests/resp tests/store $(ARGS)
+	KORA_LONG=1 $(BIN)/python -m pytest -n 2 tests/compat tests/resp tests/store tests/kernel $(ARGS)
+	$(BIN)/python tests/fuzz/soak.py
 
 # Debian installs python3 without ensurepip; there the environment comes from virtualenv, itself only unpacked.
 $(VENV)/bin/python:

@@ -1462,7 +1462,8 @@ cdef class Kernel:
     cdef int _fail(self, ClientState client, _Room room, turn *turn, batch *batch, size_t place, error) except -1:
         """Answer a request whose running raised an error, or ended in one, and settle it."""
         cdef const request *request = &batch.requests[place]
-        data = self._failed(client, <object>request.command.row, error)
+        client.command = <object>request.command.row
+        data = self._failed(client, client.command, error)
         room.output.failed = False
         output_append(&room.output, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         if room.output.failed:
