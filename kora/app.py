@@ -63,8 +63,6 @@ class Server:
         compiled = kernel.load()
         if compiled is not None:
             compiled.keep_freed_memory()
-        else:
-            log.warning("pure Python answers, without the kernel", reason=kernel.why_not())
         engine = Engine(config, make_registry(), board=Board.shared(), kernel=compiled)
         engine.shutdown = self._stop_now
         engine.log = _log_of_engine
@@ -86,6 +84,7 @@ class Server:
                 kernel=engine.kernel,
                 port=config.port,
                 elapsed_ms=(engine.clock.monotonic_ns() - engine.started_ns) // 1_000_000,
+                **({} if compiled is not None else {"reason": kernel.why_not()}),
             )
             await self._until_stopped(feed)
             engine.board.words[STATE] = DRAINING

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kora import kernel
 from tests.e2e.kora_process import KoraProcess
 
 Start = Callable[..., KoraProcess]
@@ -49,7 +50,10 @@ def test_a_failed_start_is_logged_as_well(launch_server: Start, start_server: St
 def test_text_for_people(start_server: Start) -> None:
     kora = start_server()
     [line] = kora.log.splitlines()
-    assert re.fullmatch(rf"\S+Z INFO  kora\.server ready version=\S+ kernel=\w+ port={kora.port} elapsed_ms=\d+", line)
+    why_python = "" if kernel.load() else f" reason={re.escape(kernel.why_not())}"
+    implementation = "compiled" if kernel.load() else "python"
+    ready = rf"ready version=\S+ kernel={implementation} port={kora.port} elapsed_ms=\d+{why_python}"
+    assert re.fullmatch(rf"\S+Z INFO  kora\.server {ready}", line), line
 
 
 def test_a_log_file_is_appended_to(launch_server: Start, tmp_path: Path) -> None:
