@@ -848,6 +848,7 @@ cdef class Keyspace:
         cdef uint64_t place = cursor >> 14
         cdef list keys = []
         cdef list dead = []
+        cdef key key
         self._kernel.c.now_ms = 0
         following = 0
         while (slot := self._occupied_slot(slot)) < <unsigned>SLOTS:
@@ -863,7 +864,7 @@ cdef class Keyspace:
                 break
             slot += 1
         for name in dead:
-            self._find(name, &self._kernel.scratch)
+            self._find(name, &key)
         return following, keys
 
     def random(self):
@@ -1178,7 +1179,6 @@ cdef class Kernel:
 
     cdef kernel *c
     cdef readonly object clock
-    cdef key scratch
     # What is asked of Python: see attach().
     cdef object _engine
     cdef object _call

@@ -460,8 +460,8 @@ struct output {
     char *data;
     size_t bytes;
     size_t capacity;
-    /* Makes at least that capacity and keeps the content; false where there is no memory. */
-    bool (*grow)(struct output *output, size_t capacity);
+    /* Makes at least that capacity and keeps the content; 0 where there is no memory.  (Cython has no bool.) */
+    int (*grow)(struct output *output, size_t capacity);
     void *owner; /* borrowed: what `grow` needs */
     /* There was no memory for a reply, which clients can make as long as they like; nothing more is appended until the
      * owner has dropped what there is of it and has cleared this. */
