@@ -1,7 +1,6 @@
 """Commands that take keys of any type: deleting, expiring, renaming, copying, listing and looking inside."""
 
 import re
-from collections.abc import Callable
 from typing import Final
 
 from kora.engine.client import Client
@@ -322,7 +321,7 @@ def copy_(client: Client, argv: list[bytes]) -> Reply:
         raise SameObject
     if not db.touch(source):
         return 0
-    if target_db.has(target) and not replace:
+    if not replace and target_db.has(target):
         return 0
     target_db.set_until(target, copy(db.find(source)), db.deadline(source))
     return 1
@@ -453,7 +452,8 @@ generic.container("OBJECT", "Tells how the value of a key is stored.", since="2.
     tips=_CHANGING,
 )
 def object_encoding(client: Client, argv: list[bytes]) -> Reply:
-    return _ask_value(client, argv[2], encoding)
+    value = client.db.inspect(argv[2])
+    return None if value is None else encoding(value)
 
 
 @generic(
@@ -496,9 +496,5 @@ def object_idletime(client: Client, argv: list[bytes]) -> Reply:
     tips=_CHANGING,
 )
 def object_refcount(client: Client, argv: list[bytes]) -> Reply:
-    return _ask_value(client, argv[2], references)
-
-
-def _ask_value(client: Client, key: bytes, ask: Callable[[object], Reply]) -> Reply:
-    value = client.db.inspect(key)
-    return None if value is None else ask(value)
+    value = client.db.inspect(argv[2])
+    return None if value is None else references(value)
