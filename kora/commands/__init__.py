@@ -5,11 +5,13 @@ from kora.commands.connection import connection
 from kora.commands.debug import debug
 from kora.commands.generic import generic
 from kora.commands.introspection import introspection
+from kora.commands.pubsub import pubsub
 from kora.commands.server import server
 from kora.commands.strings import string
+from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
 
-FAMILIES = (string, generic, connection, server, introspection, debug, cluster)
+FAMILIES = (string, generic, connection, server, introspection, debug, cluster, transactions, pubsub)
 
 
 def make_registry() -> Registry:
