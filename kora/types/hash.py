@@ -26,6 +26,7 @@ _OUTDATED_MAX: Final = 16
 
 class Hash:
     kind: Final = "hash"
+    keeps_when_empty: Final = False
 
     __slots__ = (
         "_deadlines",
