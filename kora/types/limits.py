@@ -1,19 +1,15 @@
-"""How large a value of a kind may be in its compact form.
-
-One object for all values of an engine, changed in place by CONFIG SET, so that a value has its limits at hand without
-asking anybody.
-"""
+"""Up to where values stay in their compact encodings, as the settings of the same names say."""
 
 from dataclasses import dataclass
 
 
 @dataclass(slots=True)
 class Limits:
-    """Redis' settings of the same names, and their defaults."""
+    """Shared by all values of an engine; changed in place by CONFIG SET."""
 
     hash_max_listpack_entries: int = 128
     hash_max_listpack_value: int = 64
-    list_max_listpack_size: int = -2
+    list_max_listpack_size: int = -2  # entries of a node, or -1 to -5 for 4 to 64 KB
     set_max_intset_entries: int = 512
     set_max_listpack_entries: int = 128
     set_max_listpack_value: int = 64
