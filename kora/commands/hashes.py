@@ -12,6 +12,7 @@ from kora.engine.client import Client
 from kora.engine.registry import Family
 from kora.errors import CommandError, NotAFloat, Overflow, SyntaxFault, invalid_expire, wrong_arity
 from kora.resp.reply import OK, Reply
+from kora.store.fields import end_due_fields
 from kora.store.keyspace import Keyspace
 from kora.types.hash import Hash
 from kora.types.number import (
@@ -54,18 +55,8 @@ def _find_or_make(client: Client, key: bytes) -> Hash:
     return client.db.make(Hash) if value is None else value
 
 
-def end_due_fields(db: Keyspace, key: bytes, value: Hash, now_ms: int) -> bool:
-    """Delete the fields of a stored hash whose time is over; False where none is left, and the key is deleted, too."""
-    if not value.next_deadline_ms or value.next_deadline_ms > now_ms or not value.end_due(now_ms):
-        return True
-    is_left = db.updated(key, value)
-    db.notify(b"hexpired", key)
-    if not is_left:
-        db.notify(b"del", key)
-    return is_left
-
-
 def _changed(db: Keyspace, key: bytes, value: Hash, event: bytes) -> None:
+    """After a change: the event, and that of the key where it went with its last field."""
     is_left = db.updated(key, value)
     db.notify(event, key)
     if not is_left:
