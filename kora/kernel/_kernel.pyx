@@ -119,6 +119,7 @@ cdef extern from "kernel.h":
         uint64_t hits
         uint64_t misses
         uint64_t expired
+        uint64_t evicted
         command_stats *commands
         size_t commands_count
         hot_keys hot_keys
@@ -233,6 +234,7 @@ cdef extern from "kernel.h":
     expired keyspace_expire_due(keyspace *keyspace, unsigned slot, uint64_t place, int64_t now_ms,
                                 uint64_t deleted_max)
     entry *keyspace_random(keyspace *keyspace)
+    entry *keyspace_random_volatile(keyspace *keyspace)
     discarded keyspace_discard(keyspace *keyspace, unsigned start, unsigned stop)
     uint64_t discarded_free_some(kernel *kernel, discarded *discarded, shard_stats *stats, uint64_t entries_max)
     void discarded_free(kernel *kernel, discarded *discarded)
@@ -565,6 +567,14 @@ cdef class ShardStats:
     def expired(self):
         return self.c.expired
 
+    @property
+    def evicted(self):
+        return self.c.evicted
+
+    @evicted.setter
+    def evicted(self, uint64_t count):
+        self.c.evicted = count
+
 
 # --- Databases ---
 
@@ -762,6 +772,10 @@ cdef class Keyspace:
             return False
         entry.touched_s = self.c.now_s
         return True
+
+    def has_quietly(self, bytes name not None):
+        cdef key key
+        return self._find(name, &key) is not NULL
 
     def usage_bytes(self, bytes name not None):
         cdef key key
@@ -1025,6 +1039,18 @@ cdef class Keyspace:
             name = PyBytes_FromStringAndSize(text.data, text.bytes)
             if self._find(name, &key) is not NULL:
                 return name
+
+    def sample(self, int count, bint volatile):
+        cdef entry *entry
+        cdef text text
+        keys = []
+        for _ in range(count):
+            entry = keyspace_random_volatile(&self.c) if volatile else keyspace_random(&self.c)
+            if entry is NULL:
+                break
+            text = entry_key(entry)
+            keys.append(PyBytes_FromStringAndSize(text.data, text.bytes))
+        return keys
 
     def count_in_slot(self, unsigned slot):
         return self.c.slots[slot].count if self.c.slots is not NULL else 0
