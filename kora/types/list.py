@@ -47,6 +47,7 @@ class List:
     )
 
     kind: ClassVar[str] = "list"
+    keeps_when_empty: ClassVar[bool] = False
 
     def __init__(self, limits: Limits) -> None:
         # For life.
