@@ -5,11 +5,13 @@ from kora.commands.connection import connection
 from kora.commands.debug import debug
 from kora.commands.generic import generic
 from kora.commands.introspection import introspection
+from kora.commands.lists import list_
 from kora.commands.server import server
+from kora.commands.sorting import sorting
 from kora.commands.strings import string
 from kora.engine.registry import Registry
 
-FAMILIES = (string, generic, connection, server, introspection, debug, cluster)
+FAMILIES = (string, generic, connection, server, introspection, debug, cluster, list_, sorting)
 
 
 def make_registry() -> Registry:

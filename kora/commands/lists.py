@@ -284,7 +284,7 @@ def _move(client: Client, source: bytes, target: bytes, from_left: bool, to_left
         other = db.find(target, List)
         if other is None:
             other = db.make(List)
-    element = value.pop_left() if from_left else value.pop_right()
+    element: bytes = value.pop_left() if from_left else value.pop_right()
     _push(client, target, other, [element], to_left)
     if source == target:
         # It is settled, and was never empty.

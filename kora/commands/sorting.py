@@ -27,7 +27,9 @@ sorting = Family("generic")
 _COMPLEXITY: Final = (
     "O(N+M*log(M)) where N is the number of elements, and M the number of those returned; O(N) if nothing is sorted."
 )
-_OPTIONS: Final = "[BY pattern:pattern] [LIMIT offset:int count:int] [GET pattern:pattern [GET pattern:pattern ...]]"
+_OPTIONS: Final = (
+    "[BY pattern:pattern] [offset_count=LIMIT offset:int count:int] [GET pattern:pattern [GET pattern:pattern ...]]"
+)
 _ORDER: Final = "[order=ASC | DESC] [sorting=ALPHA]"
 # How many words follow an option.
 _OPERANDS: Final = {b"ASC": 0, b"DESC": 0, b"ALPHA": 0, b"LIMIT": 2, b"BY": 1, b"GET": 1, b"STORE": 1}
@@ -102,7 +104,7 @@ _PATTERN_KEYS: Final = keys_unknown(
     flags="write denyoom",
     since="1.0.0",
     complexity=_COMPLEXITY,
-    acl="set sortedset list dangerous",
+    acl="-keyspace set sortedset list dangerous",
     access=("RO access", "RO access", "OW update"),
     keys=(
         keys_at(1),
@@ -125,7 +127,7 @@ def sort(client: Client, argv: list[bytes]) -> Reply:
     flags="readonly",
     since="7.0.0",
     complexity=_COMPLEXITY,
-    acl="set sortedset list dangerous",
+    acl="-keyspace set sortedset list dangerous",
     access=("RO access", "RO access"),
     keys=(keys_at(1), _PATTERN_KEYS),
 )
