@@ -378,7 +378,11 @@ def _move_or_wait(
 ) -> Reply:
     timeout_s = parse_timeout(timeout)
     element = _move(client, source, target, from_left, to_left)
-    return client.wait([source], timeout_s, None) if element is None else element
+    if element is not None:
+        return element
+    reply = client.wait([source], timeout_s, NULL_ARRAY)
+    # Where nobody may wait Redis answers as LMOVE; but when the time is over as BLPOP.
+    return None if reply is NULL_ARRAY else reply
 
 
 # Looking, and changing inside

@@ -24,9 +24,7 @@ def test_programs_of_list_commands_do_the_same(redis: RedisServer, program: list
 
 @given(program=programs({**LISTS, **_GENERIC, **FILL}), protocol=protocols)
 @examples(500)
-def test_programs_of_list_and_key_commands_do_the_same(
-    redis: RedisServer, program: list[Step], protocol: int
-) -> None:
+def test_programs_of_list_and_key_commands_do_the_same(redis: RedisServer, program: list[Step], protocol: int) -> None:
     compare_program(redis, program + _CONTENTS, protocol=protocol)
 
 
