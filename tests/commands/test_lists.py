@@ -8,6 +8,10 @@ from kora.resp.reply import NULL_ARRAY
 NOT_AN_INTEGER = "ERR value is not an integer or out of range"
 NOT_POSITIVE = "ERR value is out of range, must be positive"
 SYNTAX = "ERR syntax error"
+RANK_ZERO = (
+    "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from"
+    " the end of the list"
+)
 WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
 INT64_MAX, INT64_MIN = (1 << 63) - 1, -(1 << 63)
 
@@ -285,8 +289,7 @@ def test_lpos_gives_several_places_within_a_length(run):
     [
         (
             ("RANK", 0),
-            "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... "
-            + "or use negative to start from the end of the list",
+            RANK_ZERO,
         ),
         (("RANK", "x"), NOT_AN_INTEGER),
         (("RANK", INT64_MIN), f"ERR value is out of range, value must between {-INT64_MAX} and {INT64_MAX}"),
