@@ -23,6 +23,7 @@ from .profile import examples
 # How long nothing may arrive before a server counts as done.  Too short only weakens the test: what comes later is
 # compared at the next line.
 _QUIET_S = 0.015
+_ALL = "BLPOP a 0 ; BRPOP a b 0 ; BLMOVE a b LEFT LEFT 0 ; BRPOPLPUSH a b 0 ; BLMPOP 0 1 a LEFT"
 _CONTENTS = tuple(f"z: LRANGE {key} 0 -1" for key in "abcd")
 
 
@@ -142,28 +143,30 @@ SCENARIOS = {
         "a: BLPOP a 0", "b: BLPOP a 0", "c: MULTI ; RPUSH a 1 ; RPUSH a 2 ; LPUSH a 0 ; EXEC",
     ),
     "waiting within a transaction": (
-        "a: MULTI ; BLPOP a 0 ; BRPOP a b 0 ; BLMOVE a b LEFT LEFT 0 ; BRPOPLPUSH a b 0 ; BLMPOP 0 1 a LEFT ; EXEC",
-        "a: MULTI ; RPUSH a 1 2 3 4 5 ; BLPOP a 0 ; BRPOP a b 0 ; BLMOVE a b LEFT LEFT 0 ; BRPOPLPUSH a b 0"
-        " ; BLMPOP 0 1 a LEFT ; EXEC",
+        f"a: MULTI ; {_ALL} ; EXEC", f"a: MULTI ; RPUSH a 1 2 3 4 5 ; {_ALL} ; EXEC",
     ),
     "a chain of moves": (
-        "a: BLMOVE a b LEFT RIGHT 0", "b: BLMOVE b c LEFT LEFT 0", "c: BRPOPLPUSH c d 0", "d: BLPOP d 0", "e: RPUSH a 1 2",
+        "a: BLMOVE a b LEFT RIGHT 0", "b: BLMOVE b c LEFT LEFT 0", "c: BRPOPLPUSH c d 0", "d: BLPOP d 0",
+        "e: RPUSH a 1 2",
     ),
     "a ring of moves": (
         "a: BLMOVE a b LEFT RIGHT 0", "b: BLMOVE b a LEFT LEFT 0", "c: BLPOP a 0", "d: RPUSH a 1", "d: RPUSH b 2",
     ),
     "a move within one list": ("a: BRPOPLPUSH a a 0", "b: BLMOVE a a LEFT RIGHT 0", "c: RPUSH a 1 2 3"),
     "a move to a key of another type": (
-        "a: SET d x", "a: BLMOVE a d LEFT LEFT 0", "b: BLPOP a 0", "c: RPUSH a 1", "a: RPUSH b 1", "a: BRPOPLPUSH b d 0",
+        "a: SET d x", "a: BLMOVE a d LEFT LEFT 0", "b: BLPOP a 0", "c: RPUSH a 1", "a: RPUSH b 1",
+        "a: BRPOPLPUSH b d 0",
     ),
     "requests behind one that waits": (
         "a: BLPOP a 0 ; RPUSH b 1 ; BLPOP c 0 ; LPOP b", "b: LLEN b", "b: RPUSH a 1", "b: LLEN b", "b: RPUSH c 2",
     ),
     "a client that goes away": (
-        "a: BLPOP a 0", "b: BLMOVE a b LEFT LEFT 0", "c: BLPOP a 0", "a: CLOSE", "b: CLOSE", "d: RPUSH a 1", "d: LLEN a",
+        "a: BLPOP a 0", "b: BLMOVE a b LEFT LEFT 0", "c: BLPOP a 0", "a: CLOSE", "b: CLOSE", "d: RPUSH a 1",
+        "d: LLEN a",
     ),
     "a list that comes by another way": (
-        "a: BLPOP a 0", "b: RPUSH b 1 2", "b: RENAME b a", "a: BLPOP c 0", "b: COPY a c", "a: BLPOP d 0", "b: SORT a STORE d",
+        "a: BLPOP a 0", "b: RPUSH b 1 2", "b: RENAME b a", "a: BLPOP c 0", "b: COPY a c", "a: BLPOP d 0", "b: RPUSH a 1",
+        "b: SORT a STORE d",
         "a: BLPOP b 0", "b: LMOVE a b LEFT LEFT", "a: BLPOP b 0", "b: RPOPLPUSH c b", "b: LPUSHX b 1",
     ),
     "a list of another database": (
@@ -174,7 +177,8 @@ SCENARIOS = {
         "a: BLPOP a 0", "b: BLPOP b a 0", "c: MULTI ; RPUSH a 1 ; RPUSH b 2 ; EXEC",
     ),
     "mistakes": (
-        "a: SET d x", "a: BLPOP d 0", "a: BLPOP a x", "a: BLPOP a -1", "a: BLMOVE a b UP LEFT x", "a: BLMOVE a b LEFT LEFT x",
+        "a: SET d x", "a: BLPOP d 0", "a: BLPOP a x", "a: BLPOP a -1", "a: BLMOVE a b UP LEFT x",
+        "a: BLMOVE a b LEFT LEFT x",
         "a: BLMPOP x 0 a LEFT", "a: BLMPOP -1 1 a LEFT", "a: BLMPOP 0 1 d LEFT", "a: BLPOP a", "a: BLPOP a d 0",
         "a: BLMPOP 0 1 a LEFT COUNT 0", "a: BLPOP a nan",
     ),

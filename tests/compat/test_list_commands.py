@@ -8,7 +8,7 @@ from .compare import compare_program
 from .peers import RedisServer
 from .profile import examples
 from .words import GENERIC, KEYS, Step, programs
-from .words_lists import FILL, LISTS, SORTING
+from .words_lists import BLOCKING, FILL, LISTS, SORTING
 
 protocols = st.sampled_from((2, 3))
 _GENERIC = {name: GENERIC[name] for name in ("DEL", "TYPE", "RENAME", "COPY", "EXPIRE", "MOVE", "PERSIST", "SCAN")}
@@ -32,6 +32,12 @@ def test_programs_of_list_and_key_commands_do_the_same(redis: RedisServer, progr
 @examples(1000)
 def test_programs_of_sorting_do_the_same(redis: RedisServer, program: list[Step], protocol: int) -> None:
     compare_program(redis, program + _CONTENTS, protocol=protocol)
+
+
+@given(program=programs({**BLOCKING, **FILL}), protocol=protocols)
+@examples(500)
+def test_blocking_commands_do_not_wait_in_a_transaction(redis: RedisServer, program: list[Step], protocol: int) -> None:
+    compare_program(redis, [(b"MULTI",), *program, (b"EXEC",), *_CONTENTS], protocol=protocol)
 
 
 @pytest.mark.parametrize("name", sorted({**LISTS, **SORTING}))

@@ -10,7 +10,7 @@ elements = st.sampled_from(ELEMENTS) | st.sampled_from(TEXTS) | floats
 places = st.integers(-8, 8).map(lambda number: b"%d" % number) | integers
 counts = st.sampled_from((b"0", b"1", b"2", b"3", b"10", b"-1")) | integers
 sides = st.sampled_from((b"LEFT", b"RIGHT", b"left", b"Right", b"RIGHT", b"LEFT", b"MIDDLE"))
-timeouts = st.sampled_from((b"0.01", b"0", b"1", b"1e3", b"0x1", b"-1", b"x", b"", b" 1", b"nan", b"1.5"))
+timeouts = st.sampled_from((b"0", b"1", b"0.01", b"0", b"1", b"1e3", b"0x1p1", b"-1", b"x", b"", b" 1", b"nan", b"1.5"))
 
 
 @st.composite
@@ -58,13 +58,12 @@ SORTING: dict[str, st.SearchStrategy[list[Word]]] = {
     "SORT_RO": words("SORT_RO", keys, _SORTED_OPTIONS, options(words("STORE", keys), max_size=1)),
 }
 
-# Blocking commands where they do not block: each program pushes to the keys first; see test_list_commands.py.
-_FOUND = st.sampled_from(KEYS[:3])
+# Only for transactions, where they do not wait; test_blocking_lists.py has them where they do.
 BLOCKING: dict[str, st.SearchStrategy[list[Word]]] = {
-    "BLPOP": words("BLPOP", some(_FOUND), timeouts),
-    "BRPOP": words("BRPOP", some(_FOUND), timeouts),
-    "BLMOVE": words("BLMOVE", _FOUND, keys, sides, sides, timeouts),
-    "BRPOPLPUSH": words("BRPOPLPUSH", _FOUND, keys, timeouts),
+    "BLPOP": words("BLPOP", some(keys), timeouts),
+    "BRPOP": words("BRPOP", some(keys), timeouts),
+    "BLMOVE": words("BLMOVE", keys, keys, sides, sides, timeouts),
+    "BRPOPLPUSH": words("BRPOPLPUSH", keys, keys, timeouts),
     "BLMPOP": words("BLMPOP", timeouts, _counted(), sides, options(words("COUNT", counts), max_size=2)),
 }
 
@@ -76,4 +75,15 @@ FILL = {
     "PEXPIREAT": words("PEXPIREAT", keys, st.sampled_from(TIMES_MS[2:6])),
     "MSET": STRINGS["MSET"],
     "numbers": words("RPUSH", st.sampled_from(KEYS[:2]), some(st.sampled_from((b"1", b"2", b"10", b"-3", b"1e2")))),
+}
+
+# What SORT finds beside lists: sets and sorted sets of numbers and names of keys, and hashes to look into.
+_members = st.sampled_from((b"1", b"2", b"10", b"-3", b"1e2", b"a", b"b", b"{t}1", b"3", b"x"))
+_scores = st.sampled_from((b"1", b"2", b"2", b"-1", b"inf", b"0.5"))
+CONTAINERS: dict[str, st.SearchStrategy[list[Word]]] = {
+    "SADD": words("SADD", st.sampled_from(KEYS[:3]), some(_members)),
+    "ZADD": words("ZADD", st.sampled_from(KEYS[:3]), some(st.tuples(_scores, _members))),
+    "HSET": words("HSET", keys, st.sampled_from((b"f", b"")), elements),
+    "RPUSH": words("RPUSH", st.sampled_from(KEYS[:3]), some(_members)),
+    "SET": words("SET", keys, _members),
 }
