@@ -6,12 +6,14 @@ from kora.commands.debug import debug
 from kora.commands.generic import generic
 from kora.commands.introspection import introspection
 from kora.commands.lists import list_
+from kora.commands.pubsub import pubsub
 from kora.commands.server import server
 from kora.commands.sorting import sorting
 from kora.commands.strings import string
+from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
 
-FAMILIES = (string, generic, connection, server, introspection, debug, cluster, list_, sorting)
+FAMILIES = (string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, list_, sorting)
 
 
 def make_registry() -> Registry:

@@ -15,12 +15,9 @@ from kora.engine.registry import Family, keys_at, keys_unknown
 from kora.errors import CommandError, SyntaxFault, WrongType
 from kora.resp.reply import Reply
 from kora.store.keyspace import Keyspace
-from kora.types.hash import Hash
 from kora.types.kinds import type_name
 from kora.types.list import List
 from kora.types.number import parse_integer
-from kora.types.set import Set
-from kora.types.sorted_set import SortedSet
 
 sorting = Family("generic")
 
@@ -200,12 +197,12 @@ def _read(db: Keyspace, key: bytes) -> Ordered:
         return Ordered(0, lambda start, stop: [])
     value = db.find(key)
     kind = type_name(value)
-    if kind == List.kind:
+    if kind == "list":
         return Ordered(len(value), value.slice)
-    if kind == Set.kind:
+    if kind == "set":
         members = value.members()
         return Unordered(len(members), lambda start, stop: members[start:stop])
-    if kind == SortedSet.kind:
+    if kind == "zset":
         return Ordered(len(value), lambda start, stop: [member for member, _ in value.slice(start, stop)])
     raise WrongType
 
@@ -296,11 +293,10 @@ def _string_of(db: Keyspace, key: bytes) -> bytes | None:
 
 
 def _field_of(db: Keyspace, key: bytes, name: bytes, now_ms: int) -> bytes | None:
-    try:
-        value = db.read(key, Hash)
-    except WrongType:
+    if not db.touch(key):
         return None
-    if value is None:
+    value = db.find(key)
+    if type_name(value) != "hash":
         return None
     if 0 < value.next_deadline_ms <= now_ms:
         deadline_ms = value.deadline(name)
