@@ -403,3 +403,66 @@ def test_hits_and_misses_are_those_of_commands_that_look(run, engine):
         run(*words)
     stats = [shard.stats for shard in engine.shards]
     assert (sum(each.hits for each in stats), sum(each.misses for each in stats)) == (2, 2)
+
+
+# Waiting; who is served in which order is compared with redis-server in tests/compat/test_blocking_lists.py
+
+
+WAITS = [
+    (("BLPOP", "l", 2), [b"l", b"a"]),
+    (("BRPOP", "no", "l", 2), [b"l", b"a"]),
+    (("BLMPOP", 2, 1, "l", "LEFT", "COUNT", 5), [b"l", [b"a"]]),
+    (("BLMOVE", "l", "m", "LEFT", "LEFT", 2), b"a"),
+    (("BRPOPLPUSH", "l", "m", 2), b"a"),
+]
+
+
+@pytest.mark.parametrize(("words", "served"), WAITS, ids=lambda words: str(words[0]))
+def test_a_client_that_waits_is_served_when_there_is_something(connect, run, words, served):
+    waiting = connect()
+    assert waiting.send(*words) == []
+    assert run("RPUSH", "l", "a") == 1
+    assert waiting.received() == [served]
+    assert run("EXISTS", "l") == 0
+    # Whoever was served waits no more.
+    assert run("RPUSH", "l", "b") == 1
+    assert run("LLEN", "l") == 1
+
+
+@pytest.mark.parametrize(("words", "served"), WAITS, ids=lambda words: str(words[0]))
+def test_a_wait_that_is_over_ends_with_an_absent_array(connect, run, engine, clock, words, served):
+    waiting = connect()
+    waiting.send(*words)
+    clock.advance_ms(1_999)
+    engine.blocking.expire()
+    assert waiting.received() == []
+    clock.advance_ms(1)
+    engine.blocking.expire()
+    assert waiting.received() == [NULL_ARRAY]
+    run("RPUSH", "l", "a")
+    assert run("LLEN", "l") == 1
+
+
+def test_waiting_for_what_is_there_does_not_wait(connect):
+    client = connect()
+    client.send("RPUSH", "l", "a", "b", "c", "d")
+    assert client.send("BLPOP", "no", "l", 0) == [[b"l", b"a"]]
+    assert client.send("BRPOP", "l", 0.5) == [[b"l", b"d"]]
+    assert client.send("BLMOVE", "l", "m", "RIGHT", "LEFT", 0) == [b"c"]
+    assert client.send("BLMPOP", 0, 2, "l", "m", "LEFT", "COUNT", 9) == [[b"l", [b"b"]]]
+
+
+def test_notifications_of_what_a_waiting_client_takes_come_after_the_push(connect, run, events):
+    waiting = connect()
+    waiting.send("BLMOVE", "l", "m", "LEFT", "RIGHT", 0)
+    run("RPUSH", "l", "a")
+    assert events == [b"rpush l", b"rpush m", b"lpop l", b"del l"]
+
+
+def test_a_thousand_clients_wait_and_each_gets_its_own(connect, run):
+    waiting = [connect() for _ in range(1_000)]
+    for client in waiting:
+        assert client.send("BLPOP", "l", 0) == []
+    run("RPUSH", "l", *range(1_001))
+    assert [client.received() for client in waiting] == [[[b"l", b"%d" % number]] for number in range(1_000)]
+    assert run("LRANGE", "l", 0, -1) == [b"1000"]

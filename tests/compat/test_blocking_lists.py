@@ -63,6 +63,11 @@ class Session:
             time.sleep(0.12)
         elif text == "CLOSE":
             self._clients.pop(name).close()
+        elif text == "RESP3":
+            # What HELLO answers is each server's own.
+            self._clients[name] = self._connect()
+            self._clients[name].sendall(request("HELLO", "3"))
+            self._received()
         else:
             if name not in self._clients:
                 self._clients[name] = self._connect()
@@ -123,7 +128,8 @@ SCENARIOS = {
         "e: BLMPOP 0.02 2 a b LEFT COUNT 3", "f: WAIT", "a: RPUSH a 1",
     ),
     "times that are over, in RESP3": (
-        "a: HELLO 3 ; BLPOP a 0.02", "c: HELLO 3 ; BLMOVE a b LEFT LEFT 0.02", "e: HELLO 3 ; BLMPOP 0.02 1 a LEFT",
+        "a: RESP3", "a: BLPOP a 0.02", "c: RESP3", "c: BLMOVE a b LEFT LEFT 0.02", "e: RESP3",
+        "e: BLMPOP 0.02 1 a LEFT",
         "f: WAIT", "a: BLPOP a 0", "b: RPUSH a 1",
     ),
     "a wait that is over makes place for the next": (
@@ -165,7 +171,8 @@ SCENARIOS = {
         "d: LLEN a",
     ),
     "a list that comes by another way": (
-        "a: BLPOP a 0", "b: RPUSH b 1 2", "b: RENAME b a", "a: BLPOP c 0", "b: COPY a c", "a: BLPOP d 0", "b: RPUSH a 1",
+        "a: BLPOP a 0", "b: RPUSH b 1 2", "b: RENAME b a", "a: BLPOP c 0", "b: COPY a c", "a: BLPOP d 0",
+        "b: RPUSH a 1",
         "b: SORT a STORE d",
         "a: BLPOP b 0", "b: LMOVE a b LEFT LEFT", "a: BLPOP b 0", "b: RPOPLPUSH c b", "b: LPUSHX b 1",
     ),
@@ -192,7 +199,9 @@ def test_waiting_clients_are_served_as_by_redis(redis: RedisServer, kora: KoraPr
 
 _keys = st.sampled_from("abc")
 _sides = st.sampled_from(("LEFT", "RIGHT"))
-_some_keys = st.lists(_keys, min_size=1, max_size=3)
+# One each: of several that are filled at once Redis 7.0 takes the one that was filled first, and Redis 7.2, which runs
+# the request again, the one that is named first.
+_some_keys = st.lists(_keys, min_size=1, max_size=1)
 _waiting = st.one_of(
     st.tuples(st.sampled_from(("BLPOP", "BRPOP")), _some_keys).map(lambda w: f"{w[0]} {' '.join(w[1])} 0"),
     st.tuples(_keys, _keys, _sides, _sides).map(lambda w: f"BLMOVE {' '.join(w)} 0"),
