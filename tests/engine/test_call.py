@@ -4,10 +4,9 @@ import pytest
 
 from kora import kernel
 from kora.commands import make_registry
-from kora.config import Config
+from kora.config import POLICIES, Config
 from kora.engine.client import TURN_BYTES_MAX
 from kora.engine.engine import Engine
-from kora.config import POLICIES
 from kora.errors import CommandError
 from kora.resp.parser import COMMANDS_PER_TURN
 from tests.conftest import encode_request, runner
