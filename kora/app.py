@@ -67,6 +67,8 @@ class Server:
         engine.shutdown = self._stop_now
         engine.call_later = loop.call_later
         engine.log = _log_of_engine
+        if config.aclfile:
+            engine.acl.load()
         listeners = Listeners()
         workers = Workers(engine)
         feed = Feed(engine) if config.metrics_port else None

@@ -219,6 +219,11 @@ SETTINGS: Final[tuple[Setting, ...]] = (
 
     _security("requirepass", Kind.PASSWORD, "", "Password that clients give with AUTH; empty asks for none.",
               mutable=True),
+    _security("aclfile", Kind.STRING, "",
+              "Path of the file with the users, for ACL LOAD and ACL SAVE; read at the start, empty for none."),
+    _security("acllog-max-len", Kind.INTEGER, 128, "Entries that ACL LOG keeps.", mutable=True),
+    _security("acl-pubsub-default", Kind.ENUM, "resetchannels",
+              "Channels that a new user may use.", mutable=True, choices=("allchannels", "resetchannels")),
     _security("enable-debug-command", Kind.ENUM, "local",
               "Who may use DEBUG: nobody, everybody, or clients of this machine.", choices=("no", "yes", "local")),
 
@@ -343,6 +348,9 @@ class Config:
     tls_protocols: str
     tls_ciphers: str
     requirepass: str
+    aclfile: str
+    acllog_max_len: int
+    acl_pubsub_default: str
     enable_debug_command: str
     maxmemory: int
     maxmemory_policy: str
@@ -477,7 +485,7 @@ class Config:
             text = _read(path) if os.path.exists(path) else ""
             wanted = _rewritten(text, _entries(text, path), {s: self._value(s) for s in SETTINGS})
             if wanted != text:
-                _replace(path, wanted.encode())
+                replace_file(path, wanted.encode())
         except OSError as error:
             raise CommandError(f"ERR Rewriting config file: {error.strerror or error}") from error
         except ConfigError as error:
@@ -958,7 +966,7 @@ def _toml_string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _replace(path: str, data: bytes) -> None:
+def replace_file(path: str, data: bytes) -> None:
     """Write a file so that after a crash there is either the old one or the new one, whole."""
     folder = os.path.dirname(path)
     handle, temporary = tempfile.mkstemp(prefix=".kora-rewrite-", dir=folder)

@@ -1,5 +1,6 @@
 """The command families, one thin file each, in slot order: a slot is a command's place in every statistics array."""
 
+from kora.commands.acl import acl
 from kora.commands.cluster import cluster
 from kora.commands.connection import connection
 from kora.commands.debug import debug
@@ -27,6 +28,7 @@ FAMILIES = (
     hashes,
     list_,
     sorting,
+    acl,
 )
 
 

@@ -1,25 +1,22 @@
-"""Connections: who one is, how one wants to be answered, and CLIENT, with which an operator sees and ends them.
-
-There is one user in this version, `default`, and its password is the setting requirepass.
-"""
+"""Connections: who one is, how one wants to be answered, and CLIENT, with which an operator sees and ends them."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import sha256
-from hmac import compare_digest
 from typing import Final
 
 from kora import REDIS_VERSION
+from kora.engine.acl import DEFAULT_USER, User
 from kora.engine.client import Client
+from kora.engine.description import class_of, describe
+from kora.engine.engine import Engine
 from kora.engine.registry import Family
-from kora.errors import CommandError, DatabaseOutOfRange, SyntaxFault, WrongPassword, wrong_arity
+from kora.errors import CommandError, DatabaseOutOfRange, SyntaxFault, wrong_arity
 from kora.resp.reply import OK, PONG, Reply, Simple, Verbatim
 from kora.types.number import INT64_MAX, parse_integer
 
 connection = Family("connection")
 
-_USER: Final = "default"
 _HANDSHAKE: Final = "noscript loading stale fast no_auth allow_busy"
 
 
@@ -36,24 +33,14 @@ _HANDSHAKE: Final = "noscript loading stale fast no_auth allow_busy"
 def auth(client: Client, argv: list[bytes]) -> Reply:
     if len(argv) > 3:
         raise SyntaxFault
-    if len(argv) == 2 and not client.engine.config.requirepass:
+    acl = client.engine.acl
+    if len(argv) == 2 and acl.default.needs_no_password:
         raise CommandError(
             "ERR AUTH <password> called without any password configured for the default user. "
             "Are you sure your configuration is correct?"
         )
-    username = argv[1] if len(argv) == 3 else _USER.encode()
-    _authenticate(client, username, argv[-1])
+    acl.log_in(client, argv[1] if len(argv) == 3 else DEFAULT_USER, argv[-1])
     return OK
-
-
-def _authenticate(client: Client, username: bytes, password: bytes) -> None:
-    """Raises WrongPassword, and leaves the client as it was.  Without requirepass any password is right."""
-    expected = client.engine.config.requirepass.encode("utf-8", "surrogateescape")
-    # Digests, because compare_digest() takes the same time only for texts of the same length.
-    right = not expected or compare_digest(sha256(password).digest(), sha256(expected).digest())
-    if username != _USER.encode() or not right:
-        raise WrongPassword
-    client.set_authenticated(True)
 
 
 @connection(
@@ -82,7 +69,7 @@ def hello(client: Client, argv: list[bytes]) -> Reply:
         else:
             raise CommandError(f"ERR Syntax error in HELLO option '{_text(argv[place])}'")
     if credentials is not None:
-        _authenticate(client, *credentials)
+        client.engine.acl.log_in(client, *credentials)
     if not client.authenticated:
         raise CommandError(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> "
@@ -276,9 +263,6 @@ def client_info(client: Client, argv: list[bytes]) -> Reply:
 
 # CLIENT: about others
 
-# What an idle connection takes of this process: Client, Parser, Connection and transport; 2,430 measured over 3,000.
-_CONNECTION_BYTES: Final = 2_400
-
 _TYPES: Final = {
     b"NORMAL": "normal",
     b"MASTER": "master",
@@ -304,7 +288,7 @@ def client_list(client: Client, argv: list[bytes]) -> Reply:
         return _descriptions(clients.values(), client, argv)
     if option == b"TYPE" and len(words) == 2:
         kind = _parse_type(words[1])
-        return _descriptions([one for one in clients.values() if _type(one) == kind], client, argv)
+        return _descriptions([one for one in clients.values() if class_of(one) == kind], client, argv)
     if option == b"ID" and len(words) > 1:
         ids = [parse_integer(word, CommandError("ERR Invalid client ID")) for word in words[1:]]
         return _descriptions([clients[number] for number in ids if number in clients], client, argv)
@@ -318,73 +302,15 @@ def _parse_type(name: bytes) -> str:
     return kind
 
 
-def _type(client: Client) -> str:
-    """Of those in _TYPES: there are no replicas."""
-    return "pubsub" if client.subscriptions_count else "normal"
-
-
 def _descriptions(clients: Iterable[Client], caller: Client, argv: list[bytes]) -> Verbatim:
     """A line for each; argv is the caller's request, which is in memory just now."""
     argv_bytes = sum(map(len, argv))
     return Verbatim(
         "".join(
-            _description(client, 0 if client is caller else client.idle_ns, argv_bytes if client is caller else 0)
+            describe(client, 0 if client is caller else client.idle_ns, argv_bytes if client is caller else 0)
             for client in clients
         )
     )
-
-
-def _description(client: Client, idle_ns: int, argv_bytes: int) -> str:
-    """The line of CLIENT LIST: Redis 7.0's fields, and the library's as 7.2 has them (catClientInfoString)."""
-    input_bytes, output_bytes = client.parser.buffered_bytes, client.output_bytes()
-    fields: dict[str, object] = {
-        "id": client.id,
-        "addr": client.address,
-        "laddr": client.local_address,
-        "fd": client.fd,
-        "name": client.name.decode(),
-        "age": max(0, client.engine.clock.wall_ms() - client.connected_ms) // 1000,
-        "idle": idle_ns // 1_000_000_000,
-        "flags": _flags(client),
-        "db": client.db.index,
-        "sub": len(client.channels),
-        "psub": len(client.patterns),
-        "ssub": len(client.shard_channels),
-        "multi": len(client.transaction.requests) if client.transaction else -1,
-        "qbuf": input_bytes,
-        "qbuf-free": 0,  # what arrives is kept as it is, without room for more
-        "argv-mem": argv_bytes,
-        "multi-mem": 0,
-        "rbs": 0,  # there is no fixed reply buffer: what is not sent at once waits in the transport
-        "rbp": 0,
-        "obl": 0,
-        "oll": 1 if output_bytes else 0,
-        "omem": output_bytes,
-        "tot-mem": _CONNECTION_BYTES + input_bytes + argv_bytes + output_bytes,
-        "events": ("" if client.parked else "r") + ("w" if output_bytes else ""),
-        "cmd": client.last_command,
-        "user": client.user,
-        "redir": -1,
-        "resp": client.protocol,
-        "lib-name": client.lib_name.decode(),
-        "lib-ver": client.lib_version.decode(),
-    }
-    return " ".join(f"{name}={value}" for name, value in fields.items()) + "\n"
-
-
-def _flags(client: Client) -> str:
-    flags = "P" if client.subscriptions_count else ""
-    if client.transaction is not None:
-        flags += "x"
-    if client.parked:
-        flags += "b"
-    if client.watch_broken:
-        flags += "d"
-    if client.closing:
-        flags += "c"
-    if client.address.endswith(":0"):  # path:0, which no TCP port is
-        flags += "U"
-    return flags or "N"
 
 
 @dataclass
@@ -393,14 +319,14 @@ class _Filter:
 
     id: int | None = None
     type: str | None = None
-    user: str | None = None
+    user: User | None = None
     address: str | None = None
     local_address: str | None = None
     skip_me: bool = True
 
     def matches(self, client: Client) -> bool:
         wanted = (self.id, self.type, self.user, self.address, self.local_address)
-        actual = (client.id, _type(client), client.user, client.address, client.local_address)
+        actual = (client.id, class_of(client), client.user, client.address, client.local_address)
         return all(want is None or want == have for want, have in zip(wanted, actual, strict=True))
 
 
@@ -415,21 +341,18 @@ class _Filter:
 )
 def client_kill(client: Client, argv: list[bytes]) -> Reply:
     by_address = len(argv) == 3
-    chosen = _Filter(address=_text(argv[2]), skip_me=False) if by_address else _parse_filter(argv[2:])
+    chosen = _Filter(address=_text(argv[2]), skip_me=False) if by_address else _parse_filter(client.engine, argv[2:])
     victims = [one for one in client.engine.clients.values() if chosen.matches(one)]
     if chosen.skip_me and client in victims:
         victims.remove(client)
     if by_address and not victims:
         raise CommandError("ERR No such client")
     for victim in victims:
-        victim.closing = True  # it runs nothing more; this alone closes the one that asks, after the reply
-        if victim is not client:
-            client.engine.forget(victim)
-            victim.disconnect()
+        client.engine.kill(victim)
     return OK if by_address else len(victims)
 
 
-def _parse_filter(words: list[bytes]) -> _Filter:
+def _parse_filter(engine: Engine, words: list[bytes]) -> _Filter:
     chosen = _Filter()
     for place in range(0, len(words), 2):
         if place + 1 == len(words):
@@ -440,9 +363,9 @@ def _parse_filter(words: list[bytes]) -> _Filter:
         elif option == b"TYPE":
             chosen.type = _parse_type(value)
         elif option == b"USER":
-            if value != _USER.encode():
+            chosen.user = engine.acl.users.get(value)
+            if chosen.user is None:
                 raise CommandError(f"ERR No such user '{_text(value)}'")
-            chosen.user = _USER
         elif option == b"ADDR":
             chosen.address = _text(value)
         elif option == b"LADDR":

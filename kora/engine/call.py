@@ -251,6 +251,12 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
     flags = command.flags
     if not client.authenticated and "no_auth" not in flags:
         return AuthRequired()
+    if client.transaction is not None and "no_multi" in flags:
+        return CommandError("ERR Command not allowed inside a transaction")
+    if not client.user.may_do_all:
+        denial = engine.acl.denial(client, command, argv)
+        if denial is not None:
+            return denial
     # As in Redis, whatever is on its way takes part in making room; what is over the limit by a little is let be.
     if engine.config.maxmemory and not engine.nested and not engine.make_room(EVICTION_BUDGET_NS):
         is_about_to_grow = "denyoom" in flags or (command.name == "exec" and _grows(engine, client))
@@ -264,8 +270,6 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
         client.parked = True
         return None
     if client.transaction is not None and command.name not in _OUTSIDE_TRANSACTIONS:
-        if "no_multi" in flags:
-            return CommandError("ERR Command not allowed inside a transaction")
         client.transaction.requests.append(argv)
         return QUEUED
     return None

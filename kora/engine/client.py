@@ -8,6 +8,7 @@ from kora.observe.board import address_text
 from kora.resp.reply import Encoder, Reply, encode2, encode3
 
 if TYPE_CHECKING:
+    from kora.engine.acl import User
     from kora.engine.blocking import Wait
     from kora.engine.engine import Engine
     from kora.engine.pubsub import Space
@@ -103,7 +104,7 @@ class Client(ClientState):
         self.name = b""
         self.lib_name = b""
         self.lib_version = b""
-        self.user = "default"
+        self.user: User = engine.acl.default
         self.authenticated = False
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
@@ -113,7 +114,7 @@ class Client(ClientState):
         self.watch_broken = False  # a watched key was touched
         # What it waits for; takes no turns meanwhile.
         self.waiting: Wait | None = None
-        self.set_authenticated(not engine.config.requirepass)
+        self.set_authenticated(self.user.is_open)
         # Of the current turn.
         self.command: Command | None = None  # that runs, or ran last
         self.last_ns = engine.clock.monotonic_ns()
@@ -130,7 +131,9 @@ class Client(ClientState):
 
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at this client's requests; it tests only this one flag."""
-        self.gated = not self.authenticated or self.transaction is not None or self.listens_only
+        self.gated = (
+            not self.authenticated or self.transaction is not None or self.listens_only or not self.user.may_do_all
+        )
 
     @property
     def listens_only(self) -> bool:
@@ -197,10 +200,9 @@ class Client(ClientState):
         self.db = self.engine.databases[0]
         self.name = b""
         self.protocol = 2
-        self.user = "default"
         self.muted = False  # a SKIP still takes the reply of RESET, as in Redis
         self._choose_encoder()
-        self.set_authenticated(not self.engine.config.requirepass)
+        self.engine.acl.log_out(self)
 
     def _choose_encoder(self) -> None:
         if self.skips_left:

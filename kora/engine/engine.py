@@ -9,6 +9,7 @@ from kora import __version__
 from kora.clock import Clock
 from kora.config import Config
 from kora.engine import call
+from kora.engine.acl import Acl
 from kora.engine.blocking import Blocking
 from kora.engine.client import Client
 from kora.engine.notifications import Notifications
@@ -99,6 +100,9 @@ class Engine:
         self.notifications = Notifications(self.pubsub)
         self.blocking = Blocking(self)
         self.watches = Watches()
+        # Who may do what.
+        self.acl = Acl(self)
+        config.on_change("requirepass", self.acl.set_default_password)
         # The clients, by id.
         self.clients: dict[int, Client] = {}
         self._next_client_id = 1
@@ -125,6 +129,7 @@ class Engine:
         self.observing = True
         self.gated = False
         self.nested = 0  # how deep in transactions and scripts the running command is
+        self.in_script = False  # the running command was called by a script
         self.errands = False  # the running command has left something to do behind it: see call.run_errands()
         self.run_again = call.run_again
         # call_later(delay_s, function): set by whoever has an event loop; tests call tick().
@@ -153,6 +158,13 @@ class Engine:
             self.blocking.forget(client)
             self.watches.unwatch(client)
             self.pubsub.forget(client)
+
+    def kill(self, client: Client) -> None:
+        """End a connection; that of the client that runs a command only behind the reply."""
+        client.closing = True  # it runs nothing more
+        if client is not self.implementation.running:
+            self.forget(client)
+            client.disconnect()
 
     def interrupt(self) -> None:
         """The command that runs has left errands: see to it that they are run before the next."""

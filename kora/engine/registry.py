@@ -9,7 +9,7 @@
 A handler is called with the whole request and returns plain Python (resp/reply), or raises a CommandError.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kora.engine.key_specs import KeyRange, KeySpec, keys_after, keys_at, keys_counted, keys_unknown
@@ -349,6 +349,22 @@ class Registry:
                     if runnable.runs:
                         runnable.slot = len(self.slots)
                         self.slots.append(runnable)
+
+    categories: Final = _CATEGORIES
+
+    def all_commands(self) -> Iterator[Command]:
+        """Every command, containers and their subcommands included."""
+        for command in self.commands.values():
+            yield command
+            yield from (command.subcommands or {}).values()
+
+    def named(self, name: bytes) -> Command | None:
+        """The command of a full name in any case: `get`, `config`, `config|get`."""
+        top, bar, rest = name.lower().partition(b"|")
+        command = self.table.get(top)
+        if command is None or not bar:
+            return command
+        return (command.subcommands or {}).get(rest)
 
     def find(self, argv: Sequence[bytes]) -> Command:
         """The command, or subcommand, of a request.

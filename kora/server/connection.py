@@ -110,7 +110,8 @@ class Connection(asyncio.Protocol):
         config = self._engine.config
         if len(self._engine.clients) >= config.maxclients:
             return TooManyClients()
-        if config.protected_mode and not config.requirepass and isinstance(peer, tuple) and not _is_loopback(peer[0]):
+        is_open = self._engine.acl.default.needs_no_password
+        if config.protected_mode and is_open and isinstance(peer, tuple) and not _is_loopback(peer[0]):
             return ProtectedMode()
         return None
 

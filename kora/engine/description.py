@@ -1,0 +1,67 @@
+"""A client in one line, as CLIENT LIST and ACL LOG show it, and of which class it is."""
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from kora.engine.client import Client
+
+# What an idle connection takes of this process: Client, Parser, Connection and transport; 2,430 measured over 3,000.
+_CONNECTION_BYTES: Final = 2_400
+
+
+def class_of(client: "Client") -> str:
+    """`normal` or `pubsub`: there are no replicas."""
+    return "pubsub" if client.subscriptions_count else "normal"
+
+
+def describe(client: "Client", idle_ns: int, argv_bytes: int) -> str:
+    """The line of CLIENT LIST: Redis 7.0's fields, and the library's as 7.2 has them (catClientInfoString)."""
+    input_bytes, output_bytes = client.parser.buffered_bytes, client.output_bytes()
+    fields: dict[str, object] = {
+        "id": client.id,
+        "addr": client.address,
+        "laddr": client.local_address,
+        "fd": client.fd,
+        "name": client.name.decode(),
+        "age": max(0, client.engine.clock.wall_ms() - client.connected_ms) // 1000,
+        "idle": idle_ns // 1_000_000_000,
+        "flags": _flags(client),
+        "db": client.db.index,
+        "sub": len(client.channels),
+        "psub": len(client.patterns),
+        "ssub": len(client.shard_channels),
+        "multi": len(client.transaction.requests) if client.transaction else -1,
+        "qbuf": input_bytes,
+        "qbuf-free": 0,  # what arrives is kept as it is, without room for more
+        "argv-mem": argv_bytes,
+        "multi-mem": 0,
+        "rbs": 0,  # there is no fixed reply buffer: what is not sent at once waits in the transport
+        "rbp": 0,
+        "obl": 0,
+        "oll": 1 if output_bytes else 0,
+        "omem": output_bytes,
+        "tot-mem": _CONNECTION_BYTES + input_bytes + argv_bytes + output_bytes,
+        "events": ("" if client.parked else "r") + ("w" if output_bytes else ""),
+        "cmd": client.last_command,
+        "user": client.user.name.decode("utf-8", "surrogateescape"),
+        "redir": -1,
+        "resp": client.protocol,
+        "lib-name": client.lib_name.decode(),
+        "lib-ver": client.lib_version.decode(),
+    }
+    return " ".join(f"{name}={value}" for name, value in fields.items()) + "\n"
+
+
+def _flags(client: "Client") -> str:
+    flags = "P" if client.subscriptions_count else ""
+    if client.transaction is not None:
+        flags += "x"
+    if client.parked:
+        flags += "b"
+    if client.watch_broken:
+        flags += "d"
+    if client.closing:
+        flags += "c"
+    if client.address.endswith(":0"):  # path:0, which no TCP port is
+        flags += "U"
+    return flags or "N"
