@@ -241,6 +241,10 @@ SETTINGS: Final[tuple[Setting, ...]] = (
            "Bytes of one client's requests that may be waiting; a client with more is disconnected.",
            mutable=True, minimum=_MB, maximum=LONG_MAX),
 
+    _limit("tracking-table-max-keys", Kind.INTEGER, 1_000_000,
+           "Keys that are remembered because clients keep copies of them; 0 sets no limit.",
+           mutable=True, maximum=LONG_MAX),
+
     _keyspace("databases", Kind.INTEGER, 16, "Databases that SELECT can choose from.", minimum=1),
     _keyspace("shards", Kind.INTEGER, 4, "Parts that the keyspace is divided into.", minimum=1, maximum=256),
     _keyspace("hz", Kind.INTEGER, 10, "How often background jobs run per second.",
@@ -357,6 +361,7 @@ class Config:
     maxmemory_samples: int
     proto_max_bulk_len: int
     client_query_buffer_limit: int
+    tracking_table_max_keys: int
     databases: int
     shards: int
     hz: int

@@ -11,8 +11,9 @@ from kora.engine.client import Client
 from kora.engine.description import class_of, describe
 from kora.engine.engine import Engine
 from kora.engine.registry import Family
+from kora.engine.tracking import Wish
 from kora.errors import CommandError, DatabaseOutOfRange, SyntaxFault, wrong_arity
-from kora.resp.reply import OK, PONG, Reply, Simple, Verbatim
+from kora.resp.reply import OK, PONG, Items, Reply, Simple, Verbatim
 from kora.types.number import INT64_MAX, parse_integer
 
 connection = Family("connection")
@@ -223,19 +224,136 @@ def client_reply(client: Client, argv: list[bytes]) -> Reply:
     return OK
 
 
-# Kora does not track keys for client-side caches yet, and says so as Redis does where tracking is off.
+@connection(
+    "CLIENT NO-EVICT <enabled=ON | OFF>",
+    "Says whether the connection may be closed to save memory.",
+    flags=_ADMIN,
+    since="7.0.0",
+)
+def client_no_evict(client: Client, argv: list[bytes]) -> Reply:
+    client.never_evicted = _parse_switch(argv[2])
+    return OK
 
 
-@connection("CLIENT TRACKINGINFO", "Tells how keys are tracked for a cache in this client.", flags=_OWN, since="6.2.0")
+@connection(
+    "CLIENT NO-TOUCH <enabled=ON | OFF>",
+    "Says whether the connection's commands leave the keys' last use as it is.",
+    flags=_OWN,
+    since="7.2.0",
+)
+def client_no_touch(client: Client, argv: list[bytes]) -> Reply:
+    client.never_touches = _parse_switch(argv[2])
+    return OK
+
+
+def _parse_switch(word: bytes) -> bool:
+    if word.upper() not in (b"ON", b"OFF"):
+        raise SyntaxFault
+    return word.upper() == b"ON"
+
+
+# CLIENT: copies of keys
+
+
+@connection(
+    "CLIENT TRACKING <status=ON | OFF> [REDIRECT client-id:int] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] "
+    "[OPTOUT] [NOLOOP]",
+    "Has the server tell when keys change that the client keeps copies of.",
+    flags=_OWN,
+    since="6.0.0",
+    complexity="O(1). Some options may introduce additional complexity.",
+)
+def client_tracking(client: Client, argv: list[bytes]) -> Reply:
+    redirect, options, prefixes = _parse_tracking(client, argv[3:])
+    if not _parse_switch(argv[2]):
+        client.engine.tracking.stop(client)
+        return OK
+    broadcasts, opts_in, opts_out = (option in options for option in (b"BCAST", b"OPTIN", b"OPTOUT"))
+    if prefixes and not broadcasts:
+        raise CommandError("ERR PREFIX option requires BCAST mode to be enabled")
+    former = client.tracking
+    if former is not None and former.broadcasts != broadcasts:
+        raise CommandError(
+            "ERR You can't switch BCAST mode on/off before disabling tracking for this client, "
+            "and then re-enabling it with a different mode."
+        )
+    if broadcasts and (opts_in or opts_out):
+        raise CommandError("ERR OPTIN and OPTOUT are not compatible with BCAST")
+    if opts_in and opts_out:
+        raise CommandError("ERR You can't specify both OPTIN mode and OPTOUT mode")
+    if former is not None and ((opts_in and former.opts_out) or (opts_out and former.opts_in)):
+        raise CommandError(
+            "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, "
+            "and then re-enabling it with a different mode."
+        )
+    if broadcasts:
+        _check_prefixes(prefixes, former.prefixes if former is not None else [])
+    wish = Wish(redirect, broadcasts, opts_in, opts_out, skips_own=b"NOLOOP" in options)
+    client.engine.tracking.start(client, wish, prefixes)
+    return OK
+
+
+def _parse_tracking(client: Client, words: list[bytes]) -> tuple[int, set[bytes], list[bytes]]:
+    """The client to redirect to or 0, the options that are single words, and the prefixes."""
+    redirect = 0
+    options: set[bytes] = set()
+    prefixes: list[bytes] = []
+    rest = iter(words)
+    for word in rest:
+        option = word.upper()
+        if option in (b"BCAST", b"OPTIN", b"OPTOUT", b"NOLOOP"):
+            options.add(option)
+            continue
+        value = next(rest, None)
+        if value is None or option not in (b"REDIRECT", b"PREFIX"):
+            raise SyntaxFault
+        if option == b"PREFIX":
+            prefixes.append(value)
+            continue
+        if redirect:
+            raise CommandError("ERR A client can only redirect to a single other client")
+        redirect = parse_integer(value)
+        if redirect not in client.engine.clients:
+            raise CommandError("ERR The client ID you want redirect to does not exist")
+    return redirect, options, prefixes
+
+
+def _check_prefixes(prefixes: list[bytes], former: list[bytes]) -> None:
+    """No prefix may begin with another one, or a key would be told of twice."""
+    for place, prefix in enumerate(prefixes):
+        for kind, others in (("an existing", former), ("another provided", prefixes[place + 1 :])):
+            for other in others:
+                if prefix.startswith(other) or other.startswith(prefix):
+                    raise CommandError(
+                        f"ERR Prefix '{_text(prefix)}' overlaps with {kind} prefix '{_text(other)}'. "
+                        "Prefixes for a single client must not overlap."
+                    )
+
+
+@connection("CLIENT TRACKINGINFO", "Tells how keys are tracked for the connection.", flags=_OWN, since="6.2.0")
 def client_trackinginfo(client: Client, argv: list[bytes]) -> Reply:
-    return {b"flags": {b"off"}, b"redirect": -1, b"prefixes": []}
+    wish = client.tracking
+    if wish is None:
+        return {b"flags": {b"off"}, b"redirect": -1, b"prefixes": []}
+    flags = [b"on"]
+    if wish.broadcasts:
+        flags.append(b"bcast")
+    if wish.opts_in:
+        flags += (b"optin", b"caching-yes") if wish.caching else (b"optin",)
+    if wish.opts_out:
+        flags += (b"optout", b"caching-no") if wish.caching else (b"optout",)
+    if wish.skips_own:
+        flags.append(b"noloop")
+    if wish.is_broken:
+        flags.append(b"broken_redirect")
+    return {b"flags": Items(flags), b"redirect": wish.redirect, b"prefixes": sorted(wish.prefixes)}
 
 
 @connection(
     "CLIENT GETREDIR", "Returns the id of the client that invalidations are sent to.", flags=_OWN, since="6.0.0"
 )
 def client_getredir(client: Client, argv: list[bytes]) -> Reply:
-    return -1
+    return client.tracking.redirect if client.tracking is not None else -1
 
 
 @connection(
@@ -245,9 +363,20 @@ def client_getredir(client: Client, argv: list[bytes]) -> Reply:
     since="6.0.0",
 )
 def client_caching(client: Client, argv: list[bytes]) -> Reply:
-    raise CommandError(
-        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"
-    )
+    wish, mode = client.tracking, argv[2].upper()
+    if wish is None:
+        raise CommandError(
+            "ERR CLIENT CACHING can be called only when the client is in tracking mode "
+            "with OPTIN or OPTOUT mode enabled"
+        )
+    if mode not in (b"YES", b"NO"):
+        raise SyntaxFault
+    if mode == b"YES" and not wish.opts_in:
+        raise CommandError("ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.")
+    if mode == b"NO" and not wish.opts_out:
+        raise CommandError("ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.")
+    wish.caching = True
+    return OK
 
 
 @connection(

@@ -150,6 +150,8 @@ def _flush(client: Client, databases: list[Keyspace], words: list[bytes]) -> Rep
     wanted = [word.upper() for word in words]
     if wanted not in ([], [b"ASYNC"], [b"SYNC"]):
         raise SyntaxFault
+    # Before the keys go, so that clients with copies hear of all at once and not of each.
+    engine.tracking.flush()
     for keyspace in databases:
         engine.flush_database(keyspace)
     if wanted == [b"SYNC"] or (not wanted and not engine.config.lazyfree_lazy_user_flush):

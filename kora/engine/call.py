@@ -179,18 +179,27 @@ def run_inside(client: Client, requests: list[list[bytes]]) -> list[bytes]:
 
 
 def run_errands(client: Client, data: bytes = b"") -> bytes:
-    """What a command has left to do behind itself; returns its reply, behind what was pushed to its client meanwhile.
+    """What a command has left to do behind itself; returns its reply, with what was pushed to its client meanwhile.
 
     In a transaction or a script it waits for the end of that.
     """
     engine = client.engine
+    tracking = engine.tracking
+    tracking.settle()
     if engine.nested:
         return data
+    # Those who wait learn that their copies are old before they are served, as in Redis.
+    tracking.serve()
     engine.blocking.serve()
+    tracking.serve()
+    tracking.broadcast()
     engine.errands = False
     if client.pushed:
         data = b"".join(client.pushed) + data
         client.pushed.clear()
+    if client.pushed_behind:
+        data += b"".join(client.pushed_behind)
+        client.pushed_behind.clear()
     return data
 
 
@@ -200,12 +209,16 @@ def run_again(client: Client, command: Command, argv: list[bytes]) -> bytes:
     Its client is not the one whose turn it is, and its call was counted when it came.
     """
     latest, client.command = client.command, command
+    wish = client.tracking
+    if wish is not None:
+        client.engine.tracking.admit(client, wish, command, argv)
     try:
         return client.encode(command.handler(client, argv))
     except Exception as error:
         return failed(client, command, error)
     finally:
         client.command = latest
+        client.engine.tracking.settle()
 
 
 def refuse(client: Client, error: ProtocolError) -> bytes:
@@ -272,6 +285,8 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
     if client.transaction is not None and command.name not in _OUTSIDE_TRANSACTIONS:
         client.transaction.requests.append(argv)
         return QUEUED
+    if client.tracking is not None:
+        engine.tracking.admit(client, client.tracking, command, argv)
     return None
 
 

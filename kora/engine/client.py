@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kora.engine.engine import Engine
     from kora.engine.pubsub import Space
     from kora.engine.registry import Command
+    from kora.engine.tracking import Wish
     from kora.engine.transactions import Transaction
     from kora.store.keyspace import Keyspace
 
@@ -64,12 +65,16 @@ class Client(ClientState):
         "local_address",
         "muted",
         "name",
+        "never_evicted",
+        "never_touches",
         "output_bytes",
         "patterns",
         "protocol",
         "pushed",
+        "pushed_behind",
         "shard_channels",
         "skips_left",
+        "tracking",
         "transaction",
         "user",
         "waiting",
@@ -106,6 +111,9 @@ class Client(ClientState):
         self.lib_version = b""
         self.user: User = engine.acl.default
         self.authenticated = False
+        self.never_evicted = False  # CLIENT NO-EVICT
+        self.never_touches = False  # CLIENT NO-TOUCH
+        self.tracking: Wish | None = None
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
         self.shard_channels: dict[bytes, None] = {}
@@ -120,6 +128,7 @@ class Client(ClientState):
         self.last_ns = engine.clock.monotonic_ns()
         self.backlog: list[list[bytes]] = []  # parsed, and waiting for their turn
         self.pushed: list[bytes] = []  # to be sent in front of the reply of the command that runs
+        self.pushed_behind: list[bytes] = []  # to be sent behind that reply
         self.more = False  # the turn ended before the input did
         self.halted = False  # the turn ends after the command that runs
         self.parked = False  # takes no turns until kick(): CLIENT PAUSE, or it is waiting
@@ -132,7 +141,11 @@ class Client(ClientState):
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at this client's requests; it tests only this one flag."""
         self.gated = (
-            not self.authenticated or self.transaction is not None or self.listens_only or not self.user.may_do_all
+            not self.authenticated
+            or self.transaction is not None
+            or self.listens_only
+            or not self.user.may_do_all
+            or (self.tracking is not None and not self.tracking.broadcasts)
         )
 
     @property
@@ -168,6 +181,14 @@ class Client(ClientState):
             return on_timeout
         return self.engine.blocking.park(self, argv, keys, timeout_s, on_timeout, wakes_on_loss)
 
+    def push_behind(self, data: bytes) -> None:
+        """As push(), but behind the reply to the command that runs."""
+        if self.engine.implementation.running is self:
+            self.pushed_behind.append(data)
+            self.engine.interrupt()
+        else:
+            self.deliver(data)
+
     def push(self, data: bytes) -> None:
         """Send something that is no reply to the command that runs: behind all that was answered before."""
         if self.engine.implementation.running is self:
@@ -196,6 +217,8 @@ class Client(ClientState):
         """RESET: as if just connected."""
         self.engine.watches.unwatch(self)
         self.engine.pubsub.forget(self)
+        self.engine.tracking.stop(self)
+        self.never_evicted = self.never_touches = False
         self.transaction = None
         self.db = self.engine.databases[0]
         self.name = b""

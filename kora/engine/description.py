@@ -44,7 +44,7 @@ def describe(client: "Client", idle_ns: int, argv_bytes: int) -> str:
         "events": ("" if client.parked else "r") + ("w" if output_bytes else ""),
         "cmd": client.last_command,
         "user": client.user.name.decode("utf-8", "surrogateescape"),
-        "redir": -1,
+        "redir": client.tracking.redirect if client.tracking is not None else -1,
         "resp": client.protocol,
         "lib-name": client.lib_name.decode(),
         "lib-ver": client.lib_version.decode(),
@@ -58,10 +58,17 @@ def _flags(client: "Client") -> str:
         flags += "x"
     if client.parked:
         flags += "b"
+    wish = client.tracking
+    if wish is not None:
+        flags += "t" + "R" * wish.is_broken + "B" * wish.broadcasts
     if client.watch_broken:
         flags += "d"
     if client.closing:
         flags += "c"
     if client.address.endswith(":0"):  # path:0, which no TCP port is
         flags += "U"
+    if client.never_evicted:
+        flags += "e"
+    if client.never_touches:
+        flags += "T"
     return flags or "N"

@@ -16,6 +16,7 @@ from kora.engine.notifications import Notifications
 from kora.engine.pubsub import PubSub
 from kora.engine.reference import Implementation, Reference
 from kora.engine.registry import Registry
+from kora.engine.tracking import Tracking
 from kora.engine.transactions import Watches
 from kora.observe.board import Board
 from kora.observe.loop_stats import JobStats, LoopStats
@@ -100,6 +101,7 @@ class Engine:
         self.notifications = Notifications(self.pubsub)
         self.blocking = Blocking(self)
         self.watches = Watches()
+        self.tracking = Tracking(self)
         # Who may do what.
         self.acl = Acl(self)
         config.on_change("requirepass", self.acl.set_default_password)
@@ -158,6 +160,7 @@ class Engine:
             self.blocking.forget(client)
             self.watches.unwatch(client)
             self.pubsub.forget(client)
+            self.tracking.stop(client)
 
     def kill(self, client: Client) -> None:
         """End a connection; that of the client that runs a command only behind the reply."""
@@ -209,7 +212,10 @@ class Engine:
         if self.paused_until_ms and now_ms >= self.paused_until_ms:
             self.pause(0, False)
         self.blocking.expire()
-        self.blocking.serve()  # whose keys have ended without a command
+        # Keys may have ended without a command.
+        self.tracking.serve()
+        self.blocking.serve()
+        self.tracking.broadcast()
         self.update_memory_peak()
         now_ns = self.clock.monotonic_ns()
         if self.rates.is_due(now_ns):
@@ -251,6 +257,7 @@ class Engine:
     def _make_database(self, index: int) -> Keyspace:
         keyspace = self.implementation.make_keyspace(index, self.shards)
         keyspace.touched = self._touched
+        keyspace.attends_all = self.tracking.prefixes_count > 0
         keyspace.notify = self.notifications.notifier(keyspace)
         self.field_deadlines[index] = FieldDeadlines()
         keyspace.note_fields = self.field_deadlines[index].note
@@ -276,6 +283,7 @@ class Engine:
         """A key that somebody attends to was changed, or has ended."""
         place = keyspace.index, key
         self.watches.touch(place)
+        self.tracking.touch(place)
         if self.blocking.touch(place):
             self.interrupt()
 

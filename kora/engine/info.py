@@ -72,6 +72,7 @@ def _clients(snapshot: Snapshot) -> Iterator[Field]:
     yield "client_recent_max_input_buffer", snapshot.input_buffer_max_bytes
     yield "client_recent_max_output_buffer", snapshot.output_buffer_max_bytes
     yield "blocked_clients", snapshot.clients_blocked
+    yield "tracking_clients", snapshot.tracking_clients
 
 
 def _memory(snapshot: Snapshot) -> Iterator[Field]:
@@ -116,6 +117,13 @@ def _stats(snapshot: Snapshot) -> Iterator[Field]:
     yield "keyspace_hits", snapshot.hits
     yield "keyspace_misses", snapshot.misses
     yield "total_error_replies", sum(snapshot.errors.values())
+    yield "tracking_total_keys", snapshot.tracking_keys
+    yield "tracking_total_items", snapshot.tracking_items
+    yield "tracking_total_prefixes", snapshot.tracking_prefixes
+    yield "acl_access_denied_auth", snapshot.acl_denied.get("auth", 0)
+    yield "acl_access_denied_cmd", snapshot.acl_denied.get("command", 0)
+    yield "acl_access_denied_key", snapshot.acl_denied.get("key", 0)
+    yield "acl_access_denied_channel", snapshot.acl_denied.get("channel", 0)
     yield "protocol_errors", snapshot.protocol_errors
     yield "internal_errors", snapshot.internal_errors
     yield "eventloop_turn_max_usec", snapshot.turn_max_ns // 1_000

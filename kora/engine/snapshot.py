@@ -69,6 +69,12 @@ class Snapshot:
     # Errors.
     errors: dict[str, int]
     internal_errors: int
+    acl_denied: dict[str, int]  # by reason: auth, command, key, channel
+    # Keys that clients keep copies of.
+    tracking_clients: int
+    tracking_keys: int
+    tracking_items: int  # pairs of a key and a client
+    tracking_prefixes: int
     # The loop.
     turn_max_ns: int
     lag_ns: int
@@ -207,6 +213,11 @@ def take(
         bytes_out_rate=bytes_out_rate,
         errors=dict(engine.errors),
         internal_errors=engine.internal_errors,
+        acl_denied=dict(engine.acl.log.denied),
+        tracking_clients=engine.tracking.clients_count,
+        tracking_keys=engine.tracking.keys_count,
+        tracking_items=engine.tracking.items_count,
+        tracking_prefixes=engine.tracking.prefixes_count,
         turn_max_ns=loop.turn_max_ns,
         lag_ns=loop.lag_ns,
         lag_max_ns=loop.lag_max_ns,

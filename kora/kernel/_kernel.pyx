@@ -1716,15 +1716,13 @@ cdef class Kernel:
         return 1
 
     cdef int _settle_errands(self, ClientState client, _Room room, size_t mark) except -1:
-        """Run what the command has left to do; what was pushed to its client goes in front of its reply, at mark."""
-        cdef bytes reply
+        """Run what the command has left to do; what was pushed to its client goes around its reply, at mark."""
+        cdef bytes reply = room.output.data[mark:room.output.bytes]
         self.c.interrupted = False
-        cdef bytes pushed = self._run_errands(client)
-        if pushed:
-            reply = room.output.data[mark:room.output.bytes]
+        cdef bytes data = self._run_errands(client, reply)
+        if data is not reply:
             room.output.bytes = mark
-            output_append(&room.output, PyBytes_AS_STRING(pushed), PyBytes_GET_SIZE(pushed))
-            output_append(&room.output, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
+            output_append(&room.output, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         return 0
 
     cdef int _fail(self, ClientState client, _Room room, turn *turn, batch *batch, size_t place, error) except -1:

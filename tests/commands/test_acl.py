@@ -149,7 +149,7 @@ def test_a_command_that_is_not_allowed_is_refused(as_user):
     with pytest.raises(CommandError) as caught:
         theirs("SET", "k", "v")
     assert str(caught.value) == "NOPERM User alice has no permissions to run the 'set' command"
-    with pytest.raises(CommandError, match="NOPERM User alice has no permissions to run the 'config|get' command"):
+    with pytest.raises(CommandError, match=r"NOPERM User alice has no permissions to run the 'config\|get' command"):
         theirs("CONFIG", "GET", "*")
 
 
@@ -281,7 +281,7 @@ def test_a_password_lets_its_user_in_and_no_other(engine, run):
     assert theirs("AUTH", "alice", "two") == "OK"
     assert theirs("ACL", "WHOAMI") == b"alice"
     for name, password in (("alice", "three"), ("bob", "one"), ("carol", "one")):
-        with pytest.raises(CommandError, match="WRONGPASS invalid username-password pair or user is disabled."):
+        with pytest.raises(CommandError, match="WRONGPASS"):
             theirs("AUTH", name, password)
     assert theirs("ACL", "WHOAMI") == b"alice"
     theirs("HELLO", "3", "AUTH", "alice", "one")
