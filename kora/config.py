@@ -61,6 +61,7 @@ class Kind(Enum):
     OCTAL = "octal"
     LEVELS = "levels"
     EVENTS = "events"
+    OUTPUT_LIMITS = "output limits"
 
 
 # Redis' suffixes (memtoull, util.c): a bare letter counts in thousands, with a b in 1024s.
@@ -241,6 +242,11 @@ SETTINGS: Final[tuple[Setting, ...]] = (
            "Bytes of one client's requests that may be waiting; a client with more is disconnected.",
            mutable=True, minimum=_MB, maximum=LONG_MAX),
 
+    _limit("client-output-buffer-limit", Kind.OUTPUT_LIMITS,
+           "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
+           "Bytes of replies and messages that may wait for a client, for each class: one with more than the first "
+           "number is disconnected, and one with more than the second for so many seconds; 0 sets no limit.",
+           mutable=True),
     _limit("tracking-table-max-keys", Kind.INTEGER, 1_000_000,
            "Keys that are remembered because clients keep copies of them; 0 sets no limit.",
            mutable=True, maximum=LONG_MAX),
@@ -361,6 +367,7 @@ class Config:
     maxmemory_samples: int
     proto_max_bulk_len: int
     client_query_buffer_limit: int
+    client_output_buffer_limit: str
     tracking_table_max_keys: int
     databases: int
     shards: int
@@ -523,6 +530,8 @@ class Config:
             setattr(self, setting.attribute, value)
 
     def _parsed(self, setting: Setting, text: str) -> Value:
+        if setting.kind is Kind.OUTPUT_LIMITS:
+            text = f"{self._value(setting)} {text}"  # classes that are not named stay as they are
         try:
             return setting.parse(text)
         except ConfigError as error:
@@ -647,6 +656,39 @@ def _parse_events(setting: Setting, text: str) -> Value:
     return classes + "".join(letter for letter in _EVENTS_REST if letter in given)
 
 
+_CLASSES: Final = {"normal": "normal", "slave": "slave", "replica": "slave", "pubsub": "pubsub"}
+
+
+def _parse_output_limits(setting: Setting, text: str) -> Value:
+    limits = _output_limits(str(setting.default)) | _output_limits(text)
+    return " ".join(f"{name} {hard} {soft} {soft_s}" for name, (hard, soft, soft_s) in limits.items())
+
+
+def output_limits(text: str) -> dict[str, tuple[int, int, int]]:
+    """From a client-output-buffer-limit: hard limit, soft limit and seconds for `normal`, `replica` and `pubsub`."""
+    return {"replica" if name == "slave" else name: limits for name, limits in _output_limits(text).items()}
+
+
+def _output_limits(text: str) -> dict[str, tuple[int, int, int]]:
+    words = text.split()
+    if len(words) % 4:
+        raise ConfigError("Wrong number of arguments in buffer limit configuration.")
+    limits: dict[str, tuple[int, int, int]] = {}
+    for place in range(0, len(words), 4):
+        name = _CLASSES.get(words[place].lower())
+        if name is None:
+            raise ConfigError("Invalid client class specified in buffer limit configuration.")
+        hard, soft = (_MEMORY.fullmatch(word.lower()) for word in words[place + 1 : place + 3])
+        is_known = hard is not None and soft is not None and hard[2] in _MEMORY_UNITS and soft[2] in _MEMORY_UNITS
+        if hard is None or soft is None or not is_known or not _SECONDS.fullmatch(words[place + 3]):
+            raise ConfigError("Error in hard, soft or soft_seconds setting in buffer limit configuration.")
+        sizes = (int(match[1]) * _MEMORY_UNITS[match[2]] for match in (hard, soft))
+        limits[name] = (next(sizes), next(sizes), int(words[place + 3]))
+    return limits
+
+
+_SECONDS: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+
 _PARSERS: Final[Mapping[Kind, Callable[[Setting, str], Value]]] = {
     Kind.STRING: _parse_string,
     Kind.PASSWORD: _parse_string,
@@ -658,9 +700,11 @@ _PARSERS: Final[Mapping[Kind, Callable[[Setting, str], Value]]] = {
     Kind.OCTAL: _parse_octal,
     Kind.LEVELS: _parse_levels,
     Kind.EVENTS: _parse_events,
+    Kind.OUTPUT_LIMITS: _parse_output_limits,
 }
 
 _ACCEPTS: Final[Mapping[Kind, str]] = {
+    Kind.OUTPUT_LIMITS: 'a class (normal, replica or pubsub), two sizes and seconds, such as "pubsub 32mb 8mb 60"',
     Kind.EVENTS: "letters such as KEA: K or E for where to publish, and classes of events",
     Kind.STRING: "a string",
     Kind.PASSWORD: "a string",
@@ -1073,4 +1117,5 @@ _PLACEHOLDERS: Final[Mapping[Kind, str]] = {
     Kind.OCTAL: "DIGITS",
     Kind.LEVELS: "LEVEL",
     Kind.EVENTS: "LETTERS",
+    Kind.OUTPUT_LIMITS: "CLASS SIZE SIZE SECONDS ...",
 }

@@ -79,6 +79,7 @@ class Client(ClientState):
         "user",
         "waiting",
         "watch_broken",
+        "watch_output",
         "watched",
     )
 
@@ -98,6 +99,7 @@ class Client(ClientState):
         self.disconnect: Callable[[], None] = _nothing
         self.kick: Callable[[], None] = _nothing
         self.output_bytes: Callable[[], int] = _no_bytes
+        self.watch_output: Callable[[], None] = _nothing  # disconnects it where too much waits
         # Sends what is no reply of a turn: messages, and replies of commands that were waiting.
         self.deliver: Callable[[bytes], None] = _drop
         # What the client has set; reset() restores it.

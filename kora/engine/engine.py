@@ -7,7 +7,7 @@ from types import ModuleType
 
 from kora import __version__
 from kora.clock import Clock
-from kora.config import Config
+from kora.config import Config, output_limits
 from kora.engine import call
 from kora.engine.acl import Acl
 from kora.engine.blocking import Blocking
@@ -140,6 +140,8 @@ class Engine:
         config.on_change("hotkey-sampling-ratio", implementation.set_sampling_ratio)
         implementation.set_sampling_ratio(config.hotkey_sampling_ratio)
         config.on_change("observation", self._set_observing)
+        config.on_change("client-output-buffer-limit", self._set_output_limits)
+        self._set_output_limits(config.client_output_buffer_limit)
         config.on_change("maxmemory", lambda _: self.update_gate())
         config.on_change("notify-keyspace-events", self._set_notifications)
         config.on_change("proto-max-bulk-len", self._set_bulk_max)
@@ -300,6 +302,10 @@ class Engine:
 
         setattr(self.limits, name, getattr(self.config, name))
         self.config.on_change(name, follow)
+
+    def _set_output_limits(self, text: str) -> None:
+        # By class of clients: bytes at once, and bytes for so many seconds.
+        self.output_limits = output_limits(text)
 
     def _set_bulk_max(self, bulk_max: int) -> None:
         for client in self.clients.values():

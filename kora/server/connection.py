@@ -9,6 +9,7 @@ import socket
 from typing import TYPE_CHECKING, Any, cast
 
 from kora.engine.client import Client
+from kora.engine.description import class_of
 from kora.errors import CommandError, ProtectedMode, TooManyClients
 from kora.log import logger
 from kora.resp.reply import encode_error
@@ -20,7 +21,17 @@ log = logger("kora.server")
 
 
 class Connection(asyncio.Protocol):
-    __slots__ = ("_client", "_engine", "_loop", "_receiver", "_scheduled", "_stuffed", "_transport", "data_received")
+    __slots__ = (
+        "_client",
+        "_engine",
+        "_loop",
+        "_receiver",
+        "_scheduled",
+        "_stuffed",
+        "_swollen_ns",
+        "_transport",
+        "data_received",
+    )
 
     def __init__(self, engine: "Engine", loop: asyncio.AbstractEventLoop) -> None:
         # For the life of the connection.
@@ -34,6 +45,7 @@ class Connection(asyncio.Protocol):
         # Right now.
         self._stuffed = False  # the client does not read: replies wait here, and it is not read from
         self._scheduled = False  # another turn comes by itself
+        self._swollen_ns = 0  # since when more waits than the soft limit allows; 0: it does not
 
     # From the event loop
 
@@ -53,6 +65,7 @@ class Connection(asyncio.Protocol):
         client.kick = self._kick
         client.deliver = self._deliver
         client.output_bytes = self._transport.get_write_buffer_size
+        client.watch_output = self._watch_output
         sock = transport.get_extra_info("socket")
         client.fd = sock.fileno()
         if engine.config.tcp_keepalive and sock.family != socket.AF_UNIX:
@@ -64,6 +77,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._stuffed = True
         self._transport.pause_reading()
+        self._watch_output()
 
     def resume_writing(self) -> None:
         self._stuffed = False
@@ -76,7 +90,7 @@ class Connection(asyncio.Protocol):
         self._receiver.release()
         self._engine.forget(client)
         # Without these the client and its connection would keep each other alive.
-        client.disconnect = client.kick = _gone
+        client.disconnect = client.kick = client.watch_output = _gone
         client.deliver = _drop
         client.output_bytes = _no_bytes
         client.closing = True
@@ -103,6 +117,23 @@ class Connection(asyncio.Protocol):
     def _deliver(self, data: bytes) -> None:
         if not self._transport.is_closing():
             self._receiver.send(data)
+            self._watch_output()
+
+    def _watch_output(self) -> None:
+        """Give up a client for which more waits than client-output-buffer-limit allows: it does not read."""
+        waiting_bytes = self._transport.get_write_buffer_size()
+        client, engine = self._client, self._engine
+        hard_bytes, soft_bytes, soft_s = engine.output_limits[class_of(client)]
+        is_over = 0 < hard_bytes < waiting_bytes
+        if 0 < soft_bytes < waiting_bytes:
+            now_ns = engine.monotonic_ns()
+            self._swollen_ns = self._swollen_ns or now_ns
+            is_over |= now_ns - self._swollen_ns > soft_s * 1_000_000_000
+        else:
+            self._swollen_ns = 0
+        if is_over and not self._transport.is_closing():
+            log.warning("output buffer over its limit", client=client.address, size_bytes=waiting_bytes)
+            self._disconnect()
 
     # Inside
 

@@ -131,8 +131,15 @@ def _close_idle_clients(worker: Worker) -> bool:
     timeout_ns = engine.config.timeout * 1_000_000_000
     if timeout_ns:
         for client in list(engine.clients.values()):
-            if client.idle_ns > timeout_ns and not client.parked:
+            # Who waits for keys or listens to channels has no reason to say anything.
+            if client.idle_ns > timeout_ns and not client.parked and not client.subscriptions_count:
                 client.disconnect()
+    return False
+
+
+def _close_swollen_clients(worker: Worker) -> bool:
+    for client in list(worker.engine.clients.values()):
+        client.watch_output()
     return False
 
 
@@ -151,6 +158,7 @@ JOBS: Final = (
     Job("eviction-cycle", _evict, per_shard=False, share=0.25),
     Job("hotkey-decay", _decay_hot_keys, per_shard=True, share=0.02, period_s=60.0),
     Job("client-timeouts", _close_idle_clients, per_shard=False, share=0.1, period_s=1.0),
+    Job("client-outputs", _close_swollen_clients, per_shard=False, share=0.1, period_s=1.0),
     Job("gc", _collect_garbage, per_shard=False, share=0.1, period_s=1.0),
 )
 
