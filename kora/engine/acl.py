@@ -145,7 +145,7 @@ class Selector:
 
     def may_access(self, key: bytes, needed: int) -> bool:
         """Whether one pattern gives all that is needed; several do not add up, as in Redis."""
-        return any(given & needed == needed and matcher(pattern)(key) for pattern, given in self.keys.items())
+        return any(given & needed == needed and _matches(pattern, key) for pattern, given in self.keys.items())
 
     def may_hear(self, channel: bytes, is_pattern: bool) -> bool:
         """A pattern of channels has to be one of those that were given, to the letter."""
@@ -153,7 +153,7 @@ class Selector:
             return True
         if is_pattern:
             return channel in self.channels
-        return any(matcher(pattern)(channel) for pattern in self.channels)
+        return any(_matches(pattern, channel) for pattern in self.channels)
 
     # Describing
 
@@ -285,6 +285,11 @@ def _needed(access: str) -> int:
     """The permissions for what is done to a key: `RW access update` takes both."""
     words = access.split()
     return (READ if "access" in words else 0) | (WRITE if not _WRITES.isdisjoint(words) else 0)
+
+
+def _matches(pattern: bytes, name: bytes) -> object:
+    """As in Redis, not even a `*` matches the empty name (stringmatchlen, util.c); only `allkeys` does."""
+    return matcher(pattern)(name) if name else not pattern
 
 
 def channels_of(command: "Command", argv: Sequence[bytes]) -> list[tuple[bytes, bool]]:

@@ -300,7 +300,7 @@ class Side:
             numbers[f"keys, deadlines, changes of database {db.index}"] = (len(db), db.volatile, db.changes)
         for number, client in enumerate(self.clients):
             for name in ("last_command", "closing", "parked", "protocol", "muted", "skips_left", "authenticated",
-                         "name", "user", "gated", "halted"):  # fmt: skip
+                         "name", "gated", "halted"):  # fmt: skip
                 numbers[f"client {number} {name}"] = getattr(client, name)
             numbers[f"client {number} database"] = client.db.index
             if not client.closing:
