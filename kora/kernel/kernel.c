@@ -4,6 +4,7 @@
 
 #include "execute.c"
 #include "hash.c"
+#include "pack.c"
 #include "parser.c"
 #include "table.c"
 #include "text.c"

@@ -7,6 +7,7 @@
  *
  *   kernel.c    includes the others: one unit for the compiler
  *   text.c      numbers and words as they come over the wire
+ *   pack.c      byte strings in one block, for small values
  *   hash.c      the keyed hash of tables and sketches, and the hash slot of a key
  *   parser.c    bytes to requests
  *   table.c     entries, tables, databases
@@ -97,6 +98,40 @@ size_t block_bytes(const void *block);
 /* Have the process' allocator keep up to 64 MB of what was freed, where it would give blocks of 128 KB and more back to
  * the system at once: a megabyte that is asked for anew takes 256 page faults, as long as sending it. */
 void keep_freed_memory(void);
+
+/* --- Packs (pack.c) --- */
+
+/* Byte strings, one after the other in one block: what small values are made of.  A place is an offset in bytes, good
+ * until the pack changes.  An empty pack, which is all zero bytes, has no block; pack_delete() makes one if nothing is
+ * left.  The owner sees to it that a pack stays far below 2 GB, counts block_bytes(pack->data) as its memory, and hands
+ * in no text that is in the same pack. */
+struct pack {
+    char *data; /* owned */
+    uint32_t bytes;
+    uint32_t capacity;
+    uint32_t count;
+};
+
+#define PACK_END SIZE_MAX
+
+size_t pack_first(const struct pack *pack);
+size_t pack_last(const struct pack *pack);
+size_t pack_next(const struct pack *pack, size_t at);
+size_t pack_previous(const struct pack *pack, size_t at); /* of PACK_END: the last */
+size_t pack_seek(const struct pack *pack, size_t index);
+/* Good until the pack changes. */
+struct text pack_get(const struct pack *pack, size_t at);
+/* The first place from `at` on (which may be PACK_END) where that string is, looking at each step-th only. */
+size_t pack_find(const struct pack *pack, size_t at, struct text text, unsigned step);
+/* In front of a place, or at the end. */
+void pack_insert(struct pack *pack, size_t at, struct text text);
+/* That many from a place on, as far as there are so many; returns the place of what follows. */
+size_t pack_delete(struct pack *pack, size_t at, size_t count);
+void pack_replace(struct pack *pack, size_t at, struct text text);
+void pack_free(struct pack *pack);
+struct pack pack_copy(const struct pack *pack);
+/* What is wrong with it, or NULL: for tests. */
+const char *pack_audit(const struct pack *pack);
 
 /* --- Numbers and words (text.c) --- */
 

@@ -1,0 +1,224 @@
+/* Packs: byte strings, one after the other in one block, for values that are small.
+ *
+ *     length | bytes | length reversed      length | bytes | length reversed      …
+ *
+ * A length is seven bits to a byte, the least significant first, and every byte but the last has its high bit set: one
+ * byte for strings below 128.  Behind the bytes it stands again, reversed, so that a walk from the end meets the least
+ * significant byte first, and reads it the same way.
+ *
+ * A pack has no index.  Everything but its two ends costs a walk, which is faster than any table while a few hundred
+ * bytes are all there is; who uses packs keeps them small.  Integers stay the text that they came as: what is saved by
+ * writing them in binary would be paid for at each comparison and each reply. */
+
+#include "kernel.h"
+
+#include <stdlib.h>
+
+/* How many bytes a length takes on one side. */
+static inline size_t length_bytes(size_t length)
+{
+    size_t bytes = 1;
+    for (; UNLIKELY(length >= 0x80); length >>= 7)
+        bytes++;
+    return bytes;
+}
+
+static inline size_t entry_room(size_t length)
+{
+    return length + 2 * length_bytes(length);
+}
+
+/* Read the length of the string that begins at `data`; moves it on to the string's bytes. */
+static inline size_t read_length(const char **data)
+{
+    const unsigned char *at = (const unsigned char *)*data;
+    size_t length = *at & 0x7F;
+    for (unsigned shift = 7; UNLIKELY(*at & 0x80); shift += 7)
+        length |= (size_t)(*++at & 0x7F) << shift;
+    *data = (const char *)at + 1;
+    return length;
+}
+
+/* Read the length of the string that ends before `data`; moves it back to the end of the string's bytes. */
+static inline size_t read_length_back(const char **data)
+{
+    const unsigned char *at = (const unsigned char *)*data - 1;
+    size_t length = *at & 0x7F;
+    for (unsigned shift = 7; UNLIKELY(*at & 0x80); shift += 7)
+        length |= (size_t)(*--at & 0x7F) << shift;
+    *data = (const char *)at;
+    return length;
+}
+
+static void write_entry(char *target, struct text text)
+{
+    size_t bytes = length_bytes(text.bytes);
+    char *end = target + bytes + text.bytes + bytes - 1;
+    size_t length = text.bytes;
+    for (; UNLIKELY(length >= 0x80); length >>= 7) {
+        *target++ = (char)(length | 0x80);
+        *end-- = (char)(length | 0x80);
+    }
+    *target++ = (char)length;
+    *end = (char)length;
+    memcpy(target, text.data, text.bytes);
+}
+
+size_t pack_first(const struct pack *pack)
+{
+    return pack->count ? 0 : PACK_END;
+}
+
+size_t pack_last(const struct pack *pack)
+{
+    return pack_previous(pack, PACK_END);
+}
+
+size_t pack_next(const struct pack *pack, size_t at)
+{
+    const char *data = pack->data + at;
+    size_t length = read_length(&data);
+    size_t next = at + entry_room(length);
+    return next < pack->bytes ? next : PACK_END;
+}
+
+size_t pack_previous(const struct pack *pack, size_t at)
+{
+    if (at == PACK_END)
+        at = pack->bytes;
+    if (at == 0)
+        return PACK_END;
+    const char *data = pack->data + at;
+    size_t length = read_length_back(&data);
+    return at - entry_room(length);
+}
+
+size_t pack_seek(const struct pack *pack, size_t index)
+{
+    size_t at;
+    if (index >= pack->count)
+        return PACK_END;
+    if (index < pack->count / 2) {
+        at = 0;
+        while (index-- > 0)
+            at = pack_next(pack, at);
+    } else {
+        at = pack_last(pack);
+        while (++index < pack->count)
+            at = pack_previous(pack, at);
+    }
+    return at;
+}
+
+struct text pack_get(const struct pack *pack, size_t at)
+{
+    const char *data = pack->data + at;
+    size_t length = read_length(&data);
+    return (struct text){data, length};
+}
+
+size_t pack_find(const struct pack *pack, size_t at, struct text text, unsigned step)
+{
+    const char *data = pack->data + at, *end = pack->data + pack->bytes;
+    if (at == PACK_END)
+        return PACK_END;
+    for (unsigned wait = 0; data < end; wait = wait ? wait - 1 : step - 1) {
+        const char *bytes = data;
+        size_t length = read_length(&bytes);
+        if (wait == 0 && length == text.bytes && memcmp(bytes, text.data, length) == 0)
+            return (size_t)(data - pack->data);
+        data += entry_room(length);
+    }
+    return PACK_END;
+}
+
+/* Make room for some bytes at an offset, or take some away there (a negative number). */
+static void move_rest(struct pack *pack, size_t at, ptrdiff_t change)
+{
+    size_t bytes = (size_t)((ptrdiff_t)pack->bytes + change);
+    size_t rest = pack->bytes - at;
+    if (change < 0)
+        memmove(pack->data + at, pack->data + at - change, rest + change);
+    /* An eighth more than is needed, so that a growing pack is moved seldom; the allocator's blocks are 16 bytes apart,
+     * of which it uses 8 itself. */
+    if (bytes > pack->capacity || bytes < pack->capacity / 2) {
+        size_t capacity = bytes + (change > 0 ? bytes / 8 : 0);
+        capacity = ((capacity + 8 + 15) & ~(size_t)15) - 8;
+        if (capacity != pack->capacity) {
+            pack->data = reallocate(pack->data, capacity);
+            pack->capacity = (uint32_t)capacity;
+        }
+    }
+    if (change > 0)
+        memmove(pack->data + at + change, pack->data + at, rest);
+    pack->bytes = (uint32_t)bytes;
+}
+
+void pack_insert(struct pack *pack, size_t at, struct text text)
+{
+    if (at == PACK_END)
+        at = pack->bytes;
+    move_rest(pack, at, (ptrdiff_t)entry_room(text.bytes));
+    write_entry(pack->data + at, text);
+    pack->count++;
+}
+
+size_t pack_delete(struct pack *pack, size_t at, size_t count)
+{
+    size_t stop = at;
+    for (size_t left = count; left > 0 && stop < pack->bytes; left--) {
+        const char *data = pack->data + stop;
+        stop += entry_room(read_length(&data));
+        pack->count--;
+    }
+    if (pack->count == 0) {
+        pack_free(pack);
+        return PACK_END;
+    }
+    move_rest(pack, at, -(ptrdiff_t)(stop - at));
+    return at < pack->bytes ? at : PACK_END;
+}
+
+void pack_replace(struct pack *pack, size_t at, struct text text)
+{
+    size_t before = entry_room(pack_get(pack, at).bytes), after = entry_room(text.bytes);
+    if (before != after)
+        move_rest(pack, at + (after > before ? before : after), (ptrdiff_t)after - (ptrdiff_t)before);
+    write_entry(pack->data + at, text);
+}
+
+void pack_free(struct pack *pack)
+{
+    free(pack->data);
+    *pack = (struct pack){0};
+}
+
+struct pack pack_copy(const struct pack *pack)
+{
+    struct pack copy = *pack;
+    if (pack->bytes) {
+        copy.capacity = (uint32_t)(((pack->bytes + 8u + 15u) & ~(size_t)15) - 8);
+        copy.data = allocate(copy.capacity);
+        memcpy(copy.data, pack->data, pack->bytes);
+    }
+    return copy;
+}
+
+const char *pack_audit(const struct pack *pack)
+{
+    size_t count = 0;
+    if (pack->count == 0)
+        return pack->data != NULL || pack->bytes || pack->capacity ? "an empty pack has a block" : NULL;
+    if (pack->bytes > pack->capacity || pack->capacity + sizeof(size_t) > block_bytes(pack->data))
+        return "a pack is larger than its block";
+    for (size_t at = 0; at < pack->bytes; count++) {
+        const char *data = pack->data + at;
+        size_t room = entry_room(read_length(&data));
+        if (room > pack->bytes - at)
+            return "a string goes beyond its pack";
+        if (pack_previous(pack, at + room) != at)
+            return "a string's lengths differ";
+        at += room;
+    }
+    return count == pack->count ? NULL : "a pack's count is wrong";
+}
