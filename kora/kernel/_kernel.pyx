@@ -927,6 +927,11 @@ cdef class Keyspace:
         return sums
 
 
+# --- Values that are no strings ---
+
+include "hashes.pxi"
+
+
 # --- Requests ---
 
 cdef class Parser:

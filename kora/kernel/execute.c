@@ -35,13 +35,18 @@ int64_t kernel_now_ms(struct kernel *kernel)
     return kernel->now_ms;
 }
 
-uint64_t kernel_random(struct kernel *kernel)
+uint64_t next_random(uint64_t *state)
 {
-    /* SplitMix64 (Steele, Lea, Flood): for choosing samples and RANDOMKEY, nothing that has to be secret. */
-    uint64_t value = kernel->random += 0x9E3779B97F4A7C15ULL;
+    /* SplitMix64 (Steele, Lea, Flood): for choosing samples, keys and members, nothing that has to be secret. */
+    uint64_t value = *state += 0x9E3779B97F4A7C15ULL;
     value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9ULL;
     value = (value ^ value >> 27) * 0x94D049BB133111EBULL;
     return value ^ value >> 31;
+}
+
+uint64_t kernel_random(struct kernel *kernel)
+{
+    return next_random(&kernel->random);
 }
 
 int64_t kernel_memory_bytes(const struct kernel *kernel)

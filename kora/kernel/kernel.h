@@ -11,6 +11,8 @@
  *   hash.c      the keyed hash of tables and sketches, and the hash slot of a key
  *   parser.c    bytes to requests
  *   table.c     entries, tables, databases
+ *   members.c   the hash table of a large value's members
+ *   type_hash.c, type_set.c       the types of values that are no strings, one a file, and their commands
  *   stats.c     clocks, histograms, hot keys
  *   execute.c   the batch executor and the commands that it knows
  *
@@ -86,6 +88,28 @@ struct text {
     size_t bytes;
 };
 
+/* memcmp() == 0, without the call: keys and members are short. */
+static inline bool is_same(const char *first, const char *second, size_t bytes)
+{
+    uint64_t one, other;
+    if (LIKELY(bytes >= 8)) {
+        for (size_t at = 0; at + 8 < bytes; at += 8) {
+            memcpy(&one, first + at, 8);
+            memcpy(&other, second + at, 8);
+            if (one != other)
+                return false;
+        }
+        /* The last eight, some of them a second time. */
+        memcpy(&one, first + bytes - 8, 8);
+        memcpy(&other, second + bytes - 8, 8);
+        return one == other;
+    }
+    for (size_t at = 0; at < bytes; at++)
+        if (first[at] != second[at])
+            return false;
+    return true;
+}
+
 /* --- Memory (table.c) ---
  *
  * Like malloc and its relatives, but they end the process where there is no memory, as CPython's and Redis' do on their
@@ -100,6 +124,37 @@ size_t block_bytes(const void *block);
 void keep_freed_memory(void);
 
 /* --- Packs (pack.c) --- */
+
+/* A string with its length in front: seven bits to a byte, the least significant first, and every byte but the last has
+ * its high bit set.  One byte for strings below 128. */
+static inline size_t length_bytes(size_t length)
+{
+    size_t bytes = 1;
+    for (; UNLIKELY(length >= 0x80); length >>= 7)
+        bytes++;
+    return bytes;
+}
+
+/* The string at an address. */
+static inline struct text read_string(const char *data)
+{
+    const unsigned char *at = (const unsigned char *)data;
+    size_t length = *at & 0x7F;
+    for (unsigned shift = 7; UNLIKELY(*at & 0x80); shift += 7)
+        length |= (size_t)(*++at & 0x7F) << shift;
+    return (struct text){(const char *)at + 1, length};
+}
+
+/* Returns where it ends.  Writes length_bytes(text.bytes) + text.bytes. */
+static inline char *write_string(char *target, struct text text)
+{
+    size_t length = text.bytes;
+    for (; UNLIKELY(length >= 0x80); length >>= 7)
+        *target++ = (char)(length | 0x80);
+    *target++ = (char)length;
+    memcpy(target, text.data, text.bytes);
+    return target + text.bytes;
+}
 
 /* Byte strings, one after the other in one block: what small values are made of.  A place is an offset in bytes, good
  * until the pack changes.  An empty pack, which is all zero bytes, has no block; pack_delete() makes one if nothing is
@@ -150,6 +205,155 @@ bool is_word(struct text given, const char *word);
 uint64_t keyed_hash(const uint64_t secret[2], const char *data, size_t bytes);
 /* CRC-16/XMODEM of the key or of its {tag}, & 16383: Redis Cluster specification, "Hash tags". */
 unsigned slot_of(const char *key, size_t bytes);
+
+/* --- Values that are no strings --- */
+
+/* Where values change from one form to another: kora/types/limits.py. */
+struct limits {
+    size_t references;
+    uint32_t hash_entries, hash_value;
+    uint32_t set_intset_entries, set_entries, set_value;
+    uint32_t zset_entries, zset_value;
+    int32_t list_size;
+    uint64_t secret[2]; /* of the kernel: a copy, since values may outlive it */
+    uint64_t random;    /* state of next_random(), for those values that choose members */
+};
+
+/* What every compiled value begins with.  It stands in a Python object, right behind its head. */
+struct value {
+    struct limits *limits; /* shared, counted */
+    int64_t bytes;         /* of the blocks it owns */
+    int64_t counted;       /* what the keyspace has counted for it */
+};
+
+/* A pack's offsets have 32 bits; Redis, too, makes none that is larger (LISTPACK_MAX_SAFETY_LIMIT, listpack.c). */
+#define PACK_BYTES_MAX (1u << 30)
+
+/* --- Members of large values (members.c) --- */
+
+/* A member is a block of memory: what its owner wants in front (`ahead` bytes, the same for all), its name with the
+ * length in front of it, and whatever the owner has behind that. */
+struct node {
+    char *block;   /* owned */
+    uint32_t hash; /* the low half */
+    uint32_t next; /* in its chain: the index of a node and 1, or 0 at the end */
+};
+
+/* An array that is never moved as a whole: parts of equal size, of which the first grows to that by and by. */
+struct segments {
+    void **parts; /* owned, as is each part */
+    uint32_t parts_count;
+    uint32_t room; /* items there is room for */
+};
+
+struct members {
+    struct segments nodes; /* struct node; those below count are in use */
+    struct segments heads; /* uint32_t: the first node of each chain and 1, or 0; those below `chains` are in use */
+    uint32_t count;
+    uint32_t chains;
+    uint32_t ahead;
+};
+
+#define NO_MEMBER UINT32_MAX
+#define NODES_BITS 9 /* parts of 8 KB, of both arrays: what is added, and cleared, at a time */
+#define HEADS_BITS 11
+
+/* `bytes` is the owner's count of its blocks, here and below. */
+struct members *members_make(uint32_t ahead, int64_t *bytes);
+void members_free(struct members *members);
+struct members *members_copy(const struct members *members, int64_t *bytes);
+/* The node of a name, or NO_MEMBER; `hash` is keyed_hash() of it. */
+uint32_t members_find(const struct members *members, uint64_t hash, struct text name);
+/* Add one that is not there yet, as the last; takes over the block. */
+void members_add(struct members *members, uint64_t hash, char *block, int64_t *bytes);
+/* The last takes the place of the one that goes. */
+void members_remove(struct members *members, uint32_t index, int64_t *bytes);
+
+static inline struct node *members_node(const struct members *members, uint32_t index)
+{
+    return (struct node *)members->nodes.parts[index >> NODES_BITS] + (index & ((1u << NODES_BITS) - 1));
+}
+
+static inline struct text members_name(const struct members *members, uint32_t index)
+{
+    return read_string(members_node(members, index)->block + members->ahead);
+}
+
+static inline uint64_t member_hash(const struct value *value, struct text name)
+{
+    return keyed_hash(value->limits->secret, name.data, name.bytes);
+}
+
+/* The next index that SCAN looks at, below the one given (0: from the end); NO_MEMBER when it is done. */
+static inline uint32_t members_scan(const struct members *members, uint64_t cursor)
+{
+    uint64_t below = cursor == 0 || cursor > members->count ? members->count : cursor;
+    return (uint32_t)below - 1;
+}
+const char *members_audit(const struct members *members, const uint64_t secret[2], int64_t *bytes);
+
+/* --- Hashes (type_hash.c) --- */
+
+struct hash_value {
+    struct value value;
+    union {
+        struct pack pack;      /* field, value, field, value, …; owned */
+        struct members *table; /* owned; a field's value stands behind its name, with its length in front */
+    };
+    bool is_table;
+    bool is_timed;        /* has had a field with a deadline */
+    uint32_t timed_count; /* fields that have one now: what only Python knows to deal with, which keeps them */
+};
+
+uint32_t hash_count(const struct hash_value *hash);
+/* Texts are good until the hash changes. */
+bool hash_get(const struct hash_value *hash, struct text field, struct text *value);
+bool hash_set(struct hash_value *hash, struct text field, struct text value); /* whether the field is new */
+bool hash_delete(struct hash_value *hash, struct text field);
+/* Walk over all fields: *place is 0 at first; false at the end. */
+bool hash_next(const struct hash_value *hash, size_t *place, struct text *field, struct text *value);
+void hash_random(struct hash_value *hash, struct text *field, struct text *value); /* it has fields */
+uint32_t hash_shed(struct hash_value *hash, uint32_t count);
+void hash_copy(const struct hash_value *hash, struct hash_value *copy); /* which is new, and has its limits */
+void hash_free(struct hash_value *hash);                                /* what it owns */
+const char *hash_audit(const struct hash_value *hash, int64_t bytes_beside);
+
+/* --- Sets (type_set.c) --- */
+
+enum set_form { SET_INTEGERS, SET_PACK, SET_TABLE };
+
+/* Integers in ascending order, all of them in as many bytes as the largest needs: 2, 4 or 8. */
+struct integers {
+    char *data; /* owned */
+    uint32_t count;
+    uint32_t capacity;
+    uint32_t width;
+};
+
+struct set_value {
+    struct value value;
+    union {
+        struct integers integers;
+        struct pack pack;
+        struct members *table; /* owned */
+    };
+    uint8_t form;
+};
+
+uint32_t set_count(const struct set_value *set);
+bool set_has(const struct set_value *set, struct text member);
+bool set_add(struct set_value *set, struct text member); /* whether it is new */
+bool set_remove(struct set_value *set, struct text member);
+/* Walk over all members: *place is 0 at first; false at the end.  `digits` has room for one that is an integer. */
+bool set_next(const struct set_value *set, size_t *place, char digits[INTEGER_BYTES_MAX], struct text *member);
+/* A place for set_at() and set_remove_at(); the set has members. */
+size_t set_random(struct set_value *set);
+struct text set_at(const struct set_value *set, size_t place, char digits[INTEGER_BYTES_MAX]);
+void set_remove_at(struct set_value *set, size_t place);
+uint32_t set_shed(struct set_value *set, uint32_t count);
+void set_copy(const struct set_value *set, struct set_value *copy); /* which is new, and has its limits */
+void set_free(struct set_value *set);                               /* what it owns */
+const char *set_audit(const struct set_value *set);
 
 /* --- Requests (parser.c) --- */
 
@@ -561,6 +765,7 @@ void kernel_init(struct kernel *kernel, const uint64_t secret[2]);
 void kernel_free(struct kernel *kernel);
 int64_t kernel_now_ms(struct kernel *kernel);
 uint64_t kernel_random(struct kernel *kernel);
+uint64_t next_random(uint64_t *state); /* the same, of a state that somebody else has */
 int64_t kernel_memory_bytes(const struct kernel *kernel);
 
 /* Make a command known, with its operation if the kernel has one of that name; the rest is the caller's to fill in.

@@ -14,29 +14,9 @@
 
 #include <stdlib.h>
 
-/* How many bytes a length takes on one side. */
-static inline size_t length_bytes(size_t length)
-{
-    size_t bytes = 1;
-    for (; UNLIKELY(length >= 0x80); length >>= 7)
-        bytes++;
-    return bytes;
-}
-
 static inline size_t entry_room(size_t length)
 {
     return length + 2 * length_bytes(length);
-}
-
-/* Read the length of the string that begins at `data`; moves it on to the string's bytes. */
-static inline size_t read_length(const char **data)
-{
-    const unsigned char *at = (const unsigned char *)*data;
-    size_t length = *at & 0x7F;
-    for (unsigned shift = 7; UNLIKELY(*at & 0x80); shift += 7)
-        length |= (size_t)(*++at & 0x7F) << shift;
-    *data = (const char *)at + 1;
-    return length;
 }
 
 /* Read the length of the string that ends before `data`; moves it back to the end of the string's bytes. */
@@ -52,16 +32,12 @@ static inline size_t read_length_back(const char **data)
 
 static void write_entry(char *target, struct text text)
 {
-    size_t bytes = length_bytes(text.bytes);
-    char *end = target + bytes + text.bytes + bytes - 1;
+    char *end = target + entry_room(text.bytes);
+    write_string(target, text);
     size_t length = text.bytes;
-    for (; UNLIKELY(length >= 0x80); length >>= 7) {
-        *target++ = (char)(length | 0x80);
-        *end-- = (char)(length | 0x80);
-    }
-    *target++ = (char)length;
-    *end = (char)length;
-    memcpy(target, text.data, text.bytes);
+    for (; UNLIKELY(length >= 0x80); length >>= 7)
+        *--end = (char)(length | 0x80);
+    *--end = (char)length;
 }
 
 size_t pack_first(const struct pack *pack)
@@ -76,9 +52,7 @@ size_t pack_last(const struct pack *pack)
 
 size_t pack_next(const struct pack *pack, size_t at)
 {
-    const char *data = pack->data + at;
-    size_t length = read_length(&data);
-    size_t next = at + entry_room(length);
+    size_t next = at + entry_room(read_string(pack->data + at).bytes);
     return next < pack->bytes ? next : PACK_END;
 }
 
@@ -112,9 +86,7 @@ size_t pack_seek(const struct pack *pack, size_t index)
 
 struct text pack_get(const struct pack *pack, size_t at)
 {
-    const char *data = pack->data + at;
-    size_t length = read_length(&data);
-    return (struct text){data, length};
+    return read_string(pack->data + at);
 }
 
 size_t pack_find(const struct pack *pack, size_t at, struct text text, unsigned step)
@@ -123,42 +95,47 @@ size_t pack_find(const struct pack *pack, size_t at, struct text text, unsigned 
     if (at == PACK_END)
         return PACK_END;
     for (unsigned wait = 0; data < end; wait = wait ? wait - 1 : step - 1) {
-        const char *bytes = data;
-        size_t length = read_length(&bytes);
-        if (wait == 0 && length == text.bytes && memcmp(bytes, text.data, length) == 0)
+        struct text found = read_string(data);
+        if (wait == 0 && found.bytes == text.bytes && is_same(found.data, text.data, text.bytes))
             return (size_t)(data - pack->data);
-        data += entry_room(length);
+        data += entry_room(found.bytes);
     }
     return PACK_END;
 }
 
-/* Make room for some bytes at an offset, or take some away there (a negative number). */
-static void move_rest(struct pack *pack, size_t at, ptrdiff_t change)
+/* Give a pack a block for so many bytes.  When it grows, an eighth more, so that it is moved seldom; the allocator's
+ * blocks are 16 bytes apart, of which it uses 8 itself. */
+static void fit_block(struct pack *pack, size_t bytes)
 {
-    size_t bytes = (size_t)((ptrdiff_t)pack->bytes + change);
-    size_t rest = pack->bytes - at;
-    if (change < 0)
-        memmove(pack->data + at, pack->data + at - change, rest + change);
-    /* An eighth more than is needed, so that a growing pack is moved seldom; the allocator's blocks are 16 bytes apart,
-     * of which it uses 8 itself. */
-    if (bytes > pack->capacity || bytes < pack->capacity / 2) {
-        size_t capacity = bytes + (change > 0 ? bytes / 8 : 0);
-        capacity = ((capacity + 8 + 15) & ~(size_t)15) - 8;
-        if (capacity != pack->capacity) {
-            pack->data = reallocate(pack->data, capacity);
-            pack->capacity = (uint32_t)capacity;
-        }
+    bool grows = bytes > pack->capacity;
+    if (!grows && bytes >= pack->capacity / 2)
+        return;
+    size_t capacity = ((bytes + (grows ? bytes / 8 : 0) + 8 + 15) & ~(size_t)15) - 8;
+    if (capacity != pack->capacity) {
+        pack->data = reallocate(pack->data, capacity);
+        pack->capacity = (uint32_t)capacity;
     }
-    if (change > 0)
-        memmove(pack->data + at + change, pack->data + at, rest);
-    pack->bytes = (uint32_t)bytes;
+}
+
+static void open_gap(struct pack *pack, size_t at, size_t bytes)
+{
+    fit_block(pack, pack->bytes + bytes);
+    memmove(pack->data + at + bytes, pack->data + at, pack->bytes - at);
+    pack->bytes += (uint32_t)bytes;
+}
+
+static void close_gap(struct pack *pack, size_t at, size_t bytes)
+{
+    memmove(pack->data + at, pack->data + at + bytes, pack->bytes - at - bytes);
+    pack->bytes -= (uint32_t)bytes;
+    fit_block(pack, pack->bytes);
 }
 
 void pack_insert(struct pack *pack, size_t at, struct text text)
 {
     if (at == PACK_END)
         at = pack->bytes;
-    move_rest(pack, at, (ptrdiff_t)entry_room(text.bytes));
+    open_gap(pack, at, entry_room(text.bytes));
     write_entry(pack->data + at, text);
     pack->count++;
 }
@@ -167,23 +144,24 @@ size_t pack_delete(struct pack *pack, size_t at, size_t count)
 {
     size_t stop = at;
     for (size_t left = count; left > 0 && stop < pack->bytes; left--) {
-        const char *data = pack->data + stop;
-        stop += entry_room(read_length(&data));
+        stop += entry_room(read_string(pack->data + stop).bytes);
         pack->count--;
     }
     if (pack->count == 0) {
         pack_free(pack);
         return PACK_END;
     }
-    move_rest(pack, at, -(ptrdiff_t)(stop - at));
+    close_gap(pack, at, stop - at);
     return at < pack->bytes ? at : PACK_END;
 }
 
 void pack_replace(struct pack *pack, size_t at, struct text text)
 {
     size_t before = entry_room(pack_get(pack, at).bytes), after = entry_room(text.bytes);
-    if (before != after)
-        move_rest(pack, at + (after > before ? before : after), (ptrdiff_t)after - (ptrdiff_t)before);
+    if (after > before)
+        open_gap(pack, at, after - before);
+    else if (after < before)
+        close_gap(pack, at, before - after);
     write_entry(pack->data + at, text);
 }
 
@@ -212,8 +190,7 @@ const char *pack_audit(const struct pack *pack)
     if (pack->bytes > pack->capacity || pack->capacity + sizeof(size_t) > block_bytes(pack->data))
         return "a pack is larger than its block";
     for (size_t at = 0; at < pack->bytes; count++) {
-        const char *data = pack->data + at;
-        size_t room = entry_room(read_length(&data));
+        size_t room = entry_room(read_string(pack->data + at).bytes);
         if (room > pack->bytes - at)
             return "a string goes beyond its pack";
         if (pack_previous(pack, at + room) != at)
