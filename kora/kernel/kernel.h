@@ -299,12 +299,18 @@ static inline uint64_t member_hash(const struct value *value, struct text name)
     return keyed_hash(value->limits->secret, name.data, name.bytes);
 }
 
-/* The next index that SCAN looks at, below the one given (0: from the end); NO_MEMBER when it is done. */
+/* How many nodes a scan has left, the first ones: all of them where it starts, with a cursor of 0. */
+static inline uint32_t members_left(const struct members *members, uint64_t cursor)
+{
+    return cursor == 0 || cursor > members->count ? members->count : (uint32_t)cursor;
+}
+
+/* The last of those, or NO_MEMBER. */
 static inline uint32_t members_scan(const struct members *members, uint64_t cursor)
 {
-    uint64_t below = cursor == 0 || cursor > members->count ? members->count : cursor;
-    return (uint32_t)below - 1;
+    return members_left(members, cursor) - 1;
 }
+
 const char *members_audit(const struct members *members, const uint64_t secret[2], int64_t *bytes);
 
 /* --- Hashes (type_hash.c) --- */
