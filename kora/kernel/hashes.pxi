@@ -36,7 +36,7 @@ cdef extern from "kernel.h":
     struct set_value:
         value value
         members *table
-        unsigned char form
+        uint32_t form
 
     uint32_t set_count(const set_value *set)
     bint set_has(const set_value *set, text member)
