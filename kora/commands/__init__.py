@@ -8,12 +8,28 @@ from kora.commands.generic import generic
 from kora.commands.hashes import hashes
 from kora.commands.hyperloglog import hyperloglog
 from kora.commands.introspection import introspection
+from kora.commands.pubsub import pubsub
 from kora.commands.server import server
 from kora.commands.sets import sets
 from kora.commands.strings import string
+from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
 
-FAMILIES = (string, generic, connection, server, introspection, debug, cluster, hashes, sets, bitmaps, hyperloglog)
+FAMILIES = (
+    string,
+    generic,
+    connection,
+    server,
+    introspection,
+    debug,
+    cluster,
+    transactions,
+    pubsub,
+    hashes,
+    sets,
+    bitmaps,
+    hyperloglog,
+)
 
 
 def make_registry() -> Registry:
