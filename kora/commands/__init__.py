@@ -1,14 +1,17 @@
 """The command families, one thin file each, in slot order: a slot is a command's place in every statistics array."""
 
+from kora.commands.bitmaps import bitmaps
 from kora.commands.cluster import cluster
 from kora.commands.connection import connection
 from kora.commands.debug import debug
 from kora.commands.generic import generic
 from kora.commands.hashes import hashes
+from kora.commands.hyperloglog import hyperloglog
 from kora.commands.introspection import introspection
 from kora.commands.lists import list_
 from kora.commands.pubsub import pubsub
 from kora.commands.server import server
+from kora.commands.sets import sets
 from kora.commands.sorting import sorting
 from kora.commands.strings import string
 from kora.commands.transactions import transactions
@@ -27,6 +30,9 @@ FAMILIES = (
     hashes,
     list_,
     sorting,
+    sets,
+    bitmaps,
+    hyperloglog,
 )
 
 

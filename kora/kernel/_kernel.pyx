@@ -1144,6 +1144,11 @@ cdef class Keyspace:
         return sums
 
 
+# --- Values that are no strings ---
+
+include "hashes.pxi"
+
+
 # --- Requests ---
 
 cdef class Parser:
