@@ -150,7 +150,7 @@ def _pop_several(db: Keyspace, key: bytes, words: list[bytes]) -> Items:
         members = [value.pop() for _ in range(count)]
         _settle(db, key, value, b"spop")
     else:
-        members = value.members()
+        members = db.read(key, Set).members()  # which Redis counts as a hit, too
         db.notify(b"spop", key)
         db.unlink(key)
         db.notify(b"del", key)
