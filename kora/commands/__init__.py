@@ -7,12 +7,16 @@ from kora.commands.debug import debug
 from kora.commands.generic import generic
 from kora.commands.hyperloglog import hyperloglog
 from kora.commands.introspection import introspection
+from kora.commands.pubsub import pubsub
 from kora.commands.server import server
 from kora.commands.sets import sets
 from kora.commands.strings import string
+from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
 
-FAMILIES = (string, generic, connection, server, introspection, debug, cluster, sets, bitmaps, hyperloglog)
+FAMILIES = (
+    string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, sets, bitmaps, hyperloglog,
+)  # fmt: skip
 
 
 def make_registry() -> Registry:
