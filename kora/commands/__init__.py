@@ -15,7 +15,8 @@ from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
 
 FAMILIES = (
-    string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, sets, bitmaps, hyperloglog,
+    string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, sets, bitmaps,
+    hyperloglog,
 )  # fmt: skip
 
 

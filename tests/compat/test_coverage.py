@@ -9,8 +9,9 @@ from .quirks import QUIRKS
 from .test_connection_commands import CONNECTION
 from .test_server_commands import SERVER
 from .words import DATABASES, GENERIC, STRINGS
+from .words_sets import BITMAPS, HYPERLOGLOGS, SETS
 
-_TABLES = (STRINGS, GENERIC, DATABASES, CONNECTION, SERVER)
+_TABLES = (STRINGS, GENERIC, DATABASES, CONNECTION, SERVER, SETS, BITMAPS, HYPERLOGLOGS)
 
 EXCUSED = {
     "client|info": "the fields' names are compared, in test_connection_commands; the values are each server's own",
@@ -27,6 +28,7 @@ EXCUSED = {
     "config|rewrite": "the file is each server's own",
     "debug": "what is in a server is its own affair",
     "memory|usage": "sizes are each server's own; here only that of a key that is not there, and mistakes",
+    "pfselftest": "takes seconds in Redis; compared once, in test_set_commands",
     "time": "every program begins with it, and sets Kora's clock by it",
 }
 
