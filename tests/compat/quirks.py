@@ -102,6 +102,24 @@ QUIRKS = (
         "bytes are 0 to 255",
         "a pattern should not depend on the machine.",
     ),
+    Quirk(
+        "BITFIELD OVERFLOW SAT of SET to a number far below",
+        "where the type's largest number less this one is beyond 64 bits, a signed integer becomes its largest number",
+        "it becomes its smallest number",
+        "it is an overflow in checkSignedBitfieldOverflow (bitops.c), which is there to find overflows.",
+    ),
+    Quirk(
+        "SRANDMEMBER with a count far below zero",
+        "it answers with as many members as asked for, until memory or the client's patience ends",
+        "-ERR value is out of range beyond 4,194,304 repeated members",
+        "a request of forty bytes should not take the server's memory.",
+    ),
+    Quirk(
+        "SETBIT and BITFIELD that change nothing",
+        "the string's encoding becomes raw, though nobody is told of a change",
+        "nothing happens",
+        "the encoding of a short string is not worth a change that WATCH and caches would be told of.",
+    ),
 )
 
 
@@ -114,4 +132,6 @@ def is_quirky(argv: Sequence[bytes]) -> bool:
         return b"MATCH" in rest and rest[rest.index(b"MATCH") + 1 :][:1] != [b"*"]
     if name == b"CONFIG":
         return rest[:1] == [b"SET"] and b"" in rest
+    if name == b"BITFIELD":
+        return b"SAT" in rest and any(word[:3] == b"-92" for word in rest)
     return False
