@@ -5,6 +5,7 @@ from kora.commands.cluster import cluster
 from kora.commands.connection import connection
 from kora.commands.debug import debug
 from kora.commands.generic import generic
+from kora.commands.hashes import hashes
 from kora.commands.hyperloglog import hyperloglog
 from kora.commands.introspection import introspection
 from kora.commands.pubsub import pubsub
@@ -15,7 +16,7 @@ from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
 
 FAMILIES = (
-    string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, sets, bitmaps,
+    string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, sets, bitmaps,
     hyperloglog,
 )  # fmt: skip
 

@@ -158,7 +158,7 @@ def _pop_several(db: Keyspace, key: bytes, words: list[bytes]) -> Items:
 
 
 # A reply with a member more than once has as many as the request says.  Redis makes it whatever it takes.
-_REPEATED_MAX: Final = 1 << 22
+_REPEATED_MAX: Final = 1 << 24  # as for HRANDFIELD
 
 
 @sets(

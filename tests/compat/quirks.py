@@ -109,16 +109,22 @@ QUIRKS = (
         "it is an overflow in checkSignedBitfieldOverflow (bitops.c), which is there to find overflows.",
     ),
     Quirk(
-        "SRANDMEMBER with a count far below zero",
-        "it answers with as many members as asked for, until memory or the client's patience ends",
-        "-ERR value is out of range beyond 4,194,304 repeated members",
-        "a request of forty bytes should not take the server's memory.",
-    ),
-    Quirk(
         "SETBIT and BITFIELD that change nothing",
         "the string's encoding becomes raw, though nobody is told of a change",
         "nothing happens",
         "the encoding of a short string is not worth a change that WATCH and caches would be told of.",
+    ),
+    Quirk(
+        "more than 16,777,216 random picks with repetition",
+        "HRANDFIELD or SRANDMEMBER with a count below -16,777,216 picks as often as asked, until memory is out",
+        "-ERR value is out of range",
+        "one small request must not be able to fill the memory.",
+    ),
+    Quirk(
+        "NOVALUES of SCAN and its relatives",
+        "7.0 says -ERR syntax error",
+        "HSCAN knows it, and the others say that only HSCAN does, as in 7.4",
+        "it belongs to the fields' deadlines of 7.4, which Kora has.",
     ),
 )
 
