@@ -18,22 +18,9 @@ from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
 
 FAMILIES = (
-    string,
-    generic,
-    connection,
-    server,
-    introspection,
-    debug,
-    cluster,
-    transactions,
-    pubsub,
-    hashes,
-    list_,
-    sorting,
-    sets,
-    bitmaps,
-    hyperloglog,
-)
+    string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
+    sets, bitmaps, hyperloglog,
+)  # fmt: skip
 
 
 def make_registry() -> Registry:

@@ -103,8 +103,20 @@ QUIRKS = (
         "a pattern should not depend on the machine.",
     ),
     Quirk(
+        "BITFIELD OVERFLOW SAT of SET to a number far below",
+        "where the type's largest number less this one is beyond 64 bits, a signed integer becomes its largest number",
+        "it becomes its smallest number",
+        "it is an overflow in checkSignedBitfieldOverflow (bitops.c), which is there to find overflows.",
+    ),
+    Quirk(
+        "SETBIT and BITFIELD that change nothing",
+        "the string's encoding becomes raw, though nobody is told of a change",
+        "nothing happens",
+        "the encoding of a short string is not worth a change that WATCH and caches would be told of.",
+    ),
+    Quirk(
         "more than 16,777,216 random picks with repetition",
-        "HRANDFIELD with a count below -16,777,216 makes as many picks as asked for, until memory is out",
+        "HRANDFIELD or SRANDMEMBER with a count below -16,777,216 picks as often as asked, until memory is out",
         "-ERR value is out of range",
         "one small request must not be able to fill the memory.",
     ),
@@ -161,4 +173,6 @@ def is_quirky(argv: Sequence[bytes]) -> bool:
         return {b"BY", b"ALPHA", b"LIMIT"} <= set(rest)
     if name == b"CONFIG":
         return rest[:1] == [b"SET"] and b"" in rest
+    if name == b"BITFIELD":
+        return b"SAT" in rest and any(word[:3] == b"-92" for word in rest)
     return False

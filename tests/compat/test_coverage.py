@@ -12,7 +12,9 @@ from .words import DATABASES, GENERIC, STRINGS
 from .words_hashes import FIELD_DEADLINES, HASHES
 from .words_lists import BLOCKING, LISTS, SORTING
 
-_TABLES = (STRINGS, GENERIC, DATABASES, CONNECTION, SERVER, HASHES, LISTS, BLOCKING, SORTING)
+from .words_sets import BITMAPS, HYPERLOGLOGS, SETS
+
+_TABLES = (STRINGS, GENERIC, DATABASES, CONNECTION, SERVER, HASHES, LISTS, BLOCKING, SORTING, SETS, BITMAPS, HYPERLOGLOGS)
 
 EXCUSED = {
     "client|info": "the fields' names are compared, in test_connection_commands; the values are each server's own",
@@ -29,6 +31,7 @@ EXCUSED = {
     "config|rewrite": "the file is each server's own",
     "debug": "what is in a server is its own affair",
     "memory|usage": "sizes are each server's own; here only that of a key that is not there, and mistakes",
+    "pfselftest": "takes seconds in Redis; compared once, in test_set_commands",
     **dict.fromkeys(map(str.lower, FIELD_DEADLINES), "came with Redis 7.4"),
     **dict.fromkeys(
         ("discard", "exec", "multi", "unwatch", "watch"), "compared over several connections, in test_transactions"
