@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from kora.engine.key_specs import KeyRange
+
 _TOKEN = re.compile(r"\.\.\.|[\[\]<>|]|[a-z][a-z0-9_-]*=|[^\s\[\]<>|]+")
 _KINDS: Final = {
     "int": "integer",
@@ -72,15 +74,6 @@ class Argument:
         if self.kind == "block":
             return " ".join(str(argument) for argument in self.arguments)
         return self.name
-
-
-@dataclass(frozen=True)
-class KeyRange:
-    """Where keys stand: words first, first + step, … up to the last, which from the end of the request is negative."""
-
-    first: int
-    last: int
-    step: int
 
 
 @dataclass(frozen=True)
