@@ -134,9 +134,7 @@ def add(client: Client, key: bytes, options: set[bytes], words: list[bytes]) -> 
             score += old
             if math.isnan(score):
                 raise CommandError("ERR resulting score is not a number (NaN)")
-        if options and (
-            b"NX" in options or (b"GT" in options and score <= old) or (b"LT" in options and score >= old)
-        ):
+        if options and (b"NX" in options or (b"GT" in options and score <= old) or (b"LT" in options and score >= old)):
             continue
         result = score
         if score != old:
@@ -400,7 +398,13 @@ class _Range:
 
 
 def _parse_range(
-    first: bytes, last: bytes, words: list[bytes], sort: bytes | None = None, reverse: bool | None = None, *, stores: bool
+    first: bytes,
+    last: bytes,
+    words: list[bytes],
+    sort: bytes | None = None,
+    reverse: bool | None = None,
+    *,
+    stores: bool,
 ) -> _Range:
     """`sort` and `reverse` are given where the command fixes them; else they are options."""
     asked = _Range(sort or b"", bool(reverse))
@@ -420,9 +424,7 @@ def _parse_range(
         else:
             raise SyntaxFault
     if asked.count != -1 and not asked.sort:
-        raise CommandError(
-            "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX"
-        )
+        raise CommandError("ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX")
     if asked.with_scores and asked.sort == b"BYLEX":
         raise CommandError("ERR syntax error, WITHSCORES not supported in combination with BYLEX")
     if not asked.sort:
@@ -715,7 +717,8 @@ def _pop_from(client: Client, asked: _PopRequest) -> Reply:
 
 
 _MPOP_COMPLEXITY: Final = (
-    "O(K) + O(M*log(N)) where K is the number of keys, N the size of the sorted set and M the number of members removed."
+    "O(K) + O(M*log(N)) where K is the number of keys, N the size of the sorted set and M the number of members"
+    " removed."
 )
 
 
@@ -875,9 +878,7 @@ def _intersection(asked: _Combination) -> dict[bytes, float]:
 
 def _difference(asked: _Combination) -> dict[bytes, float]:
     first, *others = asked.sources
-    return {
-        member: score for member, score in first.pairs() if all(source.score(member) is None for source in others)
-    }
+    return {member: score for member, score in first.pairs() if all(source.score(member) is None for source in others)}
 
 
 def _in_order(scores: dict[bytes, float]) -> list[Pair]:

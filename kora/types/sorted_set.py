@@ -28,6 +28,7 @@ class SortedSet:
     __slots__ = ("_entries", "_limits", "_order", "_places", "counted_bytes", "size_bytes")
 
     kind: Final = "zset"
+    keeps_when_empty: Final = False
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -42,7 +43,7 @@ class SortedSet:
 
     @property
     def encoding(self) -> str:
-        return "listpack" if type(self._order) is list else "skiplist"
+        return "listpack" if isinstance(self._order, list) else "skiplist"
 
     def copy(self) -> "SortedSet":
         twin = SortedSet(self._limits)
@@ -65,10 +66,13 @@ class SortedSet:
         """
         place = self._places.get(member)
         limits = self._limits
-        if place is None and type(self._order) is list:
-            if len(self._order) >= limits.zset_max_listpack_entries or len(member) > limits.zset_max_listpack_value:
-                self._order = SortedList(self._order)
-        if type(self._order) is list:
+        if (
+            place is None
+            and isinstance(self._order, list)
+            and (len(self._order) >= limits.zset_max_listpack_entries or len(member) > limits.zset_max_listpack_value)
+        ):
+            self._order = SortedList(self._order)
+        if isinstance(self._order, list):
             score += 0.0
         if place is None:
             entry = (score, member)
@@ -81,7 +85,7 @@ class SortedSet:
                 return False  # also 0 for -0, as in Redis
             entry = self._entries[place] = (score, old[1])
             self._drop(old)
-        if type(self._order) is list:
+        if isinstance(self._order, list):
             insort(self._order, entry)
         else:
             self._order.add(entry)
@@ -124,7 +128,7 @@ class SortedSet:
         entry = (self._order[0][0], member)
         if not inclusive:
             return self._below(entry)
-        return bisect_right(self._order, entry) if type(self._order) is list else self._order.bisect_right(entry)
+        return bisect_right(self._order, entry) if isinstance(self._order, list) else self._order.bisect_right(entry)
 
     def remove_slice(self, start: int, stop: int) -> int:
         """Remove the members of these ranks; how many there were."""
@@ -141,7 +145,7 @@ class SortedSet:
 
         A cursor is how many pairs are left.  A small set is returned whole, in order.
         """
-        if type(self._order) is list:
+        if isinstance(self._order, list):
             return 0, self.slice(0, len(self._order))
         left = min(cursor, len(self._entries)) if cursor else len(self._entries)
         following = max(0, left - count)
@@ -163,11 +167,11 @@ class SortedSet:
     def _below(self, entry: tuple[object, ...]) -> int:
         """How many pairs sort before this one."""
         order = self._order
-        return bisect_left(order, entry) if type(order) is list else order.bisect_left(entry)  # type: ignore[arg-type, type-var]
+        return bisect_left(order, entry) if isinstance(order, list) else order.bisect_left(entry)
 
     def _drop(self, entry: Entry) -> None:
         """Take a pair out of the order."""
-        if type(self._order) is list:
+        if isinstance(self._order, list):
             del self._order[bisect_left(self._order, entry)]
         else:
             self._order.remove(entry)
