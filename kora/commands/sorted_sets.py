@@ -69,7 +69,7 @@ ADD_OPTIONS: Final = frozenset({b"NX", b"XX", b"GT", b"LT", b"CH", b"INCR"})
 
 
 @sorted_set(
-    "ZADD key [condition=NX | XX] [comparison=GT | LT] [CH] [INCR] score:double member [score:double member ...]",
+    "ZADD key [condition=NX | XX] [comparison=GT | LT] [change=CH] [increment=INCR] score:double member [score:double member ...]",
     "Adds members to a sorted set, or changes their scores; creates the key if it is not there.",
     flags="write denyoom fast",
     since="1.2.0",
@@ -417,7 +417,7 @@ def _parse_range(
         elif word == b"LIMIT" and place + 1 < len(words):
             asked.offset, asked.count = parse_integer(words[place]), parse_integer(words[place + 1])
             place += 2
-        elif word == b"REV" and reverse is None:
+        elif word == b"REV" and reverse is None and not asked.reverse:
             asked.reverse = True
         elif word in (b"BYSCORE", b"BYLEX") and sort is None and not asked.sort:
             asked.sort = word

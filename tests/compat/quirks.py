@@ -102,6 +102,12 @@ QUIRKS = (
         "bytes are 0 to 255",
         "a pattern should not depend on the machine.",
     ),
+    Quirk(
+        "WITHSCORE of ZRANK and ZREVRANK",
+        "unknown in 7.0",
+        "as in 7.2",
+        "it came with Redis 7.2.",
+    ),
 )
 
 
@@ -112,6 +118,8 @@ def is_quirky(argv: Sequence[bytes]) -> bool:
         return (b"SETNAME" in rest and len(rest) != 3) or (b"AUTH" in rest and len(rest) != 4)
     if name == b"SCAN":
         return b"MATCH" in rest and rest[rest.index(b"MATCH") + 1 :][:1] != [b"*"]
+    if name in (b"ZRANK", b"ZREVRANK"):
+        return len(rest) == 3
     if name == b"CONFIG":
         return rest[:1] == [b"SET"] and b"" in rest
     return False

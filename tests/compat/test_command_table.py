@@ -25,6 +25,10 @@ EXCEPTIONS = {
     ("client|reply", "arguments"): "the choice is named as in Redis 7.2",
     ("client|unblock", "arguments"): "the choice is named as in Redis 7.2",
     ("hello", "arguments"): "the block after AUTH is named as in Redis 7.2",
+    ("zrank", "arity"): "WITHSCORE came with Redis 7.2",
+    ("zrank", "arguments"): "WITHSCORE came with Redis 7.2",
+    ("zrevrank", "arity"): "WITHSCORE came with Redis 7.2",
+    ("zrevrank", "arguments"): "WITHSCORE came with Redis 7.2",
     ("debug", "arguments"): "Redis documents none, though it wants at least one",
 }
 
