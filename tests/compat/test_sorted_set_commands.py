@@ -71,3 +71,29 @@ def test_each_geo_command_in_many_forms(redis: RedisServer, name: str) -> None:
         compare_program(redis, program + _SHOW, protocol=protocol)
 
     check()
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_blocking_pops_of_what_is_there(redis: RedisServer, protocol: int) -> None:
+    lines = """
+        ZADD a 1 m 2 n 3 o 4 p 5 q
+        BZPOPMIN b a 0
+        BZPOPMAX b a 0.5
+        BZMPOP 0 2 b a MIN COUNT 2
+        BZMPOP 1e1 1 a max
+        SET a text
+        BZPOPMIN a 0
+        BZMPOP 0 1 a MIN
+        BZPOPMIN a x
+        BZPOPMIN a -1
+        BZPOPMAX a inf
+        BZPOPMAX a 1e30
+        BZMPOP x 1 a MIN
+        BZMPOP -1 1 a MIN
+        BZMPOP -1 0 a MIN
+        BZMPOP 0 1 a MIN COUNT 0
+        BZMPOP 0 1 a FOO
+        BZMPOP 0 2 a MIN
+    """
+    program = [tuple(line.encode().split()) for line in lines.strip().splitlines()]
+    compare_program(redis, program, protocol=protocol)
