@@ -86,8 +86,6 @@ def test_blocking_pops_of_what_is_there(redis: RedisServer, protocol: int) -> No
         BZMPOP 0 1 a MIN
         BZPOPMIN a x
         BZPOPMIN a -1
-        BZPOPMAX a inf
-        BZPOPMAX a 1e30
         BZMPOP x 1 a MIN
         BZMPOP -1 1 a MIN
         BZMPOP -1 0 a MIN
@@ -97,3 +95,40 @@ def test_blocking_pops_of_what_is_there(redis: RedisServer, protocol: int) -> No
     """
     program = [tuple(line.encode().split()) for line in lines.strip().splitlines()]
     compare_program(redis, program, protocol=protocol)
+
+
+_digits = st.text("0123456789", max_size=25)
+_signs = st.sampled_from(["", "", "-", "+", " "])
+_numbers = st.one_of(
+    st.builds(
+        "{}{}{}{}{}".format,
+        _signs,
+        _digits,
+        st.sampled_from(["", "."]),
+        _digits,
+        st.sampled_from(
+            ["", "", "e5", "E-7", "e+20", "e308", "e309", "e-308", "e-320", "e-330", "e99999999999", "e", " "]
+        ),
+    ),
+    st.builds(
+        "{}0x{}{}{}{}".format,
+        _signs,
+        st.text("0123456789abcDEF", max_size=20),
+        st.sampled_from(["", "."]),
+        st.text("0123456789abcDEF", max_size=20),
+        st.sampled_from(["", "p3", "P-70", "p", "p1020", "p1024", "p-1074", "p-1100"]),
+    ),
+    st.floats().map(repr),
+    st.sampled_from(
+        ["inf", "-INF", "infinity", "nan", "0", "-0", "0e999", "1\x00", "\x001", "\t1", "1\n", "(1", "", "("]
+    ),
+).map(str.encode)
+
+
+@given(word=_numbers)
+@examples(1500)
+def test_scores_and_ends_of_ranges_are_read_as_redis_does(redis: RedisServer, word: bytes) -> None:
+    program = [(b"ZADD", b"a", b"5", b"m", b"0", b"n"), (b"ZADD", b"a", word, b"o"), (b"ZSCORE", b"a", b"o")]
+    program += [(b"ZRANGEBYSCORE", b"a", word, b"inf"), (b"ZCOUNT", b"a", b"(" + word, b"inf")]
+    program += [(b"ZUNION", b"1", b"a", b"WEIGHTS", word, b"WITHSCORES")]
+    compare_program(redis, program)
