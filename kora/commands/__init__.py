@@ -6,12 +6,16 @@ from kora.commands.debug import debug
 from kora.commands.generic import generic
 from kora.commands.geo import geo
 from kora.commands.introspection import introspection
+from kora.commands.pubsub import pubsub
 from kora.commands.server import server
 from kora.commands.sorted_sets import sorted_set
 from kora.commands.strings import string
+from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
 
-FAMILIES = (string, generic, connection, server, introspection, debug, cluster, sorted_set, geo)
+FAMILIES = (
+    string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, sorted_set, geo,
+)  # fmt: skip
 
 
 def make_registry() -> Registry:

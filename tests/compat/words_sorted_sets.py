@@ -177,8 +177,6 @@ GEO: dict[str, st.SearchStrategy[list[Word]]] = {
 OTHERS: dict[str, st.SearchStrategy[list[Word]]] = {
     "SET": words("SET", keys, texts),
     "DEL": words("DEL", keys),
-    # Integers, since small sets of others have another encoding in Redis 7.2 than in 7.0.
-    "SADD": words("SADD", keys, some(st.sampled_from((b"10", b"7", b"1")))),
     "TYPE": words("TYPE", keys),
     "OBJECT": words("OBJECT", "ENCODING", keys),
     "COPY": words("COPY", keys, keys, options("REPLACE")),
