@@ -604,6 +604,82 @@ def test_blocking_pops_of_what_is_there(run, run3):
     assert run("BZMPOP", 0, 2, "no", "z", "MIN", "COUNT", 2) == [b"z", [[b"b", b"2"], [b"c", b"3"]]]
 
 
+def test_a_waiting_pop_is_served_by_whoever_adds(run, connect):
+    waiting = connect()
+    assert waiting.send("BZPOPMIN", "y", "z", 0) == []
+    assert run("ZADD", "z", 2, "b", 1, "a") == 2
+    assert waiting.received() == [[b"z", b"a", b"1"]]
+    assert run("ZRANGE", "z", 0, -1) == [b"b"]
+
+
+def test_of_several_the_first_that_came_is_served(run, connect):
+    waiting = [connect() for _ in range(3)]
+    waiting[0].send("BZPOPMIN", "z", 0)
+    waiting[1].send("BZMPOP", 0, 1, "z", "MAX", "COUNT", 2)
+    waiting[2].send("BZPOPMAX", "z", 0)
+    run("ZADD", "z", 1, "a", 2, "b", 3, "c")
+    assert [session.received() for session in waiting] == [
+        [[b"z", b"a", b"1"]],
+        [[b"z", [[b"c", b"3"], [b"b", b"2"]]]],
+        [],
+    ]
+    assert run("EXISTS", "z") == 0
+    run("ZADD", "z", 9, "d")
+    assert waiting[2].received() == [[b"z", b"d", b"9"]]
+
+
+def test_a_waiting_pop_of_resp3(run, connect):
+    waiting = connect()
+    waiting.client.set_protocol(3)
+    waiting.send("BZPOPMAX", "z", 0)
+    run("ZINCRBY", "z", "1.5", "a")
+    assert waiting.received() == [[b"z", b"a", 1.5]]
+
+
+@pytest.mark.parametrize(
+    "words", ["ZUNIONSTORE z 1 x", "ZRANGESTORE z x 0 -1", "RENAME x z", "GEOADD z 1 1 m", "ZINCRBY z 1 m"]
+)
+def test_everything_that_makes_a_sorted_set_wakes(run, connect, words):
+    run("ZADD", "x", 1, "m")
+    waiting = connect()
+    waiting.send("BZPOPMIN", "z", 0)
+    run(*words.split())
+    [[key, member, _]] = waiting.received()
+    assert (key, member) == (b"z", b"m")
+    assert run("EXISTS", "z") == 0
+
+
+@pytest.mark.parametrize("words", ["BZPOPMIN z 1.5", "BZMPOP 1.5 1 z MIN"])
+def test_a_wait_comes_to_its_end(run, connect, clock, words):
+    waiting = connect()
+    assert waiting.send(*words.split()) == []
+    clock.advance_ms(1_400)
+    assert waiting.received() == []
+    clock.advance_ms(200)
+    assert waiting.received() == [NULL_ARRAY]
+    run("ZADD", "z", 1, "a")
+    assert run("ZCARD", "z") == 1
+
+
+def test_another_kind_of_value_does_not_wake(run, connect):
+    waiting = connect()
+    waiting.send("BZPOPMIN", "z", 0)
+    run("SET", "z", "text")
+    assert waiting.received() == []
+    run("DEL", "z")
+    run("ZADD", "z", 1, "a")
+    assert waiting.received() == [[b"z", b"a", b"1"]]
+
+
+def test_in_a_transaction_nobody_waits(run):
+    run("MULTI")
+    run("BZPOPMIN", "z", 0)
+    run("ZADD", "z", 1, "a", 2, "b")
+    run("BZPOPMAX", "z", 0)
+    run("BZMPOP", 0, 1, "no", "MIN")
+    assert run("EXEC") == [NULL_ARRAY, 2, [b"z", b"b", b"2"], NULL_ARRAY]
+
+
 @pytest.mark.parametrize("words", ["BZPOPMIN z {}", "BZPOPMAX z {}", "BZMPOP {} 1 z MIN"])
 def test_timeouts_that_are_none(run, fails, words):
     fill(run)
