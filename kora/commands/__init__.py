@@ -5,6 +5,7 @@ from kora.commands.connection import connection
 from kora.commands.debug import debug
 from kora.commands.generic import generic
 from kora.commands.geo import geo
+from kora.commands.hashes import hashes
 from kora.commands.introspection import introspection
 from kora.commands.pubsub import pubsub
 from kora.commands.server import server
@@ -14,7 +15,7 @@ from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
 
 FAMILIES = (
-    string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, sorted_set, geo,
+    string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, sorted_set, geo,
 )  # fmt: skip
 
 

@@ -30,6 +30,7 @@ EXCEPTIONS = {
     ("zrevrank", "arity"): "WITHSCORE came with Redis 7.2",
     ("zrevrank", "arguments"): "WITHSCORE came with Redis 7.2",
     ("psubscribe", "arguments"): "Redis has a block of one around the one argument",
+    ("hscan", "arguments"): "NOVALUES came with Redis 7.4",
     ("debug", "arguments"): "Redis documents none, though it wants at least one",
 }
 
