@@ -110,7 +110,7 @@ QUIRKS = (
     ),
     Quirk(
         "more than 16,777,216 random picks with repetition",
-        "HRANDFIELD or ZRANDMEMBER with a count below -16,777,216 makes as many picks as asked for, until memory is out",
+        "with a count below -16,777,216 HRANDFIELD and ZRANDMEMBER pick as often as asked, until memory is out",
         "-ERR value is out of range",
         "one small request must not be able to fill the memory.",
     ),
