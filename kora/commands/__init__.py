@@ -5,6 +5,7 @@ from kora.commands.cluster import cluster
 from kora.commands.connection import connection
 from kora.commands.debug import debug
 from kora.commands.generic import generic
+from kora.commands.geo import geo
 from kora.commands.hashes import hashes
 from kora.commands.hyperloglog import hyperloglog
 from kora.commands.introspection import introspection
@@ -12,6 +13,7 @@ from kora.commands.lists import list_
 from kora.commands.pubsub import pubsub
 from kora.commands.server import server
 from kora.commands.sets import sets
+from kora.commands.sorted_sets import sorted_set
 from kora.commands.sorting import sorting
 from kora.commands.strings import string
 from kora.commands.transactions import transactions
@@ -19,7 +21,7 @@ from kora.engine.registry import Registry
 
 FAMILIES = (
     string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
-    sets, bitmaps, hyperloglog,
+    sets, bitmaps, hyperloglog, sorted_set, geo,
 )  # fmt: skip
 
 

@@ -115,8 +115,14 @@ QUIRKS = (
         "the encoding of a short string is not worth a change that WATCH and caches would be told of.",
     ),
     Quirk(
+        "WITHSCORE of ZRANK and ZREVRANK",
+        "unknown in 7.0",
+        "as in 7.2",
+        "it came with Redis 7.2.",
+    ),
+    Quirk(
         "more than 16,777,216 random picks with repetition",
-        "HRANDFIELD or SRANDMEMBER with a count below -16,777,216 picks as often as asked, until memory is out",
+        "with a count below -16,777,216 they pick as often as asked, until memory is out",
         "-ERR value is out of range",
         "one small request must not be able to fill the memory.",
     ),
@@ -171,6 +177,8 @@ def is_quirky(argv: Sequence[bytes]) -> bool:
         return b"-9223372036854775808" in rest
     if name in (b"SORT", b"SORT_RO"):
         return {b"BY", b"ALPHA", b"LIMIT"} <= set(rest)
+    if name in (b"ZRANK", b"ZREVRANK"):
+        return len(rest) == 3
     if name == b"CONFIG":
         return rest[:1] == [b"SET"] and b"" in rest
     if name == b"BITFIELD":
