@@ -920,4 +920,5 @@ def test_every_setting_is_in_the_help_and_in_the_reference():
         assert f"  {setting.flag} " in shown
         assert sum(line.startswith(f"| `{setting.name}` |") for line in table) == 1
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 5 for line in table)
-    assert max(map(len, shown.splitlines())) <= 100
+    # But for a flag whose choices alone are longer.
+    assert max(len(line) for line in shown.splitlines() if "|" not in line) <= 100

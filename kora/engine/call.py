@@ -136,7 +136,7 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
         # Run.
         client.command = command
         if command.lengthy:
-            key = argv[command.first_key] if command.first_key else b""
+            key = argv[command.first_key] if 0 < command.first_key < len(argv) else b""
             engine.board.begin_command(started_ns, command.board_name, client.board_address, key)
         try:
             reply = command.handler(client, argv)
