@@ -1,0 +1,20 @@
+"""Up to where values stay in their compact encodings, as the settings of the same names say."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Limits:
+    """Shared by all values of an engine; changed in place by CONFIG SET."""
+
+    hash_max_listpack_entries: int = 128
+    hash_max_listpack_value: int = 64
+    list_max_listpack_size: int = -2  # entries of a node, or -1 to -5 for 4 to 64 KB
+    set_max_intset_entries: int = 512
+    set_max_listpack_entries: int = 128
+    set_max_listpack_value: int = 64
+    zset_max_listpack_entries: int = 128
+    zset_max_listpack_value: int = 64
+    stream_node_max_bytes: int = 4096
+    stream_node_max_entries: int = 100
+    hll_sparse_max_bytes: int = 3000
