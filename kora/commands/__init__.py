@@ -6,10 +6,11 @@ from kora.commands.debug import debug
 from kora.commands.generic import generic
 from kora.commands.introspection import introspection
 from kora.commands.server import server
+from kora.commands.streams import stream
 from kora.commands.strings import string
 from kora.engine.registry import Registry
 
-FAMILIES = (string, generic, connection, server, introspection, debug, cluster)
+FAMILIES = (string, generic, connection, server, introspection, debug, cluster, stream)
 
 
 def make_registry() -> Registry:
