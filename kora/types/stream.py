@@ -464,8 +464,8 @@ class Stream:
         return None if entries_read == UNKNOWN else self.entries_added - entries_read
 
     def _has_deleted_since(self, entry_id: int) -> bool:
-        """Whether an entry of this or a greater id was deleted (streamRangeHasTombstones)."""
-        return self._length > 0 and 0 < self.max_deleted_id >= entry_id
+        """Whether there may be a gap from this id on (streamRangeHasTombstones): an entry was deleted, but from within."""
+        return self._length > 0 and self.max_deleted_id >= max(entry_id, self.first_id)
 
     def _entries_up_to(self, entry_id: int) -> int:
         """How many entries were ever added up to this id; UNKNOWN where too little is known of what was deleted.

@@ -102,6 +102,24 @@ QUIRKS = (
         "bytes are 0 to 255",
         "a pattern should not depend on the machine.",
     ),
+    Quirk(
+        "streams without ids in XREAD and XREADGROUP",
+        "7.0 says Unbalanced XREAD list of streams, also to XREADGROUP",
+        "it names the command in quotes, as COMMAND INFO does, and says > to XREADGROUP",
+        "that is what 7.2 made of it.",
+    ),
+    Quirk(
+        "consumers that get nothing",
+        "7.0 creates the consumer of XREADGROUP, XCLAIM and XAUTOCLAIM only when it gets an entry",
+        "the consumer is created in any case",
+        "that is what 7.2 made of it.",
+    ),
+    Quirk(
+        "times of consumers",
+        "7.0 has no inactive in XINFO CONSUMERS, and no active-time in XINFO STREAM FULL",
+        "they are there",
+        "as in 7.2.",
+    ),
 )
 
 
@@ -112,6 +130,8 @@ def is_quirky(argv: Sequence[bytes]) -> bool:
         return (b"SETNAME" in rest and len(rest) != 3) or (b"AUTH" in rest and len(rest) != 4)
     if name == b"SCAN":
         return b"MATCH" in rest and rest[rest.index(b"MATCH") + 1 :][:1] != [b"*"]
+    if name in (b"XREAD", b"XREADGROUP"):
+        return b"STREAMS" in rest and len(rest[rest.index(b"STREAMS") + 1 :]) % 2 == 1
     if name == b"CONFIG":
         return rest[:1] == [b"SET"] and b"" in rest
     return False
