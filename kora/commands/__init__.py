@@ -5,12 +5,18 @@ from kora.commands.connection import connection
 from kora.commands.debug import debug
 from kora.commands.generic import generic
 from kora.commands.introspection import introspection
+from kora.commands.pubsub import pubsub
 from kora.commands.server import server
 from kora.commands.streams import stream
 from kora.commands.strings import string
+from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
 
+<<<<<<< HEAD
 FAMILIES = (string, generic, connection, server, introspection, debug, cluster, stream)
+=======
+FAMILIES = (string, generic, connection, server, introspection, debug, cluster, transactions, pubsub)
+>>>>>>> main
 
 
 def make_registry() -> Registry:

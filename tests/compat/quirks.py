@@ -115,6 +115,12 @@ QUIRKS = (
         "that is what 7.2 made of it.",
     ),
     Quirk(
+        "XSETID below what was deleted",
+        "7.0 takes an id that is less than that of a deleted entry",
+        "it is refused",
+        "that is what 7.2 made of it: the stream could not be loaded again.",
+    ),
+    Quirk(
         "times of consumers",
         "7.0 has no inactive in XINFO CONSUMERS, and no active-time in XINFO STREAM FULL",
         "they are there",

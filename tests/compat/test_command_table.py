@@ -26,6 +26,7 @@ EXCEPTIONS = {
     ("client|unblock", "arguments"): "the choice is named as in Redis 7.2",
     ("hello", "arguments"): "the block after AUTH is named as in Redis 7.2",
     ("xinfo|stream", "arguments"): "the block of FULL is told as in Redis 7.2",
+    ("psubscribe", "arguments"): "Redis has a block of one around the one argument",
     ("debug", "arguments"): "Redis documents none, though it wants at least one",
 }
 

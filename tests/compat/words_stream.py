@@ -28,6 +28,8 @@ consumers = st.sampled_from(CONSUMERS)
 near_ids = st.sampled_from(IDS)
 ids = near_ids | near_ids | near_ids | st.sampled_from(ODD_IDS)
 new_ids = near_ids | near_ids | st.sampled_from(NEW_IDS) | st.sampled_from(ODD_IDS).filter(lambda word: word != b"*")
+# For XSETID none that is less than one that was deleted: 7.0 does not look for that.
+last_ids = st.sampled_from((b"100-0", b"100-1", b"200-5", MAX, b"x", b"-", b"$", b"1-*", b"0100"))
 rising_ids = st.tuples(st.integers(1, 12), st.integers(0, 3)).map(lambda pair: b"%d-%d" % pair)
 bounds = st.sampled_from((b"-", b"+", b"(1-1", b"(2", b"(" + MAX, b"(0", b"(-", b"(+", b"(1-" + MAX)) | ids
 counts = st.sampled_from((b"1", b"2", b"3", b"10", b"0", b"-1")) | integers
@@ -61,7 +63,7 @@ STREAMS: dict[str, st.SearchStrategy[list[Word]]] = {
     "XDEL": words("XDEL", keys, some(ids)) | words("XDEL", keys, near_ids),
     "XTRIM": words("XTRIM", keys, trimming),
     "XSETID": words(
-        "XSETID", keys, ids, options(words("ENTRIESADDED", counts), words("MAXDELETEDID", ids), max_size=2)
+        "XSETID", keys, last_ids, options(words("ENTRIESADDED", counts), words("MAXDELETEDID", ids), max_size=2)
     ),
     "XREAD": words(
         "XREAD", options(words("COUNT", counts), max_size=1), words("STREAMS", keys, ids)
@@ -121,7 +123,7 @@ LAG: dict[str, st.SearchStrategy[list[Word]]] = {
         "XGROUP", "SETID", "a", groups, _near | st.just(b"$"), options(words("ENTRIESREAD", counts), max_size=1)
     ),
     "XSETID": words(
-        "XSETID", "a", _near, options(words("ENTRIESADDED", counts), words("MAXDELETEDID", _near), max_size=2)
+        "XSETID", "a", last_ids, options(words("ENTRIESADDED", counts), words("MAXDELETEDID", _near), max_size=2)
     ),
     "XINFO GROUPS": words("XINFO", "GROUPS", "a"),
 }
