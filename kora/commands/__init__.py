@@ -12,11 +12,7 @@ from kora.commands.strings import string
 from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
 
-<<<<<<< HEAD
-FAMILIES = (string, generic, connection, server, introspection, debug, cluster, stream)
-=======
-FAMILIES = (string, generic, connection, server, introspection, debug, cluster, transactions, pubsub)
->>>>>>> main
+FAMILIES = (string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, stream)
 
 
 def make_registry() -> Registry:

@@ -471,17 +471,21 @@ def xreadgroup(client: Client, argv: list[bytes]) -> Reply:
         source = db.read(key, Stream)
         if source is None:
             continue
+        has_new = len(source) > 0 and source.top_id > group.last_id
+        if client.waiting is not None and not has_new:
+            # It is asked again because of something else: its consumer may be gone, and must not come back by that.
+            continue
         consumer = _take_consumer(client, key, source, group, reading.consumer)
         if last_id != ID_MAX:
             replies.append((key, _history(client, source, group, consumer, last_id, reading.count)))
-        elif len(source) and source.top_id > group.last_id:
+        elif has_new:
             replies.append((key, _deliver_new(client, source, group, consumer, reading)))
-        db.updated(key, source)
+        db.resized(key, source)
     if replies:
         return Pairs(replies)
     if reading.timeout_ms is None:
         return NULL_ARRAY
-    return client.wait(reading.keys, reading.timeout_ms / 1000, NULL_ARRAY)
+    return client.wait(reading.keys, reading.timeout_ms / 1000, NULL_ARRAY, argv, wakes_on_loss=True)
 
 
 def _group_to_read(client: Client, key: bytes, name: bytes) -> Group:
@@ -729,7 +733,7 @@ def xack(client: Client, argv: list[bytes]) -> Reply:
     entry_ids = list(map(parse_id, texts))
     acknowledged = sum(target.acknowledge(group, entry_id) for entry_id in entry_ids)
     if acknowledged:
-        client.db.updated(key, target)
+        client.db.resized(key, target)
     return acknowledged
 
 
@@ -879,7 +883,7 @@ def xclaim(client: Client, argv: list[bytes]) -> Reply:
         target.deliver(group, entry_id, consumer, claim.delivered_ms, deliveries)
         consumer.active_ms = now_ms
         replies.append(format_id(entry_id) if claim.only_ids else [format_id(entry_id), entry])
-    client.db.updated(key, target)
+    client.db.resized(key, target)
     return replies
 
 
@@ -931,7 +935,7 @@ def xautoclaim(client: Client, argv: list[bytes]) -> Reply:
         replies.append(format_id(entry_id) if only_ids else [format_id(entry_id), entry])
     for entry_id in gone:
         target.acknowledge(group, entry_id)
-    client.db.updated(key, target)
+    client.db.resized(key, target)
     return [format_id(following), replies, list(map(format_id, gone))]
 
 

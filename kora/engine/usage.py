@@ -6,8 +6,8 @@
 
 Capitals are words to type, small letters arguments.  `[a]` may be left out, `<a | b>` must be one of several, `...`
 repeats what is before it, and `[x ...]` after an `x` means one or more.  `:int`, `:double`, `:time`, `:pattern` and
-`:key` give an argument's kind (`key`, `key1`, … need none); `name=` names a group, a word or a sign (`any=*`) as COMMAND
-DOCS shows it, and is not part of the printed line.  Arity, key positions and the argument tree follow.
+`:key` give an argument's kind (`key`, `key1`, … need none); `name=` names a group, a word or a sign (`any=*`), as
+COMMAND DOCS shows it, and is not part of the printed line.  Arity, key positions and the argument tree follow.
 """
 
 import re

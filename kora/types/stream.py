@@ -464,7 +464,7 @@ class Stream:
         return None if entries_read == UNKNOWN else self.entries_added - entries_read
 
     def _has_deleted_since(self, entry_id: int) -> bool:
-        """Whether there may be a gap from this id on (streamRangeHasTombstones): an entry was deleted, but from within."""
+        """Whether there may be a gap from this id on: an entry was deleted from within (streamRangeHasTombstones)."""
         return self._length > 0 and self.max_deleted_id >= max(entry_id, self.first_id)
 
     def _entries_up_to(self, entry_id: int) -> int:

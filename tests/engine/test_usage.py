@@ -61,6 +61,6 @@ def test_names_are_given_to_words_and_signs_and_not_printed():
         ("equal", "="),
         ("approximately", "~"),
     ]
-    assert [(argument.name, argument.kind) for argument in chosen.arguments] == [("any", "pure-token"), ("id", "string")]
+    assert [argument.name for argument in chosen.arguments] == ["any", "id"]
     assert (data.name, data.kind, data.token) == ("data", "block", "DATA")
     assert str(usage) == "XADD MAXLEN [= | ~] count <* | id> DATA a b"
