@@ -472,7 +472,7 @@ def xreadgroup(client: Client, argv: list[bytes]) -> Reply:
         if source is None:
             continue
         has_new = len(source) > 0 and source.top_id > group.last_id
-        if client.waiting is not None and not has_new:
+        if not has_new and client.engine.blocking.is_retrying(client):
             # It is asked again because of something else: its consumer may be gone, and must not come back by that.
             continue
         consumer = _take_consumer(client, key, source, group, reading.consumer)

@@ -26,12 +26,12 @@ NEVER: Final = -1  # when a consumer was active
 
 # Sizes, measured on CPython 3.11: the objects of an empty stream, a block, an entry beside what is in it, a group, a
 # consumer, and a delivered entry until it is acknowledged.
-_STREAM_BYTES: Final = 640
+_STREAM_BYTES: Final = 416
 _BLOCK_BYTES: Final = 464
-_ENTRY_BYTES: Final = 96
-_GROUP_BYTES: Final = 480
-_CONSUMER_BYTES: Final = 400
-_PENDING_BYTES: Final = 224
+_ENTRY_BYTES: Final = 112
+_GROUP_BYTES: Final = 560
+_CONSUMER_BYTES: Final = 336
+_PENDING_BYTES: Final = 160
 
 # A listpack's header and end, and its master entry but for the names: entries, deleted ones, a zero.
 _NODE_BYTES: Final = 7 + 2 + 2 + 2
