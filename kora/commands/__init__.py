@@ -4,15 +4,32 @@ from kora.commands.cluster import cluster
 from kora.commands.connection import connection
 from kora.commands.debug import debug
 from kora.commands.generic import generic
+from kora.commands.hashes import hashes
 from kora.commands.introspection import introspection
+from kora.commands.lists import list_
 from kora.commands.pubsub import pubsub
 from kora.commands.server import server
+from kora.commands.sorting import sorting
 from kora.commands.streams import stream
 from kora.commands.strings import string
 from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
 
-FAMILIES = (string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, stream)
+FAMILIES = (
+    string,
+    generic,
+    connection,
+    server,
+    introspection,
+    debug,
+    cluster,
+    transactions,
+    pubsub,
+    hashes,
+    list_,
+    sorting,
+    stream,
+)
 
 
 def make_registry() -> Registry:

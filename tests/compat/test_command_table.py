@@ -27,6 +27,7 @@ EXCEPTIONS = {
     ("hello", "arguments"): "the block after AUTH is named as in Redis 7.2",
     ("xinfo|stream", "arguments"): "the block of FULL is told as in Redis 7.2",
     ("psubscribe", "arguments"): "Redis has a block of one around the one argument",
+    ("hscan", "arguments"): "NOVALUES came with Redis 7.4",
     ("debug", "arguments"): "Redis documents none, though it wants at least one",
 }
 

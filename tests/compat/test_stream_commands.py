@@ -8,7 +8,7 @@ from .compare import compare_program
 from .peers import RedisServer
 from .profile import examples
 from .words import Step
-from .words_stream import ADDING, GROUP_COMMANDS, LAG, OTHERS, STREAMS, programs
+from .words_streams import ADDING, GROUP_COMMANDS, LAG, OTHERS, STREAMS, programs
 
 protocols = st.sampled_from((2, 3))
 
