@@ -15,13 +15,14 @@ from kora.commands.server import server
 from kora.commands.sets import sets
 from kora.commands.sorted_sets import sorted_set
 from kora.commands.sorting import sorting
+from kora.commands.streams import stream
 from kora.commands.strings import string
 from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
 
 FAMILIES = (
     string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
-    sets, bitmaps, hyperloglog, sorted_set, geo,
+    sets, bitmaps, hyperloglog, sorted_set, geo, stream,
 )  # fmt: skip
 
 

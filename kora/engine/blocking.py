@@ -100,7 +100,7 @@ class Blocking:
         on_timeout: Reply,
         wakes_on_loss: bool,
     ) -> Reply:
-        if self._retried is not None and self._retried.client is client:
+        if self.is_retrying(client):
             client.waiting = self._retried
             return NO_REPLY_YET
         assert client.command is not None
@@ -118,6 +118,10 @@ class Blocking:
             if self._deadlines[0][2] is wait:
                 self._set_timer(deadline_ns)
         return NO_REPLY_YET
+
+    def is_retrying(self, client: "Client") -> bool:
+        """Whether what runs is the request of a client that waits, once more."""
+        return self._retried is not None and self._retried.client is client
 
     def touch(self, place: Place) -> bool:
         """A key was changed: whether somebody waits for it, and serve() has to be called."""

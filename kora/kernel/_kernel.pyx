@@ -907,6 +907,14 @@ cdef class Keyspace:
             self._note(&key, value)
         return True
 
+    def resized(self, bytes name not None, value):
+        cdef key key
+        self._peek(name, &key)
+        size_bytes = value.size_bytes
+        self.c.stats.memory_bytes += size_bytes - value.counted_bytes
+        value.counted_bytes = size_bytes
+        self.c.changes += 1
+
     def delete(self, bytes name not None):
         cdef key key
         if self._find(name, &key) is NULL:

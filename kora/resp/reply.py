@@ -4,7 +4,8 @@ Command handlers return plain Python, and only this module knows how the two pro
 
     None → null     int → integer    bytes → bulk     str → bulk (UTF-8)    float → double (bulk in RESP2)
     bool → boolean (integer in RESP2)    list, tuple → array    dict → map (flat array in RESP2)    set → set (array)
-    Simple, NullArray, Verbatim, BigNumber, PrintedDouble, Items, Push, Encoded and CommandError say what they are.
+    Simple, NullArray, Verbatim, BigNumber, PrintedDouble, Items, Pairs, Push, Encoded and CommandError say what they
+    are.
 """
 
 import math
@@ -77,6 +78,15 @@ class Items:
 
     def __init__(self, items: Iterable[Reply]) -> None:
         self.items = list(items)
+
+
+class Pairs:
+    """Names with what belongs to them, in order, where a name may come twice: a map, in RESP2 an array of pairs."""
+
+    __slots__ = ("pairs",)
+
+    def __init__(self, pairs: Iterable[tuple[Reply, Reply]]) -> None:
+        self.pairs = list(pairs)
 
 
 class Replies:
@@ -183,6 +193,8 @@ def encode2(reply: Reply) -> bytes:
         return encode2(reply.reply)
     if kind is Items:
         return encode2(reply.items)
+    if kind is Pairs:
+        return encode2(reply.pairs)
     if kind is Replies:
         return b"".join([encode2(item) for item in reply.replies])
     return _encode_rest(reply)
@@ -225,6 +237,8 @@ def encode3(reply: Reply) -> bytes:
         return b"|%b%b" % (_pairs(reply.attributes), encode3(reply.reply))
     if kind is Items:
         return b"~%d\r\n%b" % (len(reply.items), b"".join([encode3(item) for item in reply.items]))
+    if kind is Pairs:
+        return b"%%%d\r\n%b" % (len(reply.pairs), b"".join([encode3(item) for pair in reply.pairs for item in pair]))
     if kind is Replies:
         return b"".join([encode3(item) for item in reply.replies])
     return _encode_rest(reply)

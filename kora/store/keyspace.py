@@ -320,6 +320,14 @@ class Keyspace:
             self.set(key, value)
         return True
 
+    def resized(self, key: bytes, value: Any) -> None:
+        """As updated(), for a stored value of which nothing changed that anybody waits for or watches."""
+        slot = self._found_slot if key is self._found_key else self._locate(key)
+        size_bytes = value.size_bytes
+        self._stats_of(slot).memory_bytes += size_bytes - value.counted_bytes
+        value.counted_bytes = size_bytes
+        self.changes += 1
+
     def delete(self, key: bytes) -> bool:
         """Remove a key; False if it was not there."""
         slot = self._locate(key)

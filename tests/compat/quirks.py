@@ -121,6 +121,30 @@ QUIRKS = (
         "it came with Redis 7.2.",
     ),
     Quirk(
+        "streams without ids in XREAD and XREADGROUP",
+        "7.0 says Unbalanced XREAD list of streams, also to XREADGROUP",
+        "it names the command in quotes, as COMMAND INFO does, and says > to XREADGROUP",
+        "that is what 7.2 made of it.",
+    ),
+    Quirk(
+        "consumers that get nothing",
+        "7.0 creates the consumer of XREADGROUP, XCLAIM and XAUTOCLAIM only when it gets an entry",
+        "the consumer is created in any case",
+        "that is what 7.2 made of it.",
+    ),
+    Quirk(
+        "XSETID below what was deleted",
+        "7.0 takes an id that is less than that of a deleted entry",
+        "it is refused",
+        "that is what 7.2 made of it: the stream could not be loaded again.",
+    ),
+    Quirk(
+        "times of consumers",
+        "7.0 has no inactive in XINFO CONSUMERS, and no active-time in XINFO STREAM FULL",
+        "they are there",
+        "as in 7.2.",
+    ),
+    Quirk(
         "more than 16,777,216 random picks with repetition",
         "with a count below -16,777,216 they pick as often as asked, until memory is out",
         "-ERR value is out of range",
@@ -173,6 +197,8 @@ def is_quirky(argv: Sequence[bytes]) -> bool:
         return (b"SETNAME" in rest and len(rest) != 3) or (b"AUTH" in rest and len(rest) != 4)
     if name == b"SCAN":
         return b"MATCH" in rest and rest[rest.index(b"MATCH") + 1 :][:1] != [b"*"]
+    if name in (b"XREAD", b"XREADGROUP"):
+        return b"STREAMS" in rest and len(rest[rest.index(b"STREAMS") + 1 :]) % 2 == 1
     if name in (b"LREM", b"LPOS"):
         return b"-9223372036854775808" in rest
     if name in (b"SORT", b"SORT_RO"):

@@ -13,6 +13,7 @@ from .words_hashes import FIELD_DEADLINES, HASHES
 from .words_lists import BLOCKING, LISTS, SORTING
 from .words_sets import BITMAPS, HYPERLOGLOGS, SETS
 from .words_sorted_sets import GEO, LEX, SORTED_SETS
+from .words_streams import GROUP_COMMANDS, STREAMS
 
 _TABLES = (
     STRINGS,
@@ -30,6 +31,8 @@ _TABLES = (
     SORTED_SETS,
     LEX,
     GEO,
+    STREAMS,
+    GROUP_COMMANDS,
 )
 
 EXCUSED = {
