@@ -176,7 +176,7 @@ cdef extern from "kernel.h":
     struct keyspace:
         void *owner
         bint attends_all
-        bint tells_ends
+        bint tells_events
         table *slots
         uint64_t count
         uint64_t volatile_count
@@ -717,21 +717,30 @@ cdef class Keyspace:
 
     # Looking
 
+    cdef int _miss(self, bytes name) except -1:
+        self.c.stats.misses += 1
+        if self.c.tells_events:
+            self._notify(b"keymiss", name)
+        return 0
+
     def read(self, bytes name not None, kind):
         cdef key key
         cdef entry *entry = self._find(name, &key)
         if entry is NULL:
-            self.c.stats.misses += 1
+            self._miss(name)
             return None
         self.c.stats.hits += 1
         entry.touched_s = self.c.now_s
         return self._value_of_kind(entry, kind)
 
-    def inspect(self, bytes name not None):
+    def inspect(self, bytes name not None, bint quietly=False):
         cdef key key
         cdef entry *entry = self._find(name, &key)
         if entry is NULL:
-            self.c.stats.misses += 1
+            if quietly:
+                self.c.stats.misses += 1
+            else:
+                self._miss(name)
             return None
         self.c.stats.hits += 1
         return self._value(entry, True)
@@ -740,7 +749,7 @@ cdef class Keyspace:
         cdef key key
         cdef entry *entry = self._find(name, &key)
         if entry is NULL:
-            self.c.stats.misses += 1
+            self._miss(name)
             return False
         self.c.stats.hits += 1
         entry.touched_s = self.c.now_s
@@ -804,10 +813,18 @@ cdef class Keyspace:
 
     cdef int _set(self, key *key, object value) except -1:
         cdef entry *entry = keyspace_find(&self.c, key)
+        cdef bint is_new = entry is NULL
         if entry is not NULL and entry_has_deadline(entry):
             entry = keyspace_drop_deadline(&self.c, key, entry)
         self._store(key, entry, value)
+        if is_new:
+            self._tell_of_new(key)
         keyspace_changed(&self.c, key)
+        return 0
+
+    cdef int _tell_of_new(self, key *key) except -1:
+        if self.c.tells_events:
+            self._notify(b"new", PyBytes_FromStringAndSize(key.data, key.bytes))
         return 0
 
     def set(self, bytes name not None, value):
@@ -820,6 +837,8 @@ cdef class Keyspace:
         for place in range(first, len(words), 2):
             key = self._locate(words[place])
             self._set(&key, words[place + 1])
+            if self.c.tells_events:
+                self._notify(b"set", words[place])
 
     def set_until(self, bytes name not None, value, deadline_ms):
         cdef key key = self._locate(name)
@@ -838,12 +857,16 @@ cdef class Keyspace:
         cdef entry *entry = self._peek(name, &key)
         cdef text text
         cdef char digits[32]
+        cdef bint is_new = entry is NULL
+        cdef size_t length
         if entry is not NULL and entry.kind == OBJECT:
             raise WrongType
         text.data = PyBytes_AS_STRING(part)
         text.bytes = PyBytes_GET_SIZE(part)
-        entry = keyspace_edit(&self.c, &key, entry, offset, text)
-        return entry_string(entry, digits).bytes
+        length = entry_string(keyspace_edit(&self.c, &key, entry, offset, text), digits).bytes
+        if is_new:
+            self._tell_of_new(&key)
+        return length
 
     def make(self, kind):
         compiled = _COMPILED.get(kind)
@@ -891,7 +914,10 @@ cdef class Keyspace:
         cdef Keyspace other = self if target_keyspace is None else target_keyspace
         self._peek(source, &source_key)
         target_key = other._locate(target)
+        is_new = other.c.tells_events and keyspace_find(&other.c, &target_key) is NULL
         keyspace_move(&self.c, &source_key, &other.c, &target_key)
+        if is_new:
+            other._tell_of_new(&target_key)
 
     # Deadlines
 
@@ -1034,7 +1060,7 @@ cdef class Keyspace:
     @notify.setter
     def notify(self, notify):
         self._notify = notify
-        self.c.tells_ends = notify is not _nobody
+        self.c.tells_events = notify is not _nobody
 
     @property
     def attends_all(self):

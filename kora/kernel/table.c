@@ -470,7 +470,7 @@ static inline void tell(struct keyspace *keyspace, uint64_t hash, const char *ke
 static void tell_end(struct keyspace *keyspace, uint64_t hash, const char *key, size_t bytes)
 {
     tell(keyspace, hash, key, bytes);
-    if (keyspace->tells_ends)
+    if (keyspace->tells_events)
         keyspace->kernel->ended(keyspace->owner, key, bytes);
 }
 

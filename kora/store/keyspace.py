@@ -120,7 +120,7 @@ class Keyspace:
         stats = self.stats = self._stats_by_run[slot >> RUN_BITS]
         value = self._tables[slot].get(key)
         if value is None or (self.volatile and self._expire_if_due(slot, key)):
-            stats.misses += 1
+            self._miss(stats, key)
             return None
         stats.hits += 1
         self._touched[slot & _TOUCHED_MASK] = self.now_s
@@ -128,15 +128,18 @@ class Keyspace:
             raise WrongType
         return value
 
-    def inspect(self, key: bytes) -> Any:
+    def inspect(self, key: bytes, quietly: bool = False) -> Any:
         """As read(), of any kind, and without counting as use of the key: for TYPE, TTL and OBJECT.
 
-        A string must not be changed here either.
+        A string must not be changed here either.  Quietly: a miss is counted, but no event.
         """
         slot = self._locate(key)
         value = self._tables[slot].get(key)
         if value is None or (self.volatile and self._expire_if_due(slot, key)):
-            self.stats.misses += 1
+            if quietly:
+                self.stats.misses += 1
+            else:
+                self._miss(self.stats, key)
             return None
         self.stats.hits += 1
         return value
@@ -209,7 +212,12 @@ class Keyspace:
             self._tell(key)
 
     def set_many(self, words: list[bytes], first: int) -> None:
-        """As set() for words[first], its value behind it, and so on to the end: the loop of MSET."""
+        """As set() for words[first], its value behind it, and so on to the end: the loop of MSET, events included."""
+        if self.notify is not nobody:
+            for place in range(first, len(words), 2):
+                self.set(words[place], words[place + 1])
+                self.notify(b"set", words[place])
+            return
         tables, touched, now_s = self._tables, self._touched, self.now_s
         for place in range(first, len(words), 2):
             key = words[place]
@@ -502,6 +510,11 @@ class Keyspace:
 
     # Inside
 
+    def _miss(self, stats: ShardStats, key: bytes) -> None:
+        stats.misses += 1
+        if self.notify is not nobody:
+            self.notify(b"keymiss", key)
+
     def _locate(self, key: bytes) -> int:
         slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
         self.stats = self._stats_by_run[slot >> RUN_BITS]
@@ -526,6 +539,8 @@ class Keyspace:
             self._heaviest = size
         if size > PART_MAX and type(table) is dict:
             self._tables[slot] = SplitTable(table)  # type: ignore[index]
+        if self.notify is not nobody:
+            self.notify(b"new", key)
 
     def _set_deadline(self, slot: int, key: bytes, deadline_ms: int) -> None:
         deadlines = self._deadlines[slot]
