@@ -1567,6 +1567,7 @@ cdef class Kernel:
         (<uint64_t *>kernel.board)[BOARD_CLIENT] = client.id
         if room.output.bytes:
             room.clear()  # of a turn that was broken off
+        outer = self.running
         self.running = client
         plain = self._look(client, turn)
         try:
@@ -1587,7 +1588,7 @@ cdef class Kernel:
                                 place += 1
                                 continue
                             if kernel.interrupted:
-                                self._settle_errands(client, room, room.output.bytes)
+                                self._settle_errands(client, room)
                                 if place < batch.count and room.output.bytes <= TURN_BYTES_MAX:
                                     continue
                         if room.output.bytes > TURN_BYTES_MAX:
@@ -1613,7 +1614,7 @@ cdef class Kernel:
                 if commands >= COMMANDS_PER_TURN:
                     break
         finally:
-            self.running = None
+            self.running = outer
             batch_reset(batch)
             parser_keep(&parser.c)
             parser._more = may_be_more or parser.c.faulty
@@ -1699,19 +1700,17 @@ cdef class Kernel:
         if command.lengthy:
             board_end(kernel)
         if kernel.interrupted:
-            self._settle_errands(client, room, mark)
+            self._settle_errands(client, room)
         return 1
 
-    cdef int _settle_errands(self, ClientState client, _Room room, size_t mark) except -1:
-        """Run what the command has left to do; what was pushed to its client goes in front of its reply, at mark."""
-        cdef bytes reply
+    cdef int _settle_errands(self, ClientState client, _Room room) except -1:
+        """Run what the command has left to do; what was pushed to its client goes behind its reply."""
         self.c.interrupted = False
         cdef bytes pushed = self._run_errands(client)
         if pushed:
-            reply = room.output.data[mark:room.output.bytes]
-            room.output.bytes = mark
             output_append(&room.output, PyBytes_AS_STRING(pushed), PyBytes_GET_SIZE(pushed))
-            output_append(&room.output, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
+            if room.output.failed:
+                raise MemoryError
         return 0
 
     cdef int _fail(self, ClientState client, _Room room, turn *turn, batch *batch, size_t place, error) except -1:
