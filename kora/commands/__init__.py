@@ -4,6 +4,7 @@ from kora.commands.cluster import cluster
 from kora.commands.connection import connection
 from kora.commands.debug import debug
 from kora.commands.generic import generic
+from kora.commands.hashes import hashes
 from kora.commands.introspection import introspection
 from kora.commands.pubsub import pubsub
 from kora.commands.server import server
@@ -11,7 +12,7 @@ from kora.commands.strings import string
 from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
 
-FAMILIES = (string, generic, connection, server, introspection, debug, cluster, transactions, pubsub)
+FAMILIES = (string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes)
 
 
 def make_registry() -> Registry:

@@ -19,6 +19,7 @@ from kora.engine.transactions import Watches
 from kora.observe.board import Board
 from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
+from kora.store.fields import FieldDeadlines
 from kora.store.keyspace import Keyspace
 from kora.store.shard import make_shards
 from kora.types.limits import Limits
@@ -89,6 +90,7 @@ class Engine:
         self.shards = make_shards(
             config.shards, lambda: implementation.make_stats(len(registry.slots), config.hotkey_top_k)
         )
+        self.field_deadlines: dict[int, FieldDeadlines] = {}  # by the database's number
         self.databases = Databases(self._make_database, config.databases)
         # Who wants to know what happens to it.
         self.pubsub = PubSub()
@@ -222,7 +224,25 @@ class Engine:
         keyspace = self.implementation.make_keyspace(index, self.shards)
         keyspace.touched = self._touched
         keyspace.notify = self.notifications.notifier(keyspace)
+        self.field_deadlines[index] = FieldDeadlines()
+        keyspace.note_fields = self.field_deadlines[index].note
         return keyspace
+
+    def swap_databases(self, first: int, second: int) -> None:
+        """Exchange the contents of two databases.  Raises IndexError for a number that is not one of the server's."""
+        one, other = self.databases[first], self.databases[second]
+        if one is other:
+            return
+        one.swap(other)
+        deadlines = self.field_deadlines
+        deadlines[first], deadlines[second] = deadlines[second], deadlines[first]
+        for index in (first, second):
+            self.databases[index].note_fields = deadlines[index].note
+
+    def flush_database(self, keyspace: Keyspace) -> int:
+        """Forget all keys of a database, and return how many."""
+        self.field_deadlines[keyspace.index].clear()
+        return keyspace.flush()
 
     def _touched(self, keyspace: Keyspace, key: bytes) -> None:
         """A key that somebody attends to was changed, or has ended."""

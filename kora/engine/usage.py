@@ -208,7 +208,7 @@ def _block(arguments: list[Argument]) -> Argument:
 def _merge_repeated(arguments: list[Argument], once: Argument) -> None:
     """`x [x ...]` is one argument that may be repeated; `[x ...]` alone is one that may be absent, too.
 
-    Of `ID x [x ...]` only x is repeated; of `ID x [ID x ...]` the word is, too.
+    Of `ID x [x ...]` and `ID n x [x ...]` only x is repeated; of `ID x [ID x ...]` the word is, too.
     """
     repeated = replace(once, multiple=True, multiple_token=bool(once.token))
     count = len(once.arguments) if once.kind == "block" and not once.token else 1
@@ -216,5 +216,7 @@ def _merge_repeated(arguments: list[Argument], once: Argument) -> None:
         arguments[-count:] = [repeated]
     elif arguments and arguments[-1].token and replace(arguments[-1], token="") == once:
         arguments[-1] = replace(arguments[-1], multiple=True)
+    elif arguments and arguments[-1].token and _block(list(arguments[-1].arguments[-count:])) == once:
+        arguments[-1] = replace(arguments[-1], arguments=(*arguments[-1].arguments[:-count], repeated))
     else:
         arguments.append(replace(repeated, optional=True))

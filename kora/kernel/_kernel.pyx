@@ -620,6 +620,7 @@ cdef class Keyspace:
     cdef dict _attended
     cdef object _notify
     cdef public object touched
+    cdef public object note_fields
     cdef readonly int index
     cdef public object average_ttl_ms
 
@@ -634,7 +635,7 @@ cdef class Keyspace:
         self.index = index
         self.average_ttl_ms = 0
         self._attended = {}
-        self._notify = self.touched = _nobody
+        self._notify = self.touched = self.note_fields = _nobody
         keyspace_init(&self.c, kernel.c)
         self.c.owner = <void *>self
         for shard in self._shards:
@@ -820,6 +821,13 @@ cdef class Keyspace:
         if is_new:
             self._tell_of_new(key)
         keyspace_changed(&self.c, key)
+        if type(value) is not bytes and type(value) is not bytearray:
+            self._note(key, value)
+        return 0
+
+    cdef int _note(self, key *key, value) except -1:
+        if value.kind == "hash" and value.next_deadline_ms:
+            self.note_fields(PyBytes_FromStringAndSize(key.data, key.bytes), value.next_deadline_ms)
         return 0
 
     cdef int _tell_of_new(self, key *key) except -1:
@@ -889,6 +897,8 @@ cdef class Keyspace:
             self.c.stats.memory_bytes += size_bytes - value.counted_bytes
             value.counted_bytes = size_bytes
             keyspace_changed(&self.c, &key)
+        if is_stored:
+            self._note(&key, value)
         return True
 
     def delete(self, bytes name not None):
@@ -916,6 +926,9 @@ cdef class Keyspace:
         target_key = other._locate(target)
         is_new = other.c.tells_events and keyspace_find(&other.c, &target_key) is NULL
         keyspace_move(&self.c, &source_key, &other.c, &target_key)
+        cdef entry *entry = keyspace_peek(&other.c, &target_key)
+        if entry.kind == OBJECT:
+            other._note(&target_key, <object>entry_object(entry))
         if is_new:
             other._tell_of_new(&target_key)
 

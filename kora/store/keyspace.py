@@ -68,6 +68,7 @@ class Keyspace:
         "average_ttl_ms",
         "changes",
         "index",
+        "note_fields",
         "notify",
         "now_s",
         "stats",
@@ -95,6 +96,8 @@ class Keyspace:
         # Who wants to know.  notify() has an event of a key, as keyspace notifications name them: b"lpush", b"expired".
         self.notify: Callable[[bytes, bytes], object] = nobody
         self.touched: Callable[[Keyspace, bytes], object] = nobody  # an attended key was changed or has ended
+        # note_fields(key, deadline_ms): a hash was stored or changed, whose fields end then at the earliest.
+        self.note_fields: Callable[[bytes, int], object] = nobody
         self.attends_all = False
         self._attended: dict[bytes, int] = {}  # how many attend to a key
         # The contents: swapped as a whole by swap(), forgotten as a whole by flush().
@@ -210,6 +213,13 @@ class Keyspace:
         self.changes += 1
         if self._attended or self.attends_all:
             self._tell(key)
+        if (
+            type(value) is not bytes
+            and type(value) is not bytearray
+            and value.kind == "hash"
+            and value.next_deadline_ms
+        ):
+            self.note_fields(key, value.next_deadline_ms)
 
     def set_many(self, words: list[bytes], first: int) -> None:
         """As set() for words[first], its value behind it, and so on to the end: the loop of MSET, events included."""
@@ -302,6 +312,8 @@ class Keyspace:
             self._stats_of(slot).memory_bytes += size_bytes - value.counted_bytes
             value.counted_bytes = size_bytes
             self._changed(key)
+            if value.kind == "hash" and value.next_deadline_ms:
+                self.note_fields(key, value.next_deadline_ms)
         else:
             self.set(key, value)
         return True

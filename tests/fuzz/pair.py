@@ -28,6 +28,7 @@ from kora.resp.reply import Simple, Verbatim
 from kora.store.expiry import expire_cycle
 from kora.store.lazyfree import free_all
 from kora.store.shard import RUN_BITS
+from kora.types.hash import Hash
 from kora.types.kinds import encoding, type_name
 
 DATABASES: Final = 4
@@ -76,6 +77,11 @@ Action: TypeAlias = Send | Advance | Expire | Store
 class Pile:
     """A value of a type that only tests have; `alive` counts those that somebody still holds."""
 
+    kind = "pile"
+    encoding = "heap"
+    keeps_when_empty = False
+    counted_bytes = 0
+
     def __init__(self, size_bytes: int, alive: list[int]) -> None:
         self.size_bytes = size_bytes
         self._alive = alive
@@ -89,6 +95,10 @@ class Pile:
 
     def __len__(self) -> int:
         return self.size_bytes
+
+    @property
+    def effort(self) -> int:
+        return self.size_bytes // 1000
 
     def shed(self, count: int) -> int:
         count = min(count, self.size_bytes)
@@ -306,7 +316,10 @@ class Side:
         for db in self.engine.databases.used():
             for key in sorted(db):
                 value = db.find(key)
-                text = value.size_bytes if type(value) is Pile else bytes(value)
+                if type(value) is Pile:
+                    text: object = value.size_bytes
+                else:
+                    text = _elements(value) if type_name(value) == "hash" else bytes(value)
                 found[f"key {key!r} of database {db.index}"] = (
                     type_name(value),
                     encoding(value),
@@ -318,6 +331,11 @@ class Side:
     def free_discarded(self) -> None:
         for shard in self.engine.shards:
             free_all(shard, self.clock)
+
+
+def _elements(value: Hash) -> object:
+    """All that a hash holds, in no order: large ones have none."""
+    return sorted((field, value.get(field), value.deadline(field)) for field in value.fields())
 
 
 class Pair:

@@ -21,6 +21,7 @@ from tests.compat.words import (
     texts,
     words,
 )
+from tests.compat.words_hashes import FIELD_DEADLINES, HASHES
 from tests.fuzz import programs as fuzz
 from tests.fuzz.pair import Action, Advance, Expire, Pair, Send, Store, cut, encode, show
 from tests.kernel.operations import OPERATIONS
@@ -160,6 +161,16 @@ def test_programs_that_change_clients_and_settings_do_the_same(flags: tuple[str,
 @given(flags=flags, program=actions({**LARGE, **ENDING, "GET": STRINGS["GET"], "DEL": GENERIC["DEL"]}, max_size=5))
 @examples(150)
 def test_programs_of_large_values_do_the_same(flags: tuple[str, ...], program: list[Action]) -> None:
+    check(flags, program)
+
+
+# But for random picks, which are each implementation's own.
+_HASHES = {name: strategy for name, strategy in {**HASHES, **FIELD_DEADLINES}.items() if name != "HRANDFIELD"}
+
+
+@given(flags=flags, program=actions({**_HASHES, **GENERIC, "fill": HASHES["HSET"], "SET": STRINGS["SET"]}))
+@examples(300)
+def test_programs_over_hashes_do_the_same(flags: tuple[str, ...], program: list[Action]) -> None:
     check(flags, program)
 
 
