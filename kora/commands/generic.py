@@ -16,7 +16,7 @@ from kora.errors import (
 )
 from kora.glob import matcher
 from kora.resp.reply import OK, Reply, Simple
-from kora.store.keyspace import Keyspace, nobody
+from kora.store.keyspace import Keyspace
 from kora.types.kinds import copy, encoding, references, type_name
 from kora.types.number import INT64_MAX, INT64_MIN, parse_integer
 
@@ -316,7 +316,7 @@ def _rename(db: Keyspace, source: bytes, target: bytes) -> None:
 
 def _tell_of_new(db: Keyspace, key: bytes) -> None:
     """RENAME and COPY delete what they overwrite, so that the key is new again (renameGenericCommand, db.c)."""
-    if db.notify is not nobody and db.has(key):
+    if db.tells_more and db.has(key):
         db.notify(b"new", key)
 
 

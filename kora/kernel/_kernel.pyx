@@ -620,6 +620,7 @@ cdef class Keyspace:
     cdef dict _attended
     cdef object _notify
     cdef public object touched
+    cdef public bint tells_more
     cdef public object note_fields
     cdef readonly int index
     cdef public object average_ttl_ms
@@ -720,7 +721,7 @@ cdef class Keyspace:
 
     cdef int _miss(self, bytes name) except -1:
         self.c.stats.misses += 1
-        if self.c.tells_events:
+        if self.tells_more:
             self._notify(b"keymiss", name)
         return 0
 
@@ -831,7 +832,7 @@ cdef class Keyspace:
         return 0
 
     cdef int _tell_of_new(self, key *key) except -1:
-        if self.c.tells_events:
+        if self.tells_more:
             self._notify(b"new", PyBytes_FromStringAndSize(key.data, key.bytes))
         return 0
 
@@ -924,7 +925,7 @@ cdef class Keyspace:
         cdef Keyspace other = self if target_keyspace is None else target_keyspace
         self._peek(source, &source_key)
         target_key = other._locate(target)
-        is_new = other.c.tells_events and keyspace_find(&other.c, &target_key) is NULL
+        is_new = other.tells_more and keyspace_find(&other.c, &target_key) is NULL
         keyspace_move(&self.c, &source_key, &other.c, &target_key)
         cdef entry *entry = keyspace_peek(&other.c, &target_key)
         if entry.kind == OBJECT:

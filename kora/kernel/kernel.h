@@ -398,7 +398,7 @@ struct keyspace {
     uint32_t *attended;
     size_t attended_count;
     bool attends_all;
-    bool tells_events;     /* whether ended() wants to be called, and what else happens is told in Python */
+    bool tells_events;     /* whether ended() wants to be called */
     struct table *slots;   /* owned: SLOTS of them, or NULL before the first key */
     uint64_t count;
     uint64_t volatile_count;

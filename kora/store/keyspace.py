@@ -72,6 +72,7 @@ class Keyspace:
         "notify",
         "now_s",
         "stats",
+        "tells_more",
         "touched",
         "volatile",
     )
@@ -95,6 +96,7 @@ class Keyspace:
         self.changes = 0  # keys changed since start, as rdb_changes_since_last_save
         # Who wants to know.  notify() has an event of a key, as keyspace notifications name them: b"lpush", b"expired".
         self.notify: Callable[[bytes, bytes], object] = nobody
+        self.tells_more = False  # whether notify() is called for new keys and misses as well
         self.touched: Callable[[Keyspace, bytes], object] = nobody  # an attended key was changed or has ended
         # note_fields(key, deadline_ms): a hash was stored or changed, whose fields end then at the earliest.
         self.note_fields: Callable[[bytes, int], object] = nobody
@@ -524,7 +526,7 @@ class Keyspace:
 
     def _miss(self, stats: ShardStats, key: bytes) -> None:
         stats.misses += 1
-        if self.notify is not nobody:
+        if self.tells_more:
             self.notify(b"keymiss", key)
 
     def _locate(self, key: bytes) -> int:
@@ -551,7 +553,7 @@ class Keyspace:
             self._heaviest = size
         if size > PART_MAX and type(table) is dict:
             self._tables[slot] = SplitTable(table)  # type: ignore[index]
-        if self.notify is not nobody:
+        if self.tells_more:
             self.notify(b"new", key)
 
     def _set_deadline(self, slot: int, key: bytes, deadline_ms: int) -> None:
