@@ -501,6 +501,7 @@ def test_the_end_of_an_attended_key_is_told(store, touched):
 def note_events(db):
     events = []
     db.notify = lambda event, key: events.append((event, key))
+    db.tells_more = True
     return events
 
 
