@@ -8,10 +8,11 @@ from tests.kernel.operations import OPERATIONS
 from .quirks import QUIRKS
 from .test_connection_commands import CONNECTION
 from .test_server_commands import SERVER
+from .test_sessions import PUBSUB, TRANSACTIONS
 from .words import DATABASES, GENERIC, STRINGS
 from .words_hashes import FIELD_DEADLINES, HASHES
 
-_TABLES = (STRINGS, GENERIC, DATABASES, CONNECTION, SERVER, HASHES)
+_TABLES = (STRINGS, GENERIC, DATABASES, CONNECTION, SERVER, HASHES, TRANSACTIONS, PUBSUB)
 
 EXCUSED = {
     "client|info": "the fields' names are compared, in test_connection_commands; the values are each server's own",
