@@ -118,8 +118,8 @@ def test_exec_is_refused_where_memory_has_come_to_lack(run, connect):
 
 @pytest.mark.parametrize("words", [("SET", "k", "1"), ("DEL", "k"), ("EXPIRE", "k", "100"), ("EXPIRE", "k", "-1"),
     ("APPEND", "k", "x"), ("RENAME", "k", "other"), ("RENAME", "other", "k"), ("COPY", "other", "k", "REPLACE"),
-    ("MOVE", "k", "1"), ("FLUSHDB",), ("FLUSHALL",), ("SWAPDB", "0", "1"), ("GETDEL", "k"), ("MSET", "a", "1", "k", "2"),
-    ("UNLINK", "k"), ("SETRANGE", "k", "0", "x"), ("GETEX", "k", "EX", "5")])  # fmt: skip
+    ("MOVE", "k", "1"), ("FLUSHDB",), ("FLUSHALL",), ("SWAPDB", "0", "1"), ("GETDEL", "k"),
+    ("MSET", "a", "1", "k", "2"), ("UNLINK", "k"), ("SETRANGE", "k", "0", "x"), ("GETEX", "k", "EX", "5")])  # fmt: skip
 @pytest.mark.parametrize("is_own", [True, False], ids=["own", "another's"])
 def test_a_change_of_a_watched_key_calls_the_transaction_off(run, connect, words, is_own):
     other = connect()

@@ -27,7 +27,7 @@ TRANSACTIONS: dict[str, st.SearchStrategy[list[Word]]] = {
     "UNWATCH": words("UNWATCH"),
 }
 _CHANGES: dict[str, st.SearchStrategy[list[Word]]] = {
-    "SET": words("SET", _few, st.sampled_from((b"1", b"x", b"")), options(words("PX", st.just(b"100000000")), max_size=1)),
+    "SET": words("SET", _few, st.sampled_from((b"1", b"x", b"")), options(words("PX", "100000000"), max_size=1)),
     "PXAT": words("SET", _few, "v", "PXAT", "1"),  # over at once
     "DEL": words("DEL", _few),
     "RENAME": words("RENAME", _few, _few),
