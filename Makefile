@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := python -m pytest -n 2 --dist worksteal
-KERNEL := $(wildcard kora/kernel/*.c kora/kernel/*.h kora/kernel/*.pyx kora/kernel/build.py)
+KERNEL := $(wildcard kora/kernel/*.c kora/kernel/*.h kora/kernel/*.pyx kora/kernel/*.pxi kora/kernel/build.py)
 
 .PHONY: run test check bench compile sanitize fuzz docs soak clean
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 _BIG_REPLY_BYTES = 1 << 14
+# How long a command may take part in making room: Redis' limit at its default tenacity (evictionTimeLimitUs, evict.c).
+EVICTION_BUDGET_NS = 500_000
 
 
 def execute(client: Client, data: bytes) -> bytes:
@@ -257,7 +259,8 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
     if not client.authenticated and "no_auth" not in flags:
         return AuthRequired()
     needs_memory = "denyoom" in flags or (ending is not None and ending.needs_memory)
-    if needs_memory and 0 < engine.config.maxmemory < engine.memory_bytes:
+    # As in Redis, whatever is on its way takes part in making room; what is over the limit by a little is let be.
+    if engine.config.maxmemory and not engine.make_room(EVICTION_BUDGET_NS) and needs_memory:
         return OutOfMemory()
     if client.listens_only and command.name not in _OF_SUBSCRIBERS:
         return SubscribersOnly(command.name)

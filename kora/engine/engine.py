@@ -19,6 +19,7 @@ from kora.engine.transactions import Watches
 from kora.observe.board import Board
 from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
+from kora.store.eviction import Evictor
 from kora.store.fields import FieldDeadlines
 from kora.store.keyspace import Keyspace
 from kora.store.shard import make_shards
@@ -92,6 +93,7 @@ class Engine:
         )
         self.field_deadlines: dict[int, FieldDeadlines] = {}  # by the database's number
         self.databases = Databases(self._make_database, config.databases)
+        self._evictor = Evictor(self.clock)
         # Who wants to know what happens to it.
         self.pubsub = PubSub()
         self.notifications = Notifications(self.pubsub)
@@ -156,6 +158,20 @@ class Engine:
         """The command that runs has left errands: see to it that they are run before the next."""
         self.errands = True
         self.implementation.interrupt()
+
+    def make_room(self, budget_ns: int) -> bool:
+        """Evict keys for at most so long; returns whether the data is within maxmemory."""
+        config = self.config
+        policy, limit_bytes = config.maxmemory_policy, config.maxmemory
+        stop_ns = self.monotonic_ns() + budget_ns
+        while limit_bytes and self.memory_bytes > limit_bytes:
+            if policy == "noeviction" or not self._evictor.evict(
+                self.databases.used(), policy, config.maxmemory_samples, config.lazyfree_lazy_eviction
+            ):
+                return False
+            if self.monotonic_ns() >= stop_ns:
+                break
+        return True
 
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at every request; it tests only this one flag."""

@@ -119,6 +119,7 @@ cdef extern from "kernel.h":
         uint64_t hits
         uint64_t misses
         uint64_t expired
+        uint64_t evicted
         command_stats *commands
         size_t commands_count
         hot_keys hot_keys
@@ -176,7 +177,7 @@ cdef extern from "kernel.h":
     struct keyspace:
         void *owner
         bint attends_all
-        bint tells_events
+        bint tells_ends
         table *slots
         uint64_t count
         uint64_t volatile_count
@@ -233,6 +234,7 @@ cdef extern from "kernel.h":
     expired keyspace_expire_due(keyspace *keyspace, unsigned slot, uint64_t place, int64_t now_ms,
                                 uint64_t deleted_max)
     entry *keyspace_random(keyspace *keyspace)
+    entry *keyspace_random_volatile(keyspace *keyspace)
     discarded keyspace_discard(keyspace *keyspace, unsigned start, unsigned stop)
     uint64_t discarded_free_some(kernel *kernel, discarded *discarded, shard_stats *stats, uint64_t entries_max)
     void discarded_free(kernel *kernel, discarded *discarded)
@@ -565,6 +567,14 @@ cdef class ShardStats:
     def expired(self):
         return self.c.expired
 
+    @property
+    def evicted(self):
+        return self.c.evicted
+
+    @evicted.setter
+    def evicted(self, uint64_t count):
+        self.c.evicted = count
+
 
 # --- Databases ---
 
@@ -765,6 +775,21 @@ cdef class Keyspace:
         entry.touched_s = self.c.now_s
         return self._value(entry, True) if kind is None else self._value_of_kind(entry, kind)
 
+    def part(self, bytes name not None, size_t start, size_t count):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        cdef char digits[32]
+        cdef text text
+        if entry is NULL:
+            return b""
+        if entry.kind == OBJECT:
+            raise WrongType
+        entry.touched_s = self.c.now_s
+        text = entry_string(entry, digits)
+        if start >= text.bytes:
+            return b""
+        return PyBytes_FromStringAndSize(text.data + start, min(count, text.bytes - start))
+
     def has(self, bytes name not None):
         cdef key key
         cdef entry *entry = self._find(name, &key)
@@ -772,6 +797,10 @@ cdef class Keyspace:
             return False
         entry.touched_s = self.c.now_s
         return True
+
+    def has_quietly(self, bytes name not None):
+        cdef key key
+        return self._find(name, &key) is not NULL
 
     def usage_bytes(self, bytes name not None):
         cdef key key
@@ -846,7 +875,7 @@ cdef class Keyspace:
         for place in range(first, len(words), 2):
             key = self._locate(words[place])
             self._set(&key, words[place + 1])
-            if self.c.tells_events:
+            if self.c.tells_ends:
                 self._notify(b"set", words[place])
 
     def set_until(self, bytes name not None, value, deadline_ms):
@@ -1053,6 +1082,18 @@ cdef class Keyspace:
             if self._find(name, &key) is not NULL:
                 return name
 
+    def sample(self, int count, bint volatile):
+        cdef entry *entry
+        cdef text text
+        keys = []
+        for _ in range(count):
+            entry = keyspace_random_volatile(&self.c) if volatile else keyspace_random(&self.c)
+            if entry is NULL:
+                break
+            text = entry_key(entry)
+            keys.append(PyBytes_FromStringAndSize(text.data, text.bytes))
+        return keys
+
     def count_in_slot(self, unsigned slot):
         return self.c.slots[slot].count if self.c.slots is not NULL else 0
 
@@ -1074,7 +1115,7 @@ cdef class Keyspace:
     @notify.setter
     def notify(self, notify):
         self._notify = notify
-        self.c.tells_events = notify is not _nobody
+        self.c.tells_ends = notify is not _nobody
 
     @property
     def attends_all(self):
@@ -1143,6 +1184,11 @@ cdef class Keyspace:
         if wrong is not NULL:
             raise AssertionError(wrong.decode())
         return sums
+
+
+# --- Values that are no strings ---
+
+include "hashes.pxi"
 
 
 # --- Requests ---

@@ -4,6 +4,10 @@
 
 #include "execute.c"
 #include "hash.c"
+#include "members.c"
+#include "pack.c"
 #include "parser.c"
 #include "table.c"
 #include "text.c"
+#include "type_hash.c"
+#include "type_set.c"

@@ -409,28 +409,6 @@ static inline struct shard_stats *stats_of(const struct keyspace *keyspace, unsi
     return keyspace->by_run[slot >> RUN_BITS];
 }
 
-/* memcmp() == 0, without the call: keys are short. */
-static inline bool is_same(const char *first, const char *second, size_t bytes)
-{
-    uint64_t one, other;
-    if (LIKELY(bytes >= 8)) {
-        for (size_t at = 0; at + 8 < bytes; at += 8) {
-            memcpy(&one, first + at, 8);
-            memcpy(&other, second + at, 8);
-            if (one != other)
-                return false;
-        }
-        /* The last eight, some of them a second time. */
-        memcpy(&one, first + bytes - 8, 8);
-        memcpy(&other, second + bytes - 8, 8);
-        return one == other;
-    }
-    for (size_t at = 0; at < bytes; at++)
-        if (first[at] != second[at])
-            return false;
-    return true;
-}
-
 /* The entry of a key, whether or not its time is over; sets *found to its table. */
 static inline struct entry *look_up(struct keyspace *keyspace, const struct key *key, struct table **found)
 {
@@ -470,7 +448,7 @@ static inline void tell(struct keyspace *keyspace, uint64_t hash, const char *ke
 static void tell_end(struct keyspace *keyspace, uint64_t hash, const char *key, size_t bytes)
 {
     tell(keyspace, hash, key, bytes);
-    if (keyspace->tells_events)
+    if (keyspace->tells_ends)
         keyspace->kernel->ended(keyspace->owner, key, bytes);
 }
 
@@ -1059,6 +1037,34 @@ struct entry *keyspace_random(struct keyspace *keyspace)
         number -= keyspace->slots[slot++].count;
     const struct table *table = &keyspace->slots[slot];
     return random_of(kernel, table->bits == TABLE_SPLIT ? random_part(kernel, table) : table);
+}
+
+/* An entry with a deadline in a table that has one: the next from a random bucket on. */
+static struct entry *random_volatile_of(struct kernel *kernel, const struct table *table)
+{
+    size_t mask = ((size_t)1 << table->bits) - 1;
+    size_t place = random_below(kernel, mask + 1);
+    while (!(table->buckets[place] & BUCKET_VOLATILE))
+        place = (place + 1) & mask;
+    return bucket_entry(table->buckets[place]);
+}
+
+struct entry *keyspace_random_volatile(struct keyspace *keyspace)
+{
+    if (keyspace->volatile_count == 0)
+        return NULL;
+    struct kernel *kernel = keyspace->kernel;
+    unsigned slot = (unsigned)random_below(kernel, SLOTS);
+    while (keyspace->slots[slot].volatile_count == 0)
+        slot = (slot + 1) % SLOTS;
+    const struct table *table = &keyspace->slots[slot];
+    if (table->bits != TABLE_SPLIT)
+        return random_volatile_of(kernel, table);
+    const struct split *split = table->split;
+    size_t places = (size_t)1 << split->bits, place = random_below(kernel, places);
+    while (split->parts[place]->volatile_count == 0)
+        place = (place + 1) & (places - 1);
+    return random_volatile_of(kernel, split->parts[place]);
 }
 
 /* --- Freeing bit by bit --- */

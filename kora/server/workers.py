@@ -107,6 +107,14 @@ def _lazyfree(worker: Worker) -> bool:
     return bool(worker.shard.lazyfree)
 
 
+def _evict(worker: Worker) -> bool:
+    """For a limit that nobody's command came up against, since it was lowered."""
+    engine = worker.engine
+    if not 0 < engine.config.maxmemory < engine.memory_bytes:
+        return False
+    return engine.make_room(BUDGET_NS) and engine.memory_bytes > engine.config.maxmemory
+
+
 def _decay_hot_keys(worker: Worker) -> bool:
     if worker.decaying is None:
         worker.decaying = worker.shard.stats.hot_keys.decay()
@@ -140,6 +148,7 @@ JOBS: Final = (
     Job("expire-cycle", _expire, per_shard=True, share=0.25),
     Job("field-expire-cycle", _expire_fields, per_shard=False, share=0.1),
     Job("lazyfree", _lazyfree, per_shard=True, share=0.25),
+    Job("eviction-cycle", _evict, per_shard=False, share=0.25),
     Job("hotkey-decay", _decay_hot_keys, per_shard=True, share=0.02, period_s=60.0),
     Job("client-timeouts", _close_idle_clients, per_shard=False, share=0.1, period_s=1.0),
     Job("gc", _collect_garbage, per_shard=False, share=0.1, period_s=1.0),

@@ -173,9 +173,19 @@ class Keyspace:
             raise WrongType
         return value
 
+    def part(self, key: bytes, start: int, count: int) -> bytes:
+        """As find(key, bytes), for some bytes of a string, which may be long; fewer where it ends, or is not there."""
+        value = self.find(key, bytes)
+        return b"" if value is None else bytes(value[start : start + count])
+
     def has(self, key: bytes) -> bool:
         """As find(), of any kind, for whoever has no use for the value."""
         return self.find(key) is not None
+
+    def has_quietly(self, key: bytes) -> bool:
+        """As has(), and without counting as use of the key."""
+        slot = self._locate(key)
+        return key in self._tables[slot] and not (self.volatile and self._expire_if_due(slot, key))
 
     def usage_bytes(self, key: bytes) -> int | None:
         """What a key takes with all that belongs to it, or None; counts nothing."""
@@ -454,6 +464,22 @@ class Keyspace:
             if not (self.volatile and self._expire_if_due(slot, key)):
                 return key
         return None
+
+    def sample(self, count: int, volatile: bool) -> list[bytes]:
+        """So many keys drawn at random, of those with a deadline if that is wanted; none if there are none.
+
+        Those whose time is over may be among them, and the same key more than once.
+        """
+        if not (self.volatile if volatile else self._count):
+            return []
+        keys = []
+        for _ in range(count):
+            slot = self._random_slot()
+            if volatile:
+                # From there on, to the next with a deadline.
+                slot = next(other % SLOTS for other in range(slot, slot + SLOTS) if self._deadlines[other % SLOTS])
+            keys.append(random_key((self._deadlines if volatile else self._tables)[slot]))
+        return keys
 
     def count_in_slot(self, slot: int) -> int:
         return len(self._tables[slot])

@@ -12,7 +12,7 @@ from kora.config import Config
 from kora.engine.blocking import parse_timeout
 from kora.engine.engine import Engine
 from kora.engine.registry import Family, Registry, keys_at
-from kora.errors import CommandError, WrongType
+from kora.errors import CommandError
 from kora.resp.reply import NULL_ARRAY
 from tests.conftest import Session, encode_request, runner
 from tests.resp_reader import read_replies
@@ -265,7 +265,7 @@ def test_a_value_of_another_kind_serves_nobody(run, connect):
     waiting.send("TAKE", "k", 0)
     run("SET", "k", "text")
     assert waiting.received() == []
-    with pytest.raises(WrongType):
+    with pytest.raises(CommandError, match="WRONGTYPE"):
         run("TAKE", "k", 0)
     run("DEL", "k")
     run("GIVE", "k", 1)
