@@ -76,11 +76,12 @@ def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes
     """Run requests for as long as the turn lasts; what is left is in client.backlog and client.parser."""
     engine = client.engine
     engine.board.words[CLIENT] = client.id
+    outer = engine.implementation.running
     engine.implementation.running = client
     client.more = client.parser.more
     out: list[bytes] = []
     call(client, requests, out)
-    engine.implementation.running = None
+    engine.implementation.running = outer
     if client.halted:
         client.halted = False
         client.backlog = requests[len(out) :]  # one reply each
@@ -122,7 +123,7 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
                 _reject(client, command, wrong_arity(command.name), argv, out)
                 continue
         # Admit.
-        if client.gated or engine.gated:
+        if (client.gated or engine.gated) and not engine.nested:
             answer = _admit(engine, client, command, argv)
             if answer is not None:
                 if isinstance(answer, CommandError):
@@ -179,9 +180,10 @@ def run_inside(client: Client, requests: list[list[bytes]]) -> list[bytes]:
 
 
 def run_errands(client: Client, data: bytes = b"") -> bytes:
-    """What a command has left to do behind itself; returns its reply, behind what was pushed to its client meanwhile.
+    """What a command has left to do behind itself; returns its reply, with what was pushed to its client meanwhile.
 
-    In a transaction or a script it waits for the end of that.
+    A message comes behind the reply of the command that sent it, as in Redis 7.2; in a transaction or a script all this
+    waits for the end of that.
     """
     engine = client.engine
     if engine.nested:
@@ -189,7 +191,7 @@ def run_errands(client: Client, data: bytes = b"") -> bytes:
     engine.blocking.serve()
     engine.errands = False
     if client.pushed:
-        data = b"".join(client.pushed) + data
+        data += b"".join(client.pushed)
         client.pushed.clear()
     return data
 
@@ -227,7 +229,10 @@ def _reject(client: Client, command: Command | None, error: CommandError, argv: 
         return
     if command is not None and command.slot >= 0:
         client.db.stats.commands[command.slot].rejected += 1
-    if client.transaction is not None:
+    if command is not None and command.name == "exec":
+        client.end_transaction()
+        error = CommandError(f"EXECABORT Transaction discarded because of: {error.message.removeprefix('ERR ')}")
+    elif client.transaction is not None:
         client.transaction.is_broken = True
     engine.count_error(error.prefix)
     out.append(client.encode(error))
@@ -249,38 +254,38 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
     Parks the client if it may run later.
     """
     flags = command.flags
+    transaction = client.transaction
+    ending = transaction if command.name == "exec" else None  # it does whatever was queued
     if not client.authenticated and "no_auth" not in flags:
         return AuthRequired()
+    needs_memory = "denyoom" in flags or (ending is not None and ending.needs_memory)
     # As in Redis, whatever is on its way takes part in making room; what is over the limit by a little is let be.
-    if engine.config.maxmemory and not engine.nested and not engine.make_room(EVICTION_BUDGET_NS):
-        is_about_to_grow = "denyoom" in flags or (command.name == "exec" and _grows(engine, client))
-        if is_about_to_grow:
-            return OutOfMemory()
+    if engine.config.maxmemory and not engine.make_room(EVICTION_BUDGET_NS) and needs_memory:
+        return OutOfMemory()
     if client.listens_only and command.name not in _OF_SUBSCRIBERS:
         return SubscribersOnly(command.name)
-    is_paused = engine.paused_until_ms and ("write" in flags or not engine.paused_writes_only)
+    writes = "write" in flags or command.name in _AS_GOOD_AS_WRITING or (ending is not None and ending.writes)
     # Redis lets CLIENT UNPAUSE wait like the rest, so that nobody can end a pause of all before its time.
-    if is_paused and command.name != "client|unpause" and not engine.nested:
+    if engine.paused_until_ms and (writes or not engine.paused_writes_only) and command.name != "client|unpause":
         client.parked = True
         return None
-    if client.transaction is not None and command.name not in _OUTSIDE_TRANSACTIONS:
+    if transaction is not None and command.name not in _OUTSIDE_TRANSACTIONS:
         if "no_multi" in flags:
             return CommandError("ERR Command not allowed inside a transaction")
-        client.transaction.requests.append(argv)
+        transaction.add(argv, needs_memory, writes)
+        if transaction.size_bytes > engine.config.client_query_buffer_limit:
+            engine.log("warning", "transaction over the limit of query buffers", client=client.address)
+            client.closing = True
         return QUEUED
     return None
-
-
-def _grows(engine: "Engine", client: Client) -> bool:
-    """Whether a transaction has a command that may need memory."""
-    requests = client.transaction.requests if client.transaction is not None else []
-    return any("denyoom" in engine.registry.find(argv).flags for argv in requests)
 
 
 # What a client that listens to channels may say in RESP2, where replies and messages could not be told apart.
 _OF_SUBSCRIBERS: Final = frozenset(
     ("ping", "subscribe", "ssubscribe", "psubscribe", "unsubscribe", "sunsubscribe", "punsubscribe", "quit", "reset")
 )
+# What replicas would be told of besides writes, so that CLIENT PAUSE WRITE holds it up as well.
+_AS_GOOD_AS_WRITING: Final = frozenset(("publish", "spublish", "pfcount", "eval", "evalsha", "fcall"))
 # What runs at once although MULTI has begun.
 _OUTSIDE_TRANSACTIONS: Final = frozenset(("exec", "discard", "multi", "watch", "quit", "reset"))
 
@@ -308,5 +313,7 @@ def _sample_keys(engine: "Engine", client: Client, requests: list[list[bytes]]) 
         if command is not None and command.first_key and len(argv) >= command.argc_min:
             # One key stands for all of the command's, or MGET of a thousand would pay for a thousand.
             keys = command.keys(argv)
+            if not keys:
+                continue
             key = keys[int(random() * len(keys))]
             client.db.stats_of(key).hot_keys.record(key, ratio * len(keys))

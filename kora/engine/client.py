@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from kora import kernel
 from kora.observe.board import address_text
-from kora.resp.reply import Encoder, Reply, encode2, encode3
+from kora.resp.reply import Encoder, Push, Replies, Reply, encode2, encode3
 
 if TYPE_CHECKING:
     from kora.engine.blocking import Wait
@@ -118,7 +118,7 @@ class Client(ClientState):
         self.command: Command | None = None  # that runs, or ran last
         self.last_ns = engine.clock.monotonic_ns()
         self.backlog: list[list[bytes]] = []  # parsed, and waiting for their turn
-        self.pushed: list[bytes] = []  # to be sent in front of the reply of the command that runs
+        self.pushed: list[bytes] = []  # to be sent behind the reply of the command that runs
         self.more = False  # the turn ended before the input did
         self.halted = False  # the turn ends after the command that runs
         self.parked = False  # takes no turns until kick(): CLIENT PAUSE, or it is waiting
@@ -189,11 +189,16 @@ class Client(ClientState):
         self.skips_left = count
         self._choose_encoder()
 
+    def end_transaction(self) -> None:
+        """Back to one command at a time: what was queued and what is watched is forgotten."""
+        self.transaction = None
+        self.engine.watches.unwatch(self)
+        self.update_gate()
+
     def reset(self) -> None:
         """RESET: as if just connected."""
-        self.engine.watches.unwatch(self)
+        self.end_transaction()
         self.engine.pubsub.forget(self)
-        self.transaction = None
         self.db = self.engine.databases[0]
         self.name = b""
         self.protocol = 2
@@ -206,12 +211,20 @@ class Client(ClientState):
         if self.skips_left:
             self.encode = self._skip
         else:
-            self.encode = _mute if self.muted else encode3 if self.protocol == 3 else encode2
+            self.encode = self._mute if self.muted else self._encode
 
-    def _skip(self, _: Reply) -> bytes:
+    @property
+    def _encode(self) -> Encoder:
+        return encode3 if self.protocol == 3 else encode2
+
+    def _mute(self, reply: Reply) -> bytes:
+        # Who listens to what is told in any case, as messages are.
+        return self._encode(reply) if type(reply) is Push or type(reply) is Replies else b""
+
+    def _skip(self, reply: Reply) -> bytes:
         self.skips_left -= 1
         self._choose_encoder()
-        return b""
+        return self._mute(reply)
 
     @property
     def closing(self) -> bool:
@@ -245,7 +258,3 @@ def _drop(data: bytes) -> None:
 
 def _no_bytes() -> int:
     return 0
-
-
-def _mute(_: Reply) -> bytes:
-    return b""

@@ -97,6 +97,18 @@ QUIRKS = (
         "that is what the same number gets everywhere else, and in later versions.",
     ),
     Quirk(
+        "messages to oneself",
+        "7.0 sends a message that a client sends to itself in front of the reply, and in the middle of that of EXEC",
+        "behind the reply, that of EXEC included",
+        "that is what 7.2 made of it: in the middle of an array nobody could tell it from its elements.",
+    ),
+    Quirk(
+        "CLIENT REPLY in a transaction",
+        "the reply to EXEC breaks off where replies are turned off or skipped, or lacks its head",
+        "there is no reply to EXEC where it would have holes",
+        "what follows could not be told from its missing elements.",
+    ),
+    Quirk(
         "a range from a low to a high byte in a pattern",
         "[a-\\xff] is [\\xff-a], since where char is signed 0xff is -1; where it is not, it is as in Kora",
         "bytes are 0 to 255",

@@ -8,6 +8,7 @@ from tests.kernel.operations import OPERATIONS
 from .quirks import QUIRKS
 from .test_connection_commands import CONNECTION
 from .test_server_commands import SERVER
+from .test_sessions import PUBSUB, TRANSACTIONS
 from .words import DATABASES, GENERIC, STRINGS
 from .words_hashes import FIELD_DEADLINES, HASHES
 from .words_lists import BLOCKING, LISTS, SORTING
@@ -33,6 +34,8 @@ _TABLES = (
     GEO,
     STREAMS,
     GROUP_COMMANDS,
+    TRANSACTIONS,
+    PUBSUB,
 )
 
 EXCUSED = {
