@@ -1,20 +1,19 @@
 """Commands that take keys of any type: deleting, expiring, renaming, copying, listing and looking inside."""
 
-import re
 from typing import Final
 
+from kora.commands.scanning import parse_cursor, parse_scan
 from kora.engine.client import Client
 from kora.engine.registry import Family
 from kora.errors import (
     CommandError,
     DatabaseOutOfRange,
-    InvalidCursor,
     NoSuchKey,
     SameObject,
     SyntaxFault,
     invalid_expire,
 )
-from kora.glob import Matcher, matcher
+from kora.glob import matcher
 from kora.resp.reply import OK, Reply, Simple
 from kora.store.keyspace import Keyspace
 from kora.types.kinds import copy, encoding, references, type_name
@@ -381,50 +380,15 @@ def keys(client: Client, argv: list[bytes]) -> Reply:
 )
 def scan(client: Client, argv: list[bytes]) -> Reply:
     _, text, *words = argv
-    cursor = _parse_cursor(text)
-    count, match, wanted = _parse_scan(words)
-    cursor, found = client.db.scan(cursor, count)
-    if match is not None:
-        found = list(filter(match, found))
-    if wanted is not None:
+    cursor = parse_cursor(text)
+    options = parse_scan(words, b"TYPE")
+    cursor, found = client.db.scan(cursor, options.count)
+    if options.match is not None:
+        found = list(filter(options.match, found))
+    if options.kind is not None:
         # A name that no type has is no error: no key is of that type.
-        found = [key for key in found if type_name(client.db.inspect(key)).encode() == wanted]
+        found = [key for key in found if type_name(client.db.inspect(key)).encode() == options.kind]
     return [b"%d" % cursor, found]
-
-
-_CURSOR: Final = re.compile(rb"[+-]?[0-9]+")
-
-
-def _parse_cursor(text: bytes) -> int:
-    """As strtoul takes it, signs included: an unsigned 64-bit integer, where -1 is the largest; nothing at all is 0."""
-    if not text:
-        return 0
-    if not _CURSOR.fullmatch(text) or len(text) > 4096:
-        raise InvalidCursor
-    number = int(text)
-    if abs(number) >= 1 << 64:
-        raise InvalidCursor
-    return number % (1 << 64)
-
-
-def _parse_scan(words: list[bytes]) -> tuple[int, Matcher | None, bytes | None]:
-    """COUNT, MATCH and TYPE."""
-    count, match, wanted = 10, None, None
-    if len(words) % 2:
-        words = [*words[:-1], b"", b""]  # an option without its value is reported in its turn
-    for word, value in zip(words[::2], words[1::2], strict=True):
-        option = word.upper()
-        if option == b"COUNT":
-            count = parse_integer(value)
-            if count < 1:
-                raise SyntaxFault
-        elif option == b"MATCH":
-            match = matcher(value)
-        elif option == b"TYPE":
-            wanted = value.lower()
-        else:
-            raise SyntaxFault
-    return count, match, wanted
 
 
 @generic(

@@ -8,8 +8,8 @@ from typing import Final
 
 from kora import glob
 from kora.engine.client import Client
-from kora.engine.registry import Command, Family, Registry
-from kora.engine.usage import Argument, KeyRange
+from kora.engine.registry import Command, Family, KeySpec, Registry
+from kora.engine.usage import Argument
 from kora.errors import CommandError, SyntaxFault
 from kora.resp.reply import Items, Reply, Simple
 
@@ -154,7 +154,7 @@ def _with_keys(client: Client, request: list[bytes]) -> Command:
         command = client.engine.registry.find(request)
     except CommandError:
         raise CommandError("ERR Invalid command specified") from None
-    if not command.key_ranges:
+    if not command.key_specs:
         raise CommandError("ERR The command has no key arguments")
     if not command.argc_min <= len(request) <= command.argc_max:
         raise CommandError("ERR Invalid number of arguments specified for command")
@@ -182,20 +182,18 @@ def _info(command: Command) -> Reply:
         command.key_step,
         _statuses(f"@{category}" for category in command.categories),
         Items(command.tips),
-        Items(_key_spec(places, access) for places, access in zip(command.key_ranges, command.access, strict=True)),
+        Items(_key_spec(spec, access) for spec, access in zip(command.key_specs, command.access, strict=True)),
         # In RESP3 Redis has an array of them, but an empty set of none.
         subcommands or Items(()),
     ]
 
 
-def _key_spec(places: KeyRange, access: str) -> Reply:
-    # The last key counts from the first, but from the end of the request where it is negative.
-    last = places.last - places.first if places.last >= 0 else places.last
-    return {
-        "flags": _statuses(access.split()),
-        "begin_search": {"type": "index", "spec": {"index": places.first}},
-        "find_keys": {"type": "range", "spec": {"lastkey": last, "keystep": places.step, "limit": 0}},
-    }
+def _key_spec(spec: KeySpec, access: str) -> Reply:
+    found: dict[str, Reply] = {"notes": spec.notes} if spec.notes else {}
+    found["flags"] = _statuses(access.split())
+    for name, (kind, details) in (("begin_search", spec.begin()), ("find_keys", spec.find())):
+        found[name] = {"type": kind, "spec": details}
+    return found
 
 
 def _docs(command: Command) -> Reply:
@@ -213,7 +211,7 @@ class _Tree:
     """The arguments of a command as COMMAND DOCS has them; counts the keys, which refer to key specs by number."""
 
     def __init__(self, command: Command) -> None:
-        self._specs = len(command.key_ranges)
+        self._specs = len(command.key_specs)
         self._keys = 0
 
     def arguments(self, arguments: Iterable[Argument]) -> Reply:

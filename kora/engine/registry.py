@@ -12,7 +12,8 @@ A handler is called with the whole request and returns plain Python (resp/reply)
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from kora.engine.usage import KeyRange, Usage, parse
+from kora.engine.key_specs import KeyRange, KeySpec, keys_after, keys_at, keys_counted, keys_unknown
+from kora.engine.usage import Usage, parse
 from kora.errors import CommandError, unknown_subcommand, wrong_arity
 from kora.observe.board import command_text
 from kora.resp.reply import Reply, Simple
@@ -38,9 +39,15 @@ _CATEGORIES: Final = (
     "pubsub", "admin", "fast", "slow", "blocking", "dangerous", "connection", "transaction", "scripting",
 )  # fmt: skip
 # Groups whose commands are in the ACL category of the same meaning.
-_GROUP_CATEGORIES: Final = {"string": "string", "generic": "keyspace", "connection": "connection"}
+_GROUP_CATEGORIES: Final = {
+    "string": "string", "generic": "keyspace", "connection": "connection", "hash": "hash", "list": "list", "set": "set",
+    "sorted-set": "sortedset", "stream": "stream", "bitmap": "bitmap", "hyperloglog": "hyperloglog", "geo": "geo",
+    "transactions": "transaction", "scripting": "scripting",
+}  # fmt: skip
 
 ARGUMENTS_MAX: Final = 1 << 31
+
+__all__ = ["Command", "Family", "KeySpec", "Registry", "keys_after", "keys_at", "keys_counted", "keys_unknown"]
 
 
 class Command:
@@ -61,7 +68,9 @@ class Command:
         "group",
         "handler",
         "key_places",
-        "key_ranges",
+        "key_specs",
+        "key_step",
+        "last_key",
         "lengthy",
         "name",
         "since",
@@ -87,12 +96,14 @@ class Command:
         access_of: AccessOf | None = None,
         tips: Sequence[str] = (),
         arity: int = 0,
+        keys: Sequence[KeySpec] = (),
     ) -> None:
-        """`access` has the key flags of COMMAND INFO, `RW access update`, one entry per range of keys.
+        """`access` has the key flags of COMMAND INFO, `RW access update`, one entry per key spec.
 
         A single entry for several adjoining keys makes one range of them, as Redis does for LCS key1 key2.
         `access_of` tells it for one request, where it depends on options: Redis marks that as `variable_flags`.
-        `arity` is given where the usage line does not tell it: QUIT takes arguments that no manual mentions.
+        `arity` is given where the usage line does not tell it: QUIT takes arguments that no manual mentions; and so are
+        `keys`, where they stand at no fixed places.
         """
         # What the manual says.
         self.name = "|".join(usage.words).lower()
@@ -102,7 +113,9 @@ class Command:
         self.since = since
         self.complexity = complexity
         self.tips = tuple(tips)
-        self.flags = frozenset(flags.split())
+        self.key_specs = tuple(keys) or _key_ranges(usage.key_ranges(), access)
+        has_movable_keys = any(type(spec) is not KeyRange for spec in self.key_specs)
+        self.flags = frozenset((*flags.split(), "movablekeys") if has_movable_keys else flags.split())
         self.categories = _categories(self.flags, group, acl)
         # What call() needs.
         self.handler = handler
@@ -111,10 +124,9 @@ class Command:
         self.argc_min = abs(arity)
         self.argc_max = arity if arity > 0 else ARGUMENTS_MAX
         self.argc_usual = self.argc_min  # with so many words a request needs no closer look; never those of a container
-        self.key_ranges = _key_ranges(usage.key_ranges(), access)
-        self.first_key = self.key_ranges[0].first if self.key_ranges else 0
-        self.key_places = _even_places(self.key_ranges)
-        self.access = tuple(access) or (_default_access(self.flags),) * len(self.key_ranges)
+        self.first_key, self.last_key, self.key_step = _oldest_form(self.key_specs)
+        self.key_places = _even_places(self.key_specs)
+        self.access = tuple(access) or (_default_access(self.flags),) * len(self.key_specs)
         self.access_of = access_of
         self.fast = "fast" in self.flags
         # Whether it can take long, so that the activity board should name it while it runs.
@@ -132,38 +144,42 @@ class Command:
     def arity(self) -> int:
         return self.argc_min if self.argc_max == self.argc_min else -self.argc_min
 
-    @property
-    def last_key(self) -> int:
-        """Of the one range that COMMAND INFO's older fields can tell; negative counts from the end."""
-        if not self.key_ranges:
-            return 0
-        return self.key_ranges[-1].last
-
-    @property
-    def key_step(self) -> int:
-        return self.key_ranges[0].step if self.key_ranges else 0
-
     def keys(self, argv: Sequence[bytes]) -> list[bytes]:
         """The keys of a request, in order."""
-        return [argv[place] for places in self.key_ranges for place in _places(places, len(argv))]
+        return [argv[place] for spec in self.key_specs for place in spec.places(argv)]
 
     def keys_with_access(self, argv: Sequence[bytes]) -> list[tuple[bytes, str]]:
         """The keys of a request, in order, each with what is done to it: `RW access update`."""
         varying = self.access_of(argv) if self.access_of is not None else ""
         return [
             (argv[place], varying or access)
-            for places, access in zip(self.key_ranges, self.access, strict=True)
-            for place in _places(places, len(argv))
+            for spec, access in zip(self.key_specs, self.access, strict=True)
+            for place in spec.places(argv)
         ]
 
 
-def _places(places: KeyRange, argc: int) -> range:
-    last = places.last if places.last >= 0 else argc + places.last
-    return range(places.first, last + 1, places.step)
+def _oldest_form(specs: Sequence[KeySpec]) -> tuple[int, int, int]:
+    """First, last and step of what keys COMMAND INFO's oldest fields can tell; the last may count from the end.
+
+    As populateCommandLegacyRangeSpec (server.c) has it: ranges, as far as they adjoin.
+    """
+    first = last = step = 0
+    for spec in specs:
+        if type(spec) is not KeyRange:
+            continue
+        if len(specs) == 1:
+            return spec.first, spec.last, spec.step
+        if last and spec.first != last + 1:
+            continue
+        first, last, step = first or spec.first, spec.last, 1
+    return first, last, step
 
 
-def _even_places(ranges: Sequence[KeyRange]) -> tuple[int, int, int] | None:
+def _even_places(specs: Sequence[KeySpec]) -> tuple[int, int, int] | None:
     """First, last and step of all keys, where that tells their places; None where there are none, or it does not."""
+    ranges = [spec for spec in specs if isinstance(spec, KeyRange)]
+    if len(ranges) < len(specs):
+        return None
     if len(ranges) == 1:
         return ranges[0].first, ranges[0].last, ranges[0].step
     if len(ranges) == 2 and all(places.first == places.last for places in ranges):
@@ -213,6 +229,7 @@ class Family:
         access_of: AccessOf | None = None,
         tips: Sequence[str] = (),
         arity: int = 0,
+        keys: Sequence[KeySpec] = (),
     ) -> Callable[[Handler], Handler]:
         """Declare a command; `CONFIG GET …` declares a subcommand of a container() declared before."""
 
@@ -234,6 +251,7 @@ class Family:
                 access_of=access_of,
                 tips=tips,
                 arity=arity,
+                keys=keys,
             )
             if container is not None and container.subcommands is not None:
                 container.subcommands[line.words[1].lower().encode()] = command

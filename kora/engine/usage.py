@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from kora.engine.key_specs import KeyRange
+
 _TOKEN = re.compile(r"\.\.\.|[\[\]<>|]|[a-z][a-z0-9_-]*=|[^\s\[\]<>|]+")
 _KINDS: Final = {
     "int": "integer",
@@ -72,15 +74,6 @@ class Argument:
         if self.kind == "block":
             return " ".join(str(argument) for argument in self.arguments)
         return self.name
-
-
-@dataclass(frozen=True)
-class KeyRange:
-    """Where keys stand: words first, first + step, … up to the last, which from the end of the request is negative."""
-
-    first: int
-    last: int
-    step: int
 
 
 @dataclass(frozen=True)
@@ -215,7 +208,7 @@ def _block(arguments: list[Argument]) -> Argument:
 def _merge_repeated(arguments: list[Argument], once: Argument) -> None:
     """`x [x ...]` is one argument that may be repeated; `[x ...]` alone is one that may be absent, too.
 
-    Of `ID x [x ...]` only x is repeated; of `ID x [ID x ...]` the word is, too.
+    Of `ID x [x ...]` and `ID n x [x ...]` only x is repeated; of `ID x [ID x ...]` the word is, too.
     """
     repeated = replace(once, multiple=True, multiple_token=bool(once.token))
     count = len(once.arguments) if once.kind == "block" and not once.token else 1
@@ -223,5 +216,7 @@ def _merge_repeated(arguments: list[Argument], once: Argument) -> None:
         arguments[-count:] = [repeated]
     elif arguments and arguments[-1].token and replace(arguments[-1], token="") == once:
         arguments[-1] = replace(arguments[-1], multiple=True)
+    elif arguments and arguments[-1].token and _block(list(arguments[-1].arguments[-count:])) == once:
+        arguments[-1] = replace(arguments[-1], arguments=(*arguments[-1].arguments[:-count], repeated))
     else:
         arguments.append(replace(repeated, optional=True))

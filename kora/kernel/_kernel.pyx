@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
-from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
@@ -24,6 +24,9 @@ from kora.errors import ProtocolError, TooLong, WrongType
 from kora.resp.reply import Simple
 from kora.resp.reply import encode2 as _encode2
 from kora.resp.reply import encode3 as _encode3
+from kora.store.keyspace import nobody as _nobody
+from kora.store.lazyfree import discard_value
+from kora.types.limits import Limits
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
@@ -44,6 +47,7 @@ cdef extern from "<sys/socket.h>":
 cdef extern from "kernel.h":
     int SLOTS, RUN_BITS, BATCH_REQUESTS, HISTOGRAM_HALF, SKETCH_DEPTH
     uint64_t KEY_BYTES_MAX
+    int OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, OBJECT_KINDS, VALUE_OFFSET
     int OBJECT, FLAG_RAW, FLAG_DEADLINE, INTEGER_BYTES_MAX, LARGE_BYTES_MIN, COMMAND_NAME_MAX
 
     struct text:
@@ -144,12 +148,35 @@ cdef extern from "kernel.h":
         uint32_t touched_s
         unsigned char kind
         unsigned char flags
+        unsigned char object_kind
+
+    struct limits:
+        uint32_t hash_entries
+        uint32_t hash_value
+        uint32_t set_intset_entries
+        uint32_t set_entries
+        uint32_t set_value
+        uint32_t zset_entries
+        uint32_t zset_value
+        int32_t list_size
+
+    limits *limits_share(limits *limits)
+    void limits_release(limits *limits)
+    uint64_t next_random(uint64_t *state)
+
+    struct value:
+        limits *limits
+        int64_t bytes
+        int64_t counted
 
     struct table:
         uint32_t count
         uint32_t volatile_count
 
     struct keyspace:
+        void *owner
+        bint attends_all
+        bint tells_ends
         table *slots
         uint64_t count
         uint64_t volatile_count
@@ -182,7 +209,13 @@ cdef extern from "kernel.h":
     entry *keyspace_find(keyspace *keyspace, const key *key)
     void keyspace_set(keyspace *keyspace, const key *key, argument *value)
     entry *keyspace_store(keyspace *keyspace, const key *key, entry *entry, argument *value)
-    entry *keyspace_store_object(keyspace *keyspace, const key *key, entry *entry, void *object)
+    entry *keyspace_store_object(keyspace *keyspace, const key *key, entry *entry, void *object, int object_kind)
+    entry *keyspace_peek(keyspace *keyspace, const key *key)
+    void keyspace_changed(keyspace *keyspace, const key *key)
+    bint keyspace_updated(keyspace *keyspace, const key *key, entry *entry, bint is_empty)
+    void keyspace_attend(keyspace *keyspace, const key *key)
+    void keyspace_disregard(keyspace *keyspace, const key *key)
+    value *entry_value(const entry *entry)
     entry *keyspace_edit(keyspace *keyspace, const key *key, entry *entry, size_t offset, text part)
     void keyspace_delete(keyspace *keyspace, const key *key)
     void keyspace_move(keyspace *keyspace, const key *key, keyspace *target_keyspace, const key *target)
@@ -239,6 +272,14 @@ cdef extern from "kernel.h":
         int64_t now_ms
         void (*release)(void *object) noexcept
         int64_t (*object_bytes)(void *object) noexcept
+        void *(*make_object)(kernel *kernel, int object_kind) noexcept
+        size_t *object_head_bytes
+        limits *limits
+        void (*touched)(void *owner, const char *key, size_t bytes) noexcept
+        void (*ended)(void *owner, const char *key, size_t bytes) noexcept
+        bint interrupted
+        bint hands_over
+        void *owner
         shard_stats **shards
         size_t shards_count
         char *board
@@ -296,7 +337,54 @@ cdef void _release(void *value) noexcept:
 
 
 cdef int64_t _object_bytes(void *value) noexcept:
-    return (<object>value).size_bytes
+    return (<object>value).counted_bytes
+
+
+cdef void _touched(void *owner, const char *key, size_t key_bytes) noexcept:
+    cdef Keyspace keyspace = <Keyspace>owner
+    name = PyBytes_FromStringAndSize(key, key_bytes)
+    # The kernel tells of some keys more, those whose hashes are alike.
+    if keyspace.c.attends_all or name in keyspace._attended:
+        keyspace._kernel.c.interrupted = True
+        keyspace.touched(keyspace, name)
+
+
+cdef void _ended(void *owner, const char *key, size_t key_bytes) noexcept:
+    (<Keyspace>owner)._notify(b"expired", PyBytes_FromStringAndSize(key, key_bytes))
+
+
+cdef void *_make_object(kernel *kernel, int object_kind) noexcept:
+    try:
+        value = _make(kernel.limits, _CLASSES[object_kind])
+    except MemoryError:
+        return NULL
+    Py_INCREF(value)
+    return <void *>value
+
+
+# --- Values that are no strings ---
+
+# The kernel's own classes: by number, and by the class of the reference that each stands for.
+_CLASSES = [None] * OBJECT_KINDS
+_COMPILED = {}
+_KINDS = {}
+
+
+cdef object _make(limits *limits, compiled):
+    value = compiled.__new__(compiled)
+    _struct(value).limits = limits_share(limits)
+    return value
+
+
+cdef inline value *_struct(object made):
+    return <value *>(<char *><PyObject *>made + VALUE_OFFSET)
+
+
+def _register(int object_kind, reference, compiled):
+    """Let a class of the kernel's own stand for one of the reference."""
+    _CLASSES[object_kind] = compiled
+    _COMPILED[reference] = compiled
+    _KINDS[compiled] = object_kind
 
 
 # --- What is counted ---
@@ -437,6 +525,10 @@ cdef class ShardStats:
     def memory_bytes(self):
         return self.c.memory_bytes
 
+    @memory_bytes.setter
+    def memory_bytes(self, int64_t memory_bytes):
+        self.c.memory_bytes = memory_bytes
+
     @property
     def calls(self):
         cdef uint64_t calls = 0
@@ -524,6 +616,10 @@ cdef class Keyspace:
     cdef keyspace c
     cdef Kernel _kernel
     cdef tuple _shards
+    cdef list _shards_by_run
+    cdef dict _attended
+    cdef object _notify
+    cdef public object touched
     cdef readonly int index
     cdef public object average_ttl_ms
 
@@ -532,9 +628,15 @@ cdef class Keyspace:
         cdef int run
         self._kernel = kernel
         self._shards = tuple(shards)
+        self._shards_by_run = [
+            shard for shard in shards for _ in range(shard.slot_start, shard.slot_stop, 1 << RUN_BITS)
+        ]
         self.index = index
         self.average_ttl_ms = 0
+        self._attended = {}
+        self._notify = self.touched = _nobody
         keyspace_init(&self.c, kernel.c)
+        self.c.owner = <void *>self
         for shard in self._shards:
             stats = shard.stats
             for run in range(shard.slot_start >> RUN_BITS, shard.slot_stop >> RUN_BITS):
@@ -556,6 +658,11 @@ cdef class Keyspace:
         place[0] = self._locate(name)
         return keyspace_find(&self.c, place)
 
+    cdef entry *_peek(self, bytes name, key *place) except? NULL:
+        """As _find(), for a key that was found by the command that runs: the time that has passed since is none."""
+        place[0] = self._locate(name)
+        return keyspace_peek(&self.c, place)
+
     cdef object _value(self, entry *entry, bint tells_raw):
         cdef char digits[32]
         cdef text text
@@ -568,7 +675,7 @@ cdef class Keyspace:
 
     cdef object _value_of_kind(self, entry *entry, object kind):
         value = self._value(entry, False)
-        if type(value) is not kind:
+        if type(value) is not kind and type(value) is not _COMPILED.get(kind):
             raise WrongType
         return value
 
@@ -689,15 +796,18 @@ cdef class Keyspace:
             text.bytes = len(value)
             self.c.changes -= 1
             return keyspace_edit(&self.c, key, entry, 0, text)
+        cdef int object_kind = _KINDS.get(type(value), OTHER_OBJECT)
+        if object_kind == OTHER_OBJECT:
+            value.counted_bytes = value.size_bytes
         Py_INCREF(value)
-        return keyspace_store_object(&self.c, key, entry, <void *>value)
+        return keyspace_store_object(&self.c, key, entry, <void *>value, object_kind)
 
     cdef int _set(self, key *key, object value) except -1:
         cdef entry *entry = keyspace_find(&self.c, key)
         if entry is not NULL and entry_has_deadline(entry):
             entry = keyspace_drop_deadline(&self.c, key, entry)
         self._store(key, entry, value)
-        self.c.changes += 1
+        keyspace_changed(&self.c, key)
         return 0
 
     def set(self, bytes name not None, value):
@@ -719,15 +829,13 @@ cdef class Keyspace:
 
     def replace(self, bytes name not None, value):
         cdef key key
-        cdef entry *entry = self._find(name, &key)
-        if entry is NULL:
-            raise KeyError(name)
+        cdef entry *entry = self._peek(name, &key)
         self._store(&key, entry, value)
-        self.c.changes += 1
+        keyspace_changed(&self.c, &key)
 
     def edit(self, bytes name not None, size_t offset, bytes part not None):
         cdef key key
-        cdef entry *entry = self._find(name, &key)
+        cdef entry *entry = self._peek(name, &key)
         cdef text text
         cdef char digits[32]
         if entry is not NULL and entry.kind == OBJECT:
@@ -737,10 +845,28 @@ cdef class Keyspace:
         entry = keyspace_edit(&self.c, &key, entry, offset, text)
         return entry_string(entry, digits).bytes
 
-    def resized(self, bytes name not None, int64_t grown_bytes):
-        cdef key key = self._locate(name)
-        self.c.by_run[key.slot >> RUN_BITS].memory_bytes += grown_bytes
-        self.c.changes += 1
+    def make(self, kind):
+        compiled = _COMPILED.get(kind)
+        return kind(self._kernel.values_limits) if compiled is None else _make(self._kernel.c.limits, compiled)
+
+    def updated(self, bytes name not None, value):
+        cdef key key
+        cdef entry *entry = self._peek(name, &key)
+        cdef bint is_stored = entry is not NULL and entry.kind == OBJECT and entry_object(entry) is <void *>value
+        if not value and not value.keeps_when_empty:
+            if is_stored:
+                keyspace_delete(&self.c, &key)
+            return False
+        if not is_stored:
+            self._set(&key, value)
+        elif entry.object_kind != OTHER_OBJECT:
+            keyspace_updated(&self.c, &key, entry, False)
+        else:
+            size_bytes = value.size_bytes
+            self.c.stats.memory_bytes += size_bytes - value.counted_bytes
+            value.counted_bytes = size_bytes
+            keyspace_changed(&self.c, &key)
+        return True
 
     def delete(self, bytes name not None):
         cdef key key
@@ -749,12 +875,21 @@ cdef class Keyspace:
         keyspace_delete(&self.c, &key)
         return True
 
+    def unlink(self, bytes name not None):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        if entry is NULL:
+            return False
+        if entry.kind == OBJECT:
+            discard_value(self._shards_by_run[key.slot >> RUN_BITS], <object>entry_object(entry))
+        keyspace_delete(&self.c, &key)
+        return True
+
     def rename(self, bytes source not None, bytes target not None, Keyspace target_keyspace=None):
         cdef key source_key
         cdef key target_key
         cdef Keyspace other = self if target_keyspace is None else target_keyspace
-        if self._find(source, &source_key) is NULL:
-            raise KeyError(source)
+        self._peek(source, &source_key)
         target_key = other._locate(target)
         keyspace_move(&self.c, &source_key, &other.c, &target_key)
 
@@ -762,26 +897,24 @@ cdef class Keyspace:
 
     def deadline(self, bytes name not None):
         cdef key key
-        cdef entry *entry = self._find(name, &key)
+        cdef entry *entry = self._peek(name, &key)
         if entry is NULL or not entry_has_deadline(entry):
             return None
         return entry_deadline_ms(entry)
 
     def expire(self, bytes name not None, int64_t deadline_ms):
         cdef key key
-        cdef entry *entry = self._find(name, &key)
-        if entry is NULL:
-            raise KeyError(name)
+        cdef entry *entry = self._peek(name, &key)
         keyspace_set_deadline(&self.c, &key, entry, deadline_ms)
-        self.c.changes += 1
+        keyspace_changed(&self.c, &key)
 
     def persist(self, bytes name not None):
         cdef key key
-        cdef entry *entry = self._find(name, &key)
+        cdef entry *entry = self._peek(name, &key)
         if entry is NULL or not entry_has_deadline(entry):
             return False
         keyspace_drop_deadline(&self.c, &key, entry)
-        self.c.changes += 1
+        keyspace_changed(&self.c, &key)
         return True
 
     def volatile_slot(self, int start, int stop):
@@ -892,9 +1025,52 @@ cdef class Keyspace:
                 break
         return keys[:count]
 
+    # Being attentive
+
+    @property
+    def notify(self):
+        return self._notify
+
+    @notify.setter
+    def notify(self, notify):
+        self._notify = notify
+        self.c.tells_ends = notify is not _nobody
+
+    @property
+    def attends_all(self):
+        return self.c.attends_all
+
+    @attends_all.setter
+    def attends_all(self, bint attends_all):
+        self.c.attends_all = attends_all
+
+    def attend(self, bytes name not None):
+        cdef key key = self._locate(name)
+        keyspace_attend(&self.c, &key)
+        self._attended[name] = self._attended.get(name, 0) + 1
+
+    def disregard(self, bytes name not None):
+        cdef key key = self._locate(name)
+        count = self._attended[name] - 1
+        keyspace_disregard(&self.c, &key)
+        if count:
+            self._attended[name] = count
+        else:
+            del self._attended[name]
+
+    cdef int _tell_all_attended(self, Keyspace other) except -1:
+        cdef key key
+        for name in list(self._attended):
+            key = self._locate(name)
+            if keyspace_peek(&self.c, &key) is not NULL or keyspace_peek(&other.c, &key) is not NULL:
+                self._kernel.c.interrupted = True
+                self.touched(self, name)
+        return 0
+
     def flush(self):
         cdef Discarded part
         forgotten = self.c.count
+        self._tell_all_attended(self)
         for shard in self._shards:
             part = Discarded.__new__(Discarded)
             part._kernel = self._kernel
@@ -909,6 +1085,8 @@ cdef class Keyspace:
         keyspace_swap(&self.c, &other.c)
         self.average_ttl_ms, other.average_ttl_ms = other.average_ttl_ms, self.average_ttl_ms
         self.c.changes += 1
+        self._tell_all_attended(other)
+        other._tell_all_attended(self)
 
     def audit(self):
         """Count everything again, for tests; returns the bytes of each run of slots.
@@ -1185,6 +1363,7 @@ cdef class Kernel:
 
     cdef kernel *c
     cdef readonly object clock
+    cdef readonly object values_limits  # kora.types.limits.Limits
     # What is asked of Python: see attach().
     cdef object _engine
     cdef object _call
@@ -1208,6 +1387,12 @@ cdef class Kernel:
         kernel_init(self.c, secret)
         self.c.release = _release
         self.c.object_bytes = _object_bytes
+        self.c.make_object = _make_object
+        self.c.touched = _touched
+        self.c.ended = _ended
+        for object_kind, compiled in enumerate(_CLASSES):
+            self.c.object_head_bytes[object_kind] = 0 if compiled is None else compiled.__basicsize__
+        self.set_limits(Limits())
         self.c.clock.is_real = type(clock) is Clock
         self.c.clock.monotonic_ns = _monotonic_ns
         self.c.clock.wall_ms = _wall_ms
@@ -1219,6 +1404,18 @@ cdef class Kernel:
     def __dealloc__(self):
         kernel_free(self.c)
         free(self.c)
+
+    def set_limits(self, limits):
+        """What new and growing values keep to, from now on."""
+        self.values_limits = limits
+        self.c.limits.hash_entries = limits.hash_max_listpack_entries
+        self.c.limits.hash_value = limits.hash_max_listpack_value
+        self.c.limits.set_intset_entries = limits.set_max_intset_entries
+        self.c.limits.set_entries = limits.set_max_listpack_entries
+        self.c.limits.set_value = limits.set_max_listpack_value
+        self.c.limits.zset_entries = limits.zset_max_listpack_entries
+        self.c.limits.zset_value = limits.zset_max_listpack_value
+        self.c.limits.list_size = limits.list_max_listpack_size
 
     def make_stats(self, size_t commands, size_t hot_keys_max=128):
         """The block of one shard, which counts toward maxmemory."""

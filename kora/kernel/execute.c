@@ -16,7 +16,10 @@ void kernel_init(struct kernel *kernel, const uint64_t secret[2])
 {
     memset(kernel, 0, sizeof *kernel);
     memcpy(kernel->secret, secret, sizeof kernel->secret);
-    kernel->random = secret[0] ^ secret[1] << 1;
+    kernel->limits = allocate_zeroed(sizeof *kernel->limits);
+    kernel->limits->references = 1;
+    memcpy(kernel->limits->secret, secret, sizeof kernel->secret);
+    kernel->limits->random = secret[0] ^ secret[1] << 1;
     kernel->samples_left = 1;
     kernel->sampling_ratio = 1;
     clock_init(&kernel->clock);
@@ -26,6 +29,8 @@ void kernel_free(struct kernel *kernel)
 {
     free(kernel->shards);
     kernel->shards = NULL;
+    limits_release(kernel->limits);
+    kernel->limits = NULL;
 }
 
 int64_t kernel_now_ms(struct kernel *kernel)
@@ -35,18 +40,9 @@ int64_t kernel_now_ms(struct kernel *kernel)
     return kernel->now_ms;
 }
 
-uint64_t next_random(uint64_t *state)
-{
-    /* SplitMix64 (Steele, Lea, Flood): for choosing samples, keys and members, nothing that has to be secret. */
-    uint64_t value = *state += 0x9E3779B97F4A7C15ULL;
-    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9ULL;
-    value = (value ^ value >> 27) * 0x94D049BB133111EBULL;
-    return value ^ value >> 31;
-}
-
 uint64_t kernel_random(struct kernel *kernel)
 {
-    return next_random(&kernel->random);
+    return next_random(&kernel->limits->random);
 }
 
 int64_t kernel_memory_bytes(const struct kernel *kernel)
@@ -392,7 +388,7 @@ static bool set_with_options(struct kernel *kernel, struct turn *turn, const str
     entry = keyspace_store(keyspace, &key, entry, &argv[2]);
     if (ends)
         keyspace_set_deadline(keyspace, &key, entry, deadline_ms);
-    keyspace->changes++;
+    keyspace_changed(keyspace, &key);
     if (!options.get)
         output_ok(output);
     return true;
@@ -432,7 +428,7 @@ static bool set_until(struct kernel *kernel, struct turn *turn, const struct req
     struct entry *entry = keyspace_find(keyspace, &key);
     entry = keyspace_store(keyspace, &key, entry, &argv[3]);
     keyspace_set_deadline(keyspace, &key, entry, deadline_ms);
-    keyspace->changes++;
+    keyspace_changed(keyspace, &key);
     output_ok(output);
     return true;
 }
@@ -497,10 +493,10 @@ OPERATION(op_getex)
         keyspace_delete(keyspace, &key);
     } else if (options.expiry != NO_EXPIRY) {
         keyspace_set_deadline(keyspace, &key, entry, deadline_ms);
-        keyspace->changes++;
+        keyspace_changed(keyspace, &key);
     } else if (options.keep && entry_has_deadline(entry)) {
         keyspace_drop_deadline(keyspace, &key, entry);
-        keyspace->changes++;
+        keyspace_changed(keyspace, &key);
     }
     return true;
 }
@@ -685,7 +681,7 @@ static bool increase(struct turn *turn, const struct request *request, struct ar
     if (__builtin_add_overflow(value, increment, &value))
         return false;
     keyspace_store_integer(keyspace, &key, entry, value);
-    keyspace->changes++;
+    keyspace_changed(keyspace, &key);
     output_integer(output, value);
     return true;
 }
@@ -769,7 +765,7 @@ OPERATION(op_incrbyfloat)
     }
     struct argument stored = {.data = start, .bytes = (size_t)bytes};
     keyspace_store(keyspace, &key, entry, &stored);
-    keyspace->changes++;
+    keyspace_changed(keyspace, &key);
     output_bulk(output, start, (size_t)bytes);
     return true;
 }
@@ -885,7 +881,7 @@ static bool expire(struct kernel *kernel, struct turn *turn, const struct reques
         keyspace_delete(keyspace, &key);
     } else if (is_met) {
         keyspace_set_deadline(keyspace, &key, entry, deadline_ms);
-        keyspace->changes++;
+        keyspace_changed(keyspace, &key);
     }
     output_integer(output, is_met);
     return true;
@@ -973,7 +969,7 @@ OPERATION(op_persist)
         entry->touched_s = keyspace->now_s;
     if (persisted) {
         keyspace_drop_deadline(keyspace, &key, entry);
-        keyspace->changes++;
+        keyspace_changed(keyspace, &key);
     }
     output_integer(output, persisted);
     return true;
@@ -1193,7 +1189,7 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
         const struct command *command = request->command;
         struct argument *argv = batch->arguments + request->first;
         if (UNLIKELY(command == NULL || command->operation == NULL || request->argc < command->argc_min ||
-                     request->argc > command->argc_max))
+                     request->argc > command->argc_max || kernel->hands_over))
             return place;
         if (UNLIKELY(!kernel->observing) && command->lengthy)
             turn->started = clock_now(&kernel->clock);
@@ -1215,7 +1211,7 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
             return place;
         }
         settle(kernel, turn, command, argv, request->argc);
-        if (UNLIKELY(output->bytes > bytes_max))
+        if (UNLIKELY(output->bytes > bytes_max || kernel->interrupted))
             return place + 1;
     }
     return place;

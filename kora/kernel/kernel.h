@@ -208,25 +208,40 @@ uint64_t keyed_hash(const uint64_t secret[2], const char *data, size_t bytes);
 /* CRC-16/XMODEM of the key or of its {tag}, & 16383: Redis Cluster specification, "Hash tags". */
 unsigned slot_of(const char *key, size_t bytes);
 
-/* --- Values that are no strings --- */
+/* --- Values that are no strings ---
+ *
+ * They are Python objects.  Those of the kernel's own classes hold a struct right behind the object's head, so that
+ * operations work on it without a call; it begins with a struct value. */
 
-/* Where values change from one form to another: kora/types/limits.py. */
+enum object_kind { OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, OBJECT_KINDS };
+
+/* Up to where values stay in their compact form (kora/types/limits.py), and what else all values of a kernel share. */
 struct limits {
-    size_t references;
-    uint32_t hash_entries, hash_value;
-    uint32_t set_intset_entries, set_entries, set_value;
-    uint32_t zset_entries, zset_value;
+    size_t references; /* the kernel's own, and one for each value: a value may outlive the kernel */
+    uint64_t secret[2];
+    uint64_t random; /* state of the generator: see next_random() */
+    uint32_t hash_entries;
+    uint32_t hash_value;
+    uint32_t set_intset_entries;
+    uint32_t set_entries;
+    uint32_t set_value;
+    uint32_t zset_entries;
+    uint32_t zset_value;
     int32_t list_size;
-    uint64_t secret[2]; /* of the kernel: a copy, since values may outlive it */
-    uint64_t random;    /* state of next_random(), for those values that choose members */
 };
 
-/* What every compiled value begins with.  It stands in a Python object, right behind its head. */
+struct limits *limits_share(struct limits *limits);
+void limits_release(struct limits *limits);
+uint64_t next_random(uint64_t *state); /* SplitMix64: nothing that has to be secret */
+
 struct value {
-    struct limits *limits; /* shared, counted */
-    int64_t bytes;         /* of the blocks it owns */
-    int64_t counted;       /* what the keyspace has counted for it */
+    struct limits *limits; /* shared */
+    int64_t bytes;         /* of the blocks that it owns beside the object itself */
+    int64_t counted;       /* what the keyspace has counted for it, the object included */
 };
+
+/* Where the struct stands in the object: behind its reference count and its type. */
+#define VALUE_OFFSET (2 * sizeof(void *))
 
 /* A pack's offsets have 32 bits; Redis, too, makes none that is larger (LISTPACK_MAX_SAFETY_LIMIT, listpack.c). */
 #define PACK_BYTES_MAX (1u << 30)
@@ -699,8 +714,8 @@ struct entry {
     uint32_t touched_s;   /* Unix time when the key was last used */
     uint8_t kind;
     uint8_t flags;
-    uint8_t key_at; /* where the key begins, in bytes from `body` */
-    uint8_t unused;
+    uint8_t key_at;      /* where the key begins, in bytes from `body` */
+    uint8_t object_kind; /* of an OBJECT: enum object_kind */
     char body[];
 };
 
@@ -737,8 +752,16 @@ struct split {
 
 struct kernel;
 
+#define ATTENDED_BITS 12
+
 struct keyspace {
     struct kernel *kernel; /* borrowed */
+    void *owner;           /* borrowed: what touched() and ended() are called with */
+    /* How many keys are attended to, by the low bits of their hashes; NULL while there are none.  Owned. */
+    uint32_t *attended;
+    size_t attended_count;
+    bool attends_all;
+    bool tells_ends; /* whether ended() wants to be called */
     struct table *slots;   /* owned: SLOTS of them, or NULL before the first key */
     uint64_t count;
     uint64_t volatile_count;
@@ -775,10 +798,23 @@ struct entry *keyspace_store_integer(struct keyspace *keyspace, const struct key
                                      int64_t value);
 /* Takes over a reference to the object. */
 struct entry *keyspace_store_object(struct keyspace *keyspace, const struct key *key, struct entry *entry,
-                                    void *object);
+                                    void *object, enum object_kind object_kind);
+/* As that, for a new, empty object of the kernel's own; NULL where there is no memory.  It must not stay empty. */
+struct entry *keyspace_make_object(struct keyspace *keyspace, const struct key *key, enum object_kind object_kind);
 /* Overwrite a string from an offset on, filling a gap with zero bytes; entry may be NULL.  It becomes FLAG_RAW. */
 struct entry *keyspace_edit(struct keyspace *keyspace, const struct key *key, struct entry *entry, size_t offset,
                             struct text part);
+/* Take note of a change of a key: whoever attends to it is told. */
+void keyspace_changed(struct keyspace *keyspace, const struct key *key);
+/* Take note that the value of an entry, one of the kernel's own objects, was changed in place; an empty one goes, and
+ * the entry with it: then the answer is false. */
+bool keyspace_updated(struct keyspace *keyspace, const struct key *key, struct entry *entry, bool is_empty);
+/* Have changes of a key told, or once less so. */
+void keyspace_attend(struct keyspace *keyspace, const struct key *key);
+void keyspace_disregard(struct keyspace *keyspace, const struct key *key);
+/* The entry of a key, or NULL, even if its time is over: for who has found it before. */
+struct entry *keyspace_peek(struct keyspace *keyspace, const struct key *key);
+
 /* An existing key goes. */
 void keyspace_delete(struct keyspace *keyspace, const struct key *key);
 /* An existing key gets another name, possibly in another database, and takes its deadline along; whatever has that name
@@ -797,6 +833,7 @@ struct text entry_key(const struct entry *entry);
 struct text entry_string(const struct entry *entry, char digits[INTEGER_BYTES_MAX]);
 int64_t entry_integer(const struct entry *entry);
 void *entry_object(const struct entry *entry);
+struct value *entry_value(const struct entry *entry); /* of an OBJECT of the kernel's own */
 
 /* Walks.  A place in a slot is 0 at its start, and 0 again once it is done; see SCAN in kora/store/table.py. */
 typedef void (*visit)(void *context, struct entry *entry);
@@ -893,8 +930,16 @@ struct kernel {
     struct clock clock;
     int64_t now_ms;                        /* wall clock, read at most once per batch; 0: not read yet */
     void (*release)(void *object);         /* gives back a reference to an OBJECT; must not come back into the kernel */
-    int64_t (*object_bytes)(void *object); /* what it takes beside its entry, as sizes.py estimates it */
-    uint64_t random;                       /* state of the generator */
+    int64_t (*object_bytes)(void *object); /* what is counted for one that is not the kernel's own */
+    void *(*make_object)(struct kernel *kernel, int object_kind); /* a new one, empty; NULL where there is no memory */
+    size_t object_head_bytes[OBJECT_KINDS];                       /* what an object of the kernel's own takes by itself */
+    struct limits *limits;                                        /* shared */
+    /* A key that is attended to was changed or has ended; a key's time was over.  Must not come back into the kernel. */
+    void (*touched)(void *owner, const char *key, size_t bytes);
+    void (*ended)(void *owner, const char *key, size_t bytes);
+    bool interrupted; /* set by touched(): the batch stops behind the command that runs, for others have to be served */
+    bool hands_over;  /* no operation runs, since what they do would have to be told; handlers do */
+    void *owner;                                                  /* borrowed: what make_object needs */
     struct command commands[1 << COMMANDS_BITS]; /* by hash of the name; name_bytes 0: empty */
     struct shard_stats **shards;                 /* owned list of borrowed blocks */
     size_t shards_count;
@@ -909,7 +954,6 @@ void kernel_init(struct kernel *kernel, const uint64_t secret[2]);
 void kernel_free(struct kernel *kernel);
 int64_t kernel_now_ms(struct kernel *kernel);
 uint64_t kernel_random(struct kernel *kernel);
-uint64_t next_random(uint64_t *state); /* the same, of a state that somebody else has */
 int64_t kernel_memory_bytes(const struct kernel *kernel);
 
 /* Make a command known, with its operation if the kernel has one of that name; the rest is the caller's to fill in.

@@ -91,9 +91,9 @@ struct text pack_get(const struct pack *pack, size_t at)
 
 size_t pack_find(const struct pack *pack, size_t at, struct text text, unsigned step)
 {
-    const char *data = pack->data + at, *end = pack->data + pack->bytes;
     if (at == PACK_END)
         return PACK_END;
+    const char *data = pack->data + at, *end = pack->data + pack->bytes;
     for (unsigned wait = 0; data < end; wait = wait ? wait - 1 : step - 1) {
         struct text found = read_string(data);
         if (wait == 0 && found.bytes == text.bytes && is_same(found.data, text.data, text.bytes))

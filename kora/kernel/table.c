@@ -63,6 +63,29 @@ void keep_freed_memory(void)
 #endif
 }
 
+/* --- What values share --- */
+
+struct limits *limits_share(struct limits *limits)
+{
+    limits->references++;
+    return limits;
+}
+
+void limits_release(struct limits *limits)
+{
+    if (--limits->references == 0)
+        free(limits);
+}
+
+uint64_t next_random(uint64_t *state)
+{
+    /* SplitMix64 (Steele, Lea, Flood). */
+    uint64_t value = *state += 0x9E3779B97F4A7C15ULL;
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9ULL;
+    value = (value ^ value >> 27) * 0x94D049BB133111EBULL;
+    return value ^ value >> 31;
+}
+
 /* --- Entries --- */
 
 static const uint8_t PAYLOAD_BYTES[] = {
@@ -136,12 +159,23 @@ struct text entry_string(const struct entry *entry, char digits[INTEGER_BYTES_MA
     return (struct text){large.block, large.bytes};
 }
 
+struct value *entry_value(const struct entry *entry)
+{
+    return (struct value *)((char *)entry_object(entry) + VALUE_OFFSET);
+}
+
+/* What an object is counted with. */
+static int64_t object_bytes(const struct kernel *kernel, const struct entry *entry)
+{
+    return entry->object_kind == OTHER_OBJECT ? kernel->object_bytes(entry_object(entry)) : entry_value(entry)->counted;
+}
+
 /* What a value takes beside its entry. */
 static int64_t held_bytes(const struct kernel *kernel, const struct entry *entry)
 {
     if (entry->kind == LARGE)
         return (int64_t)block_bytes(large_of(entry).block);
-    return entry->kind == OBJECT ? kernel->object_bytes(entry_object(entry)) : 0;
+    return entry->kind == OBJECT ? object_bytes(kernel, entry) : 0;
 }
 
 int64_t entry_bytes(const struct kernel *kernel, const struct entry *entry)
@@ -361,6 +395,8 @@ void keyspace_free(struct keyspace *keyspace)
     struct discarded rest = {.slots = keyspace->slots, .slots_count = SLOTS};
     discarded_free(keyspace->kernel, &rest);
     keyspace->slots = NULL;
+    free(keyspace->attended);
+    keyspace->attended = NULL;
 }
 
 struct key key_of(const struct kernel *kernel, const char *data, size_t bytes)
@@ -393,6 +429,49 @@ static inline struct entry *look_up(struct keyspace *keyspace, const struct key 
         struct entry *entry = bucket_entry(bucket);
         if (LIKELY(entry->key_bytes == key->bytes && is_same(key_data(entry), key->data, key->bytes)))
             return entry;
+    }
+}
+
+/* --- Who wants to know --- */
+
+static inline uint32_t *attended_place(const struct keyspace *keyspace, uint64_t hash)
+{
+    return &keyspace->attended[hash & ((1u << ATTENDED_BITS) - 1)];
+}
+
+static inline void tell(struct keyspace *keyspace, uint64_t hash, const char *key, size_t bytes)
+{
+    if (UNLIKELY(keyspace->attends_all || (keyspace->attended != NULL && *attended_place(keyspace, hash) != 0)))
+        keyspace->kernel->touched(keyspace->owner, key, bytes);
+}
+
+static void tell_end(struct keyspace *keyspace, uint64_t hash, const char *key, size_t bytes)
+{
+    tell(keyspace, hash, key, bytes);
+    if (keyspace->tells_ends)
+        keyspace->kernel->ended(keyspace->owner, key, bytes);
+}
+
+void keyspace_changed(struct keyspace *keyspace, const struct key *key)
+{
+    keyspace->changes++;
+    tell(keyspace, key->hash, key->data, key->bytes);
+}
+
+void keyspace_attend(struct keyspace *keyspace, const struct key *key)
+{
+    if (keyspace->attended == NULL)
+        keyspace->attended = allocate_zeroed(sizeof *keyspace->attended << ATTENDED_BITS);
+    ++*attended_place(keyspace, key->hash);
+    keyspace->attended_count++;
+}
+
+void keyspace_disregard(struct keyspace *keyspace, const struct key *key)
+{
+    --*attended_place(keyspace, key->hash);
+    if (--keyspace->attended_count == 0) {
+        free(keyspace->attended);
+        keyspace->attended = NULL;
     }
 }
 
@@ -433,6 +512,7 @@ struct entry *keyspace_find(struct keyspace *keyspace, const struct key *key)
         entry_deadline_ms(entry) < kernel_now_ms(keyspace->kernel)) {
         remove_entry(keyspace, key->slot, key->hash, table, entry);
         keyspace->stats->expired++;
+        tell_end(keyspace, key->hash, key->data, key->bytes);
         return NULL;
     }
     return entry;
@@ -443,7 +523,14 @@ void keyspace_delete(struct keyspace *keyspace, const struct key *key)
     struct table *table = NULL;
     struct entry *entry = look_up(keyspace, key, &table);
     remove_entry(keyspace, key->slot, key->hash, table, entry);
-    keyspace->changes++;
+    keyspace_changed(keyspace, key);
+}
+
+struct entry *keyspace_peek(struct keyspace *keyspace, const struct key *key)
+{
+    keyspace->stats = stats_of(keyspace, key->slot);
+    struct table *table;
+    return look_up(keyspace, key, &table);
 }
 
 /* Room for another key: the table in which it will be. */
@@ -480,7 +567,7 @@ static void fill_header(struct entry *entry, const struct key *key, enum kind ki
     entry->kind = (uint8_t)kind;
     entry->flags = (uint8_t)flags;
     entry->key_at = (uint8_t)(PAYLOAD_BYTES[kind] + (flags & FLAG_DEADLINE ? sizeof(int64_t) : 0));
-    entry->unused = 0;
+    entry->object_kind = OTHER_OBJECT;
 }
 
 static inline size_t bytes_needed(const struct key *key, enum kind kind, unsigned flags, size_t value_bytes)
@@ -539,7 +626,9 @@ static struct entry *reshape(struct keyspace *keyspace, const struct key *key, s
         entry = allocate(needed + (needed > usable && value_bytes > 256 ? needed / 8 : 0));
         entry->touched_s = old->touched_s;
     }
+    uint8_t object_kind = keeps_payload ? old->object_kind : (uint8_t)OTHER_OBJECT;
     fill_header(entry, key, kind, flags, value_bytes, entry->touched_s);
+    entry->object_kind = object_kind;
     memmove(key_data(entry), old_key, key->bytes + kept_bytes);
     memcpy(payload(entry), kept, keeps_payload ? PAYLOAD_BYTES[kind] : 0);
     if (has_deadline)
@@ -638,12 +727,40 @@ struct entry *keyspace_store_integer(struct keyspace *keyspace, const struct key
     return entry;
 }
 
-struct entry *keyspace_store_object(struct keyspace *keyspace, const struct key *key, struct entry *entry, void *object)
+struct entry *keyspace_store_object(struct keyspace *keyspace, const struct key *key, struct entry *entry, void *object,
+                                    enum object_kind object_kind)
 {
+    const struct kernel *kernel = keyspace->kernel;
     entry = prepare(keyspace, key, entry, OBJECT, 0);
     memcpy(payload(entry), &object, sizeof object);
-    stats_of(keyspace, key->slot)->memory_bytes += keyspace->kernel->object_bytes(object);
+    entry->object_kind = (uint8_t)object_kind;
+    if (object_kind != OTHER_OBJECT) {
+        struct value *value = entry_value(entry);
+        value->counted = value->bytes + (int64_t)kernel->object_head_bytes[object_kind];
+    }
+    stats_of(keyspace, key->slot)->memory_bytes += object_bytes(kernel, entry);
     return entry;
+}
+
+struct entry *keyspace_make_object(struct keyspace *keyspace, const struct key *key, enum object_kind object_kind)
+{
+    void *object = keyspace->kernel->make_object(keyspace->kernel, object_kind);
+    return object == NULL ? NULL : keyspace_store_object(keyspace, key, NULL, object, object_kind);
+}
+
+bool keyspace_updated(struct keyspace *keyspace, const struct key *key, struct entry *entry, bool is_empty)
+{
+    if (is_empty) {
+        keyspace_delete(keyspace, key);
+        return false;
+    }
+    struct value *value = entry_value(entry);
+    int64_t size_bytes = value->bytes + (int64_t)keyspace->kernel->object_head_bytes[entry->object_kind];
+    stats_of(keyspace, key->slot)->memory_bytes += size_bytes - value->counted;
+    value->counted = size_bytes;
+    entry->touched_s = keyspace->now_s;
+    keyspace_changed(keyspace, key);
+    return true;
 }
 
 void keyspace_set(struct keyspace *keyspace, const struct key *key, struct argument *value)
@@ -652,7 +769,7 @@ void keyspace_set(struct keyspace *keyspace, const struct key *key, struct argum
     if (entry != NULL && UNLIKELY(entry->flags & FLAG_DEADLINE))
         entry = keyspace_drop_deadline(keyspace, key, entry);
     keyspace_store(keyspace, key, entry, value);
-    keyspace->changes++;
+    keyspace_changed(keyspace, key);
 }
 
 struct entry *keyspace_edit(struct keyspace *keyspace, const struct key *key, struct entry *entry, size_t offset,
@@ -701,7 +818,7 @@ struct entry *keyspace_edit(struct keyspace *keyspace, const struct key *key, st
     if (offset > length)
         memset(data + length, 0, offset - length);
     memcpy(data + offset, part.data, part.bytes);
-    keyspace->changes++;
+    keyspace_changed(keyspace, key);
     return entry;
 }
 
@@ -729,6 +846,7 @@ void keyspace_move(struct keyspace *keyspace, const struct key *key, struct keys
     bool ends = entry_has_deadline(entry);
     int64_t deadline_ms = ends ? entry_deadline_ms(entry) : 0;
     uint8_t raw = entry->flags & FLAG_RAW;
+    enum object_kind object_kind = entry->object_kind;
     struct large large = {0};
     int64_t integer = 0;
     void *object = NULL;
@@ -739,7 +857,7 @@ void keyspace_move(struct keyspace *keyspace, const struct key *key, struct keys
         memset(payload(entry), 0, sizeof large);
     } else if (kind == OBJECT) {
         object = entry_object(entry);
-        stats->memory_bytes -= keyspace->kernel->object_bytes(object);
+        stats->memory_bytes -= object_bytes(keyspace->kernel, entry);
         entry->kind = INTEGER; /* of the same size */
     } else if (kind == INTEGER) {
         integer = entry_integer(entry);
@@ -749,6 +867,7 @@ void keyspace_move(struct keyspace *keyspace, const struct key *key, struct keys
         memcpy(large.block, value_data(entry), large.bytes);
     }
     remove_entry(keyspace, key->slot, key->hash, table, entry);
+    tell(keyspace, key->hash, key->data, key->bytes);
 
     entry = keyspace_find(target_keyspace, target);
     if (entry != NULL && entry_has_deadline(entry))
@@ -756,7 +875,7 @@ void keyspace_move(struct keyspace *keyspace, const struct key *key, struct keys
     if (kind == LARGE) {
         entry = store_large(target_keyspace, target, entry, large.block, large.bytes, large.capacity);
     } else if (kind == OBJECT) {
-        entry = keyspace_store_object(target_keyspace, target, entry, object);
+        entry = keyspace_store_object(target_keyspace, target, entry, object, object_kind);
     } else if (kind == INTEGER) {
         entry = keyspace_store_integer(target_keyspace, target, entry, integer);
     } else {
@@ -767,7 +886,7 @@ void keyspace_move(struct keyspace *keyspace, const struct key *key, struct keys
     entry->flags = (uint8_t)((entry->flags & ~FLAG_RAW) | raw);
     if (ends)
         keyspace_set_deadline(target_keyspace, target, entry, deadline_ms);
-    target_keyspace->changes++;
+    keyspace_changed(target_keyspace, target);
 }
 
 void keyspace_swap(struct keyspace *keyspace, struct keyspace *other)
@@ -828,6 +947,7 @@ static void end_entry(struct keyspace *keyspace, unsigned slot, struct table *ta
 {
     struct text key = entry_key(entry);
     uint64_t hash = keyed_hash(keyspace->kernel->secret, key.data, key.bytes);
+    tell_end(keyspace, hash, key.data, key.bytes); /* now, since the key's bytes go with the entry */
     remove_entry(keyspace, slot, hash, table, entry);
     stats_of(keyspace, slot)->expired++;
 }

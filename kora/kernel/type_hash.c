@@ -99,7 +99,7 @@ bool hash_set(struct hash_value *hash, struct text field, struct text value)
         if (field.bytes <= limits->hash_value && value.bytes <= limits->hash_value &&
             hash->pack.bytes + field.bytes + value.bytes < PACK_BYTES_MAX) {
             bool is_new = set_in_pack(hash, field, value);
-            if (is_new && hash->pack.count / 2 > limits->hash_entries)
+            if (hash->pack.count / 2 > limits->hash_entries)
                 make_table(hash);
             return is_new;
         }

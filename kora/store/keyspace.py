@@ -8,11 +8,14 @@ read() is for commands that look, and counts hits and misses; find() is for comm
 whose time is over is deleted by whoever comes across it.  Memory is a running sum in the shard's counters.
 
 Strings that are handed out are for looking at: only the keyspace changes one, in edit(), or puts another in its place.
-In the kernel strings are no Python objects, and what it hands out are copies.
+In the kernel strings are no Python objects, and what it hands out are copies.  Values of other kinds are changed in
+place by whoever found them for that, and then shown to updated().
+
+Who waits for a key, watches it or keeps a copy of it has it attended to, and is told of every change.
 """
 
 from binascii import crc_hqx
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from random import choices, randrange
 from typing import Any, Final
@@ -20,11 +23,12 @@ from typing import Any, Final
 from kora.clock import Clock
 from kora.errors import WrongType
 from kora.observe.shard_stats import ShardStats
-from kora.store.lazyfree import discard
+from kora.store.lazyfree import discard, discard_value
 from kora.store.shard import RUN_BITS, Shard
-from kora.store.sizes import DEADLINE_BYTES, entry_size, size_of
+from kora.store.sizes import DEADLINE_BYTES, entry_size, size_of, weigh
 from kora.store.slots import OPEN_BRACE, SLOT_MASK, SLOTS, slot_of
 from kora.store.table import EMPTY, PART_MAX, SplitTable, Table, parts, random_key, scan
+from kora.types.limits import Limits
 
 _NO_TABLES: Final[tuple[Table, ...]] = (EMPTY,) * SLOTS
 
@@ -46,30 +50,36 @@ _SPARSE: Final = 2048
 
 class Keyspace:
     __slots__ = (
+        "_attended",
         "_clock",
         "_count",
         "_deadlines",
         "_found_key",
         "_found_slot",
         "_heaviest",
+        "_limits",
         "_occupied",
         "_places",
         "_shards_by_run",
         "_stats_by_run",
         "_tables",
         "_touched",
+        "attends_all",
         "average_ttl_ms",
         "changes",
         "index",
+        "notify",
         "now_s",
         "stats",
+        "touched",
         "volatile",
     )
 
-    def __init__(self, index: int, shards: Sequence[Shard], clock: Clock) -> None:
+    def __init__(self, index: int, shards: Sequence[Shard], clock: Clock, limits: Limits | None = None) -> None:
         # Fixed for life.
         self.index = index
         self._clock = clock
+        self._limits = limits or Limits()
         self._shards_by_run: tuple[Shard, ...] = tuple(
             shard for shard in shards for _ in range(shard.slot_start, shard.slot_stop, 1 << RUN_BITS)
         )
@@ -82,6 +92,11 @@ class Keyspace:
         self._found_key = b""
         self._found_slot = slot_of(b"")
         self.changes = 0  # keys changed since start, as rdb_changes_since_last_save
+        # Who wants to know.  notify() has an event of a key, as keyspace notifications name them: b"lpush", b"expired".
+        self.notify: Callable[[bytes, bytes], object] = nobody
+        self.touched: Callable[[Keyspace, bytes], object] = nobody  # an attended key was changed or has ended
+        self.attends_all = False
+        self._attended: dict[bytes, int] = {}  # how many attend to a key
         # The contents: swapped as a whole by swap(), forgotten as a whole by flush().
         self._tables: Sequence[Table] = _NO_TABLES
         self._deadlines: Sequence[Table] = _NO_TABLES
@@ -136,7 +151,7 @@ class Keyspace:
     def find(self, key: bytes, kind: type | None = None) -> Any:
         """The value of a key that is about to be changed, or None; counts nothing.
 
-        A string is changed by replace() or edit(), never in place; a value of another kind is, and then resized().
+        A string is changed by replace() or edit(), never in place; a value of another kind is, and then updated().
         Raises WrongType where the key holds another kind than the wanted.
         """
         slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
@@ -187,9 +202,11 @@ class Keyspace:
         else:
             table[key] = value
             if type(old) is not bytes or type(value) is not bytes or len(old) != len(value):
-                stats.memory_bytes += size_of(value) - size_of(old)
+                stats.memory_bytes += weigh(value) - size_of(old)
             self._touched[slot & _TOUCHED_MASK] = self.now_s
         self.changes += 1
+        if self._attended or self.attends_all:
+            self._tell(key)
 
     def set_many(self, words: list[bytes], first: int) -> None:
         """As set() for words[first], its value behind it, and so on to the end: the loop of MSET."""
@@ -203,6 +220,8 @@ class Keyspace:
             if type(old) is bytes and len(old) == len(value) and not self.volatile:
                 table[key] = value
                 touched[slot & _TOUCHED_MASK] = now_s
+                if self._attended or self.attends_all:
+                    self._tell(key)
             else:
                 self.set(key, value)
                 self.changes -= 1
@@ -222,9 +241,9 @@ class Keyspace:
         table = self._tables[slot]
         old = table[key]
         if type(old) is not bytes or type(value) is not bytes or len(old) != len(value):
-            self._stats_of(slot).memory_bytes += size_of(value) - size_of(old)
+            self._stats_of(slot).memory_bytes += weigh(value) - size_of(old)
         table[key] = value
-        self.changes += 1
+        self._changed(key)
 
     def edit(self, key: bytes, offset: int, part: bytes) -> int:
         """Overwrite a string from an offset on, filling a gap before it with zero bytes; returns the new length.
@@ -251,13 +270,33 @@ class Keyspace:
                     buffer.extend(bytes(offset - len(buffer)))
                 buffer[offset : offset + len(part)] = part
             self._stats_by_run[slot >> RUN_BITS].memory_bytes += size_of(buffer) - size_bytes
-        self.changes += 1
+        self._changed(key)
         return len(buffer)
 
-    def resized(self, key: bytes, grown_bytes: int) -> None:
-        """Take note that a value, no string, was changed in place and takes so many bytes more (or, negative, less)."""
-        self._stats_of(slot_of(key)).memory_bytes += grown_bytes
-        self.changes += 1
+    def make(self, kind: type) -> Any:
+        """A new, empty value of a kind, for updated(); in the kernel it is of a class that does the same."""
+        return kind(self._limits)
+
+    def updated(self, key: bytes, value: Any) -> bool:
+        """Take note that a value, no string, was changed in place: that find() found for a key, or that make() made.
+
+        A new one is stored, in place of none; one that is empty now is removed, and the answer is False.
+        """
+        slot = self._found_slot if key is self._found_key else self._locate(key)
+        is_stored = self._tables[slot].get(key) is value
+        if not value and not value.keeps_when_empty:
+            if is_stored:
+                self._remove(slot, key)
+                self._changed(key)
+            return False
+        if is_stored:
+            size_bytes = value.size_bytes
+            self._stats_of(slot).memory_bytes += size_bytes - value.counted_bytes
+            value.counted_bytes = size_bytes
+            self._changed(key)
+        else:
+            self.set(key, value)
+        return True
 
     def delete(self, key: bytes) -> bool:
         """Remove a key; False if it was not there."""
@@ -267,7 +306,18 @@ class Keyspace:
         if key not in self._tables[slot]:
             return False
         self._remove(slot, key)
-        self.changes += 1
+        self._changed(key)
+        return True
+
+    def unlink(self, key: bytes) -> bool:
+        """As delete(), but a value of many parts is freed bit by bit, by the shard's worker."""
+        value = self.find(key)
+        if value is None:
+            return False
+        slot = self._found_slot
+        discard_value(self._shards_by_run[slot >> RUN_BITS], value)
+        self._remove(slot, key)
+        self._changed(key)
         return True
 
     def rename(self, source: bytes, target: bytes, target_keyspace: "Keyspace | None" = None) -> None:
@@ -277,6 +327,8 @@ class Keyspace:
         value = self._tables[slot][source]
         deadline_ms = self._deadlines[slot].get(source)
         self._remove(slot, source)
+        self._changed(source)
+        self.changes -= 1  # it is one change, the other's
         other.set_until(target, value, deadline_ms)
 
     # Deadlines, in Unix ms
@@ -289,7 +341,7 @@ class Keyspace:
     def expire(self, key: bytes, deadline_ms: int) -> None:
         """Set when a key that is there ends."""
         self._set_deadline(self._locate(key), key, deadline_ms)
-        self.changes += 1
+        self._changed(key)
 
     def persist(self, key: bytes) -> bool:
         """Remove a key's deadline; False if it has none."""
@@ -297,7 +349,7 @@ class Keyspace:
         if key not in self._deadlines[slot]:
             return False
         self._forget_deadline(slot, key)
-        self.changes += 1
+        self._changed(key)
         return True
 
     def volatile_slot(self, start: int, stop: int) -> int:
@@ -395,6 +447,7 @@ class Keyspace:
     def flush(self) -> int:
         """Forget all keys at once and return how many; their memory is freed bit by bit through Shard.lazyfree."""
         forgotten = self._count
+        self._tell_all_attended()
         for slot in self._occupied:
             shard = self._shards_by_run[slot >> RUN_BITS]
             shard.stats.keys -= len(self._tables[slot])
@@ -414,6 +467,38 @@ class Keyspace:
             setattr(self, name, theirs)
             setattr(other, name, mine)
         self.changes += 1
+        for keyspace in (self, other):
+            keyspace._tell_all_attended(other if keyspace is self else self)
+
+    # Being attentive
+
+    def attend(self, key: bytes) -> None:
+        """Have touched() called whenever this key is changed or ends, once more than disregard() was called for it."""
+        self._attended[key] = self._attended.get(key, 0) + 1
+
+    def disregard(self, key: bytes) -> None:
+        """One less wants to know about a key that attend() was called for."""
+        count = self._attended[key] - 1
+        if count:
+            self._attended[key] = count
+        else:
+            del self._attended[key]
+
+    def _changed(self, key: bytes) -> None:
+        self.changes += 1
+        if self._attended or self.attends_all:
+            self._tell(key)
+
+    def _tell(self, key: bytes) -> None:
+        if key in self._attended or self.attends_all:
+            self.touched(self, key)
+
+    def _tell_all_attended(self, other: "Keyspace | None" = None) -> None:
+        """The whole contents change: tell of those attended keys that are here, or were in the other's."""
+        for key in list(self._attended):
+            slot = slot_of(key)
+            if key in self._tables[slot] or (other is not None and key in other._tables[slot]):
+                self.touched(self, key)
 
     # Inside
 
@@ -433,6 +518,7 @@ class Keyspace:
         stats = self._stats_of(slot)
         stats.keys += 1
         self._count += 1
+        weigh(value)
         stats.memory_bytes += entry_size(key, value)
         self._touched[slot & _TOUCHED_MASK] = self.now_s
         size = len(table)
@@ -506,6 +592,9 @@ class Keyspace:
         """Delete a key because its time is over."""
         self._remove(slot, key)
         self._stats_of(slot).expired += 1
+        if self._attended or self.attends_all:
+            self._tell(key)
+        self.notify(b"expired", key)
 
     def _live(self, keys: list[bytes]) -> list[bytes]:
         """Those of some keys whose time is not over; the others are deleted."""
@@ -541,6 +630,10 @@ class Keyspace:
         weights = list(self._counts())
         self._heaviest = max(weights)
         return choices(self._occupied, weights)[0]
+
+
+def nobody(*_: object) -> None:
+    """Nobody wants to know."""
 
 
 def _is_kind(value: Any, kind: type) -> bool:

@@ -45,6 +45,44 @@ def discard(shard: Shard, table: Table, deadlines: Table) -> None:
         shard.lazyfree.extend(DiscardedTable(EMPTY, part) for part in parts(deadlines))
 
 
+# Values of fewer parts are freed at once: that takes less than putting it off (LAZYFREE_THRESHOLD, lazyfree.c).
+EFFORT_MIN: Final = 64
+
+
+def discard_value(shard: Shard, value: Any) -> None:
+    """A key is about to go: leave its value, if it has many parts, to the shard's worker.
+
+    What the value takes stays in the shard's memory until it is freed.
+    """
+    if type(value) is not bytes and type(value) is not bytearray and value.effort > EFFORT_MIN:
+        shard.stats.memory_bytes += value.counted_bytes
+        shard.lazyfree.append(DiscardedValue(value))
+
+
+class DiscardedValue:
+    """The value of one key that is gone."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __len__(self) -> int:
+        return 1 if self._value else 0
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._value
+
+    def free_some(self, stats: ShardStats, entries_max: int) -> int:
+        value = self._value
+        value.shed(entries_max)
+        size_bytes = value.size_bytes if value else 0
+        stats.memory_bytes -= value.counted_bytes - size_bytes
+        value.counted_bytes = size_bytes
+        return 0 if value else 1
+
+
 class DiscardedTable:
     """What the reference discards: keys with their values, and deadlines, which may outlast their keys."""
 

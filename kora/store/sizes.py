@@ -14,12 +14,22 @@ DEADLINE_BYTES: Final = ENTRY_BYTES + 40
 
 
 def size_of(value: Any) -> int:
-    """Bytes of a key or a value, in steps of 16: 33 around those of a bytes, 56 beside the block of a bytearray."""
+    """Bytes of a key or a value, in steps of 16: 33 around those of a bytes, 56 beside the block of a bytearray.
+
+    Of another value it is what the keyspace has counted for it: since then it may have grown.
+    """
     if type(value) is bytes:
         return (len(value) + 48) & ~15
     if type(value) is bytearray:
         return 64 + ((value.__alloc__() + 15) & ~15)
-    return int(value.size_bytes)
+    return int(value.counted_bytes)
+
+
+def weigh(value: Any) -> int:
+    """size_of() of a value that is about to be stored: of other kinds than strings that is what it takes by now."""
+    if type(value) is not bytes and type(value) is not bytearray:
+        value.counted_bytes = value.size_bytes
+    return size_of(value)
 
 
 def entry_size(key: bytes, value: Any) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from kora.types.hash import Hash
 from kora.types.number import is_integer
 
 # Redis keeps longer strings apart from their header (OBJ_ENCODING_EMBSTR_SIZE_LIMIT, object.c).
@@ -53,4 +54,5 @@ KINDS: Final[dict[type, Kind]] = {
     bytes: Kind("string", _string_encoding, copy=lambda value: value),
     # A string that was edited.
     bytearray: Kind("string", lambda _: "raw", copy=bytearray),
+    Hash: Kind("hash", lambda value: value.encoding, copy=lambda value: value.copy()),
 }

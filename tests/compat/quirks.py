@@ -102,6 +102,18 @@ QUIRKS = (
         "bytes are 0 to 255",
         "a pattern should not depend on the machine.",
     ),
+    Quirk(
+        "more than 16,777,216 random picks with repetition",
+        "HRANDFIELD with a count below -16,777,216 makes as many picks as asked for, until memory is out",
+        "-ERR value is out of range",
+        "one small request must not be able to fill the memory.",
+    ),
+    Quirk(
+        "NOVALUES of SCAN and its relatives",
+        "7.0 says -ERR syntax error",
+        "HSCAN knows it, and the others say that only HSCAN does, as in 7.4",
+        "it belongs to the fields' deadlines of 7.4, which Kora has.",
+    ),
 )
 
 

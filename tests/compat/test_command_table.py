@@ -25,6 +25,7 @@ EXCEPTIONS = {
     ("client|reply", "arguments"): "the choice is named as in Redis 7.2",
     ("client|unblock", "arguments"): "the choice is named as in Redis 7.2",
     ("hello", "arguments"): "the block after AUTH is named as in Redis 7.2",
+    ("hscan", "arguments"): "NOVALUES came with Redis 7.4",
     ("debug", "arguments"): "Redis documents none, though it wants at least one",
 }
 

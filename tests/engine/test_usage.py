@@ -3,7 +3,8 @@
 import pytest
 
 from kora.commands import make_registry
-from kora.engine.usage import KeyRange, parse
+from kora.engine.key_specs import KeyRange
+from kora.engine.usage import parse
 
 
 @pytest.mark.parametrize(

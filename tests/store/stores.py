@@ -15,6 +15,7 @@ from kora.store.keyspace import Keyspace
 from kora.store.lazyfree import free_all, pending_keys
 from kora.store.shard import Shard, make_shards
 from kora.store.sizes import DEADLINE_BYTES, entry_size
+from kora.types.limits import Limits
 
 # The most keys of one slot that a step of anything may go through at once.
 STEP_KEYS_MAX: Final = 4096
@@ -23,14 +24,14 @@ STEP_KEYS_MAX: Final = 4096
 @dataclass(frozen=True)
 class Implementation:
     # Four shards, which count so many commands, and two databases over them.
-    make: Callable[[Clock, int], tuple[list[Shard], list[Keyspace]]]
+    make: Callable[[Clock, int, Limits], tuple[list[Shard], list[Keyspace]]]
     # Counts what a keyspace holds one by one, (keys, memory_bytes); raises AssertionError where its parts disagree.
     audit: Callable[[Keyspace], tuple[int, int]]
 
 
-def make_reference(clock: Clock, commands: int) -> tuple[list[Shard], list[Keyspace]]:
+def make_reference(clock: Clock, commands: int, limits: Limits) -> tuple[list[Shard], list[Keyspace]]:
     shards = make_shards(4, lambda: ShardStats(commands))
-    return shards, [Keyspace(index, shards, clock) for index in range(2)]
+    return shards, [Keyspace(index, shards, clock, limits) for index in range(2)]
 
 
 def audit_reference(db: Keyspace) -> tuple[int, int]:
@@ -48,10 +49,11 @@ def audit_reference(db: Keyspace) -> tuple[int, int]:
     return keys, memory_bytes
 
 
-def make_compiled(clock: Clock, commands: int) -> tuple[list[Shard], list[Keyspace]]:
+def make_compiled(clock: Clock, commands: int, limits: Limits) -> tuple[list[Shard], list[Keyspace]]:
     module = kernel.load()
     assert module is not None
     compiled = module.Kernel(clock)
+    compiled.set_limits(limits)
     shards = make_shards(4, lambda: compiled.make_stats(commands))
     return shards, [compiled.make_keyspace(index, shards) for index in range(2)]
 
@@ -71,10 +73,12 @@ TESTED: Final = [name for name in IMPLEMENTATIONS if name == "python" or kernel.
 class Store:
     """Two databases over four shards."""
 
-    def __init__(self, implementation: str, clock: ManualClock | None = None, commands: int = 0) -> None:
+    def __init__(
+        self, implementation: str, clock: ManualClock | None = None, commands: int = 0, limits: Limits | None = None
+    ) -> None:
         self._implementation = IMPLEMENTATIONS[implementation]
         self.clock = clock or ManualClock()
-        self.shards, self.databases = self._implementation.make(self.clock, commands)
+        self.shards, self.databases = self._implementation.make(self.clock, commands, limits or Limits())
         self.db = self.databases[0]
 
     @property

@@ -287,7 +287,7 @@ def test_every_change_counts_once(store):
         lambda: db.edit(b"k", 1, b"x"),
         lambda: db.edit(b"k", 2, b""),
         lambda: db.edit(b"new", 3, b"x"),
-        lambda: db.resized(b"k", 0),
+        lambda: db.updated(b"pile", Pile()),
         lambda: db.expire(b"k", now_ms + 2000),
         lambda: db.persist(b"k"),
         lambda: db.rename(b"k", b"l"),
@@ -355,8 +355,27 @@ def test_a_copy_of_an_edited_string_changes_independently(store):
 class Pile:
     """A value that is no string: it is changed in place, and knows how large it is."""
 
-    def __init__(self) -> None:
-        self.size_bytes = 100
+    keeps_when_empty = False
+    counted_bytes = 0
+
+    def __init__(self, limits: object = None) -> None:
+        self.count = 100
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def size_bytes(self) -> int:
+        return self.count
+
+    @property
+    def effort(self) -> int:
+        return self.count
+
+    def shed(self, count: int) -> int:
+        count = min(count, self.count)
+        self.count -= count
+        return count
 
 
 def test_a_value_of_another_kind_is_held_as_it_is_and_may_change_its_size(store):
@@ -367,16 +386,136 @@ def test_a_value_of_another_kind_is_held_as_it_is_and_may_change_its_size(store)
         with pytest.raises(WrongType):
             store.db.find(b"k", kind)
     before = store.memory_bytes
-    pile.size_bytes += 1_000
-    store.db.resized(b"k", 1_000)
+    pile.count += 1_000
+    assert store.db.updated(b"k", pile)
     assert store.memory_bytes == before + 1_000
     store.audit()
     store.db.rename(b"k", b"l", store.databases[1])
     assert store.databases[1].read(b"l", Pile) is pile
-    pile.size_bytes -= 500
-    store.databases[1].resized(b"l", -500)
+    pile.count -= 500
+    store.databases[1].updated(b"l", pile)
     store.databases[1].set(b"l", b"a string again")
     store.audit()
+
+
+def test_updated_stores_what_is_new_and_removes_what_is_empty(store):
+    pile = store.db.make(Pile)
+    assert store.db.updated(b"k", pile)
+    assert store.db.find(b"k", Pile) is pile
+    store.audit()
+    pile.count = 0
+    assert not store.db.updated(b"k", pile)
+    assert not store.db.has(b"k")
+    assert not store.db.updated(b"k", pile)
+    assert store.db.changes == 2
+    assert store.keys == store.memory_bytes == 0
+    pile.keeps_when_empty = True
+    assert store.db.updated(b"k", pile)
+    assert store.db.has(b"k")
+
+
+def test_updated_knows_a_key_again_whose_time_has_come_since_it_was_found(store):
+    pile = Pile()
+    store.db.set_until(b"k", pile, store.clock.wall_ms())
+    assert store.db.find(b"k", Pile) is pile
+    store.clock.advance_ms(1)
+    assert store.db.updated(b"k", pile)
+    store.db.replace(b"k", b"text")
+    store.db.edit(b"k", 0, b"T")
+    assert store.db.deadline(b"k") == store.clock.wall_ms() - 1
+    assert not store.db.has(b"k")
+
+
+def test_a_large_value_is_unlinked_at_once_and_freed_bit_by_bit(store):
+    pile = Pile()
+    pile.count = 1_000
+    store.db.set(b"k", pile)
+    store.db.set(b"small", b"v")
+    assert store.db.unlink(b"k")
+    assert store.db.unlink(b"small")
+    assert not store.db.unlink(b"k")
+    assert store.keys == 0
+    assert store.memory_bytes == 1_000
+    assert store.pending == 1
+    store.free_all()
+    assert pile.count == store.memory_bytes == store.pending == 0
+
+
+@pytest.fixture
+def touched(store):
+    """The keys that touched() was called with, by database."""
+    calls = []
+    for db in store.databases:
+        db.touched = lambda db, key: calls.append((db.index, key))
+    return calls
+
+
+def test_every_change_of_an_attended_key_is_told(store, touched):
+    db, now_ms = store.db, store.clock.wall_ms()
+    db.attend(b"k")
+    db.attend(b"k")
+    for number, change in enumerate((
+        lambda: db.set(b"k", b"v"),
+        lambda: db.set_many([b"a", b"1", b"k", b"v"], 0),
+        lambda: db.set_many([b"a", b"1", b"k", b"v"], 0),
+        lambda: db.set_until(b"k", b"v", now_ms + 1000),
+        lambda: db.find(b"k") and db.replace(b"k", b"w"),
+        lambda: db.edit(b"k", 1, b"x"),
+        lambda: db.expire(b"k", now_ms + 2000),
+        lambda: db.persist(b"k"),
+        lambda: db.rename(b"k", b"l"),
+        lambda: db.rename(b"l", b"k"),
+        lambda: db.delete(b"k"),
+        lambda: db.updated(b"k", Pile()),
+        lambda: db.unlink(b"k"),
+    ), 1):  # fmt: skip
+        change()
+        assert touched == [(0, b"k")] * number
+    db.set(b"other", b"v")
+    db.delete(b"k")
+    db.disregard(b"k")
+    assert len(touched) == 13
+    db.set(b"k", b"v")
+    assert len(touched) == 14
+    db.disregard(b"k")
+    db.set(b"k", b"v")
+    assert len(touched) == 14
+
+
+def test_the_end_of_an_attended_key_is_told(store, touched):
+    ended = []
+    store.db.notify = lambda event, key: ended.append((event, key))
+    for key in (b"found", b"looked for by the cycle"):
+        store.db.attend(key)
+        store.db.set_until(key, b"v", store.clock.wall_ms())
+    store.clock.advance_ms(1)
+    touched.clear()
+    assert store.db.find(b"found") is None
+    assert touched == [(0, b"found")]
+    store.expire_all()
+    assert touched == [(0, b"found"), (0, b"looked for by the cycle")]
+    assert ended == [(b"expired", b"found"), (b"expired", b"looked for by the cycle")]
+
+
+def test_flush_and_swap_tell_of_attended_keys_that_are_there(store, touched):
+    for db in store.databases:
+        db.attend(b"here")
+        db.attend(b"nowhere")
+    store.db.set(b"here", b"v")
+    touched.clear()
+    store.db.swap(store.databases[1])
+    assert touched == [(0, b"here"), (1, b"here")]
+    store.db.flush()
+    assert len(touched) == 2
+    store.databases[1].flush()
+    assert touched[2:] == [(1, b"here")]
+
+
+def test_all_keys_can_be_attended_to(store, touched):
+    store.db.attends_all = True
+    store.db.set(b"any", b"v")
+    store.databases[1].set(b"any", b"v")
+    assert touched == [(0, b"any")]
 
 
 def test_a_key_lives_to_the_end_of_its_last_millisecond(store):

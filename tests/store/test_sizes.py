@@ -14,6 +14,7 @@ KEYS = 200_000
 _PROGRAM = """
 import gc, os, sys
 from kora.clock import Clock
+from kora.types.limits import Limits
 from tests.store.stores import IMPLEMENTATIONS
 
 def resident_bytes():
@@ -23,7 +24,7 @@ def resident_bytes():
 implementation, left_ms, count = sys.argv[1], int(sys.argv[4]), int(sys.argv[5])
 key, make_value = map(eval, sys.argv[2:4])
 clock = Clock()
-shards, (db, _) = IMPLEMENTATIONS[implementation].make(clock, 0)
+shards, (db, _) = IMPLEMENTATIONS[implementation].make(clock, 0, Limits())
 db.set(b"first", b"")  # makes the directories
 now_ms = clock.wall_ms()
 gc.collect()

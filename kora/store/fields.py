@@ -1,0 +1,89 @@
+"""Fields of hashes whose time is over: deleted by who comes across them, and by a worker where nobody does.
+
+FieldDeadlines knows for each hash with deadlines when to look at it, the next first.  It may be told of one too often,
+and need not be told when a hash is deleted, renamed or changed: what it says is looked up before anything is done.
+"""
+
+from collections import OrderedDict
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from kora.errors import WrongType
+from kora.store.keyspace import Keyspace
+from kora.types.hash import Hash
+
+# Hashes that are looked at in each turn to see whether they are still there and still have deadlines.
+_CHECKED_MAX: Final = 20
+_OUTDATED_MAX: Final = 1024
+
+
+def end_due_fields(db: Keyspace, key: bytes, value: Hash, now_ms: int) -> bool:
+    """Delete the fields of a stored hash whose time is over; False where none is left, and the key is deleted, too."""
+    if not value.next_deadline_ms or value.next_deadline_ms > now_ms or not value.end_due(now_ms):
+        return True
+    is_left: bool = db.updated(key, value)
+    db.notify(b"hexpired", key)
+    if not is_left:
+        db.notify(b"del", key)
+    return is_left
+
+
+class FieldDeadlines:
+    """The hashes of one database that have fields with deadlines."""
+
+    __slots__ = ("_due", "_noted")
+
+    def __init__(self) -> None:
+        self._noted: OrderedDict[bytes, int] = OrderedDict()  # when to look at a hash; the one to check next is first
+        self._due: list[tuple[int, bytes]] = []  # a heap; what _noted does not say any more is passed over
+
+    def __len__(self) -> int:
+        return len(self._noted)
+
+    def note(self, key: bytes, deadline_ms: int) -> None:
+        """A hash was stored or changed, and has its next_deadline_ms then."""
+        noted_ms = self._noted.get(key)
+        if noted_ms is not None and noted_ms <= deadline_ms:
+            return
+        self._noted[key] = deadline_ms
+        if len(self._due) >= 2 * len(self._noted) + _OUTDATED_MAX:
+            self._due = [(other_ms, other) for other, other_ms in self._noted.items()]
+            heapify(self._due)
+        else:
+            heappush(self._due, (deadline_ms, key))
+
+    def clear(self) -> None:
+        """Of a database that is flushed."""
+        self._noted.clear()
+        self._due.clear()
+
+    def end_due(self, db: Keyspace, now_ms: int, keys_max: int) -> int:
+        """Look at hashes that are due, at most so many; returns how many it looked at."""
+        looked = 0
+        while looked < keys_max and self._due and self._due[0][0] <= now_ms:
+            deadline_ms, key = heappop(self._due)
+            if self._noted.get(key) != deadline_ms:
+                continue
+            del self._noted[key]
+            looked += 1
+            value = _hash_of(db, key)
+            if value is not None and end_due_fields(db, key, value, now_ms) and value.next_deadline_ms:
+                self.note(key, value.next_deadline_ms)
+        self._check_some(db)
+        return looked
+
+    def _check_some(self, db: Keyspace) -> None:
+        """Forget hashes that are gone: those with far deadlines would pile up else."""
+        for _ in range(min(_CHECKED_MAX, len(self._noted))):
+            key, deadline_ms = self._noted.popitem(last=False)
+            value = _hash_of(db, key)
+            if value is not None and value.next_deadline_ms:
+                self._noted[key] = deadline_ms
+
+
+def _hash_of(db: Keyspace, key: bytes) -> Hash | None:
+    try:
+        value: Hash | None = db.find(key, Hash)
+    except WrongType:
+        return None
+    return value
