@@ -975,6 +975,30 @@ OPERATION(op_persist)
     return true;
 }
 
+/* --- Other types: type_hash.c, type_set.c --- */
+
+OPERATION(op_hset);
+OPERATION(op_hmset);
+OPERATION(op_hsetnx);
+OPERATION(op_hincrby);
+OPERATION(op_hdel);
+OPERATION(op_hget);
+OPERATION(op_hmget);
+OPERATION(op_hgetall);
+OPERATION(op_hkeys);
+OPERATION(op_hvals);
+OPERATION(op_hlen);
+OPERATION(op_hexists);
+OPERATION(op_hstrlen);
+OPERATION(op_sadd);
+OPERATION(op_srem);
+OPERATION(op_sismember);
+OPERATION(op_smismember);
+OPERATION(op_scard);
+OPERATION(op_smembers);
+OPERATION(op_spop);
+OPERATION(op_srandmember);
+
 static const struct {
     const char *name;
     operation operation;
@@ -1018,6 +1042,27 @@ static const struct {
     {"expiretime", op_expiretime},
     {"pexpiretime", op_pexpiretime},
     {"persist", op_persist},
+    {"hset", op_hset},
+    {"hmset", op_hmset},
+    {"hsetnx", op_hsetnx},
+    {"hincrby", op_hincrby},
+    {"hdel", op_hdel},
+    {"hget", op_hget},
+    {"hmget", op_hmget},
+    {"hgetall", op_hgetall},
+    {"hkeys", op_hkeys},
+    {"hvals", op_hvals},
+    {"hlen", op_hlen},
+    {"hexists", op_hexists},
+    {"hstrlen", op_hstrlen},
+    {"sadd", op_sadd},
+    {"srem", op_srem},
+    {"sismember", op_sismember},
+    {"smismember", op_smismember},
+    {"scard", op_scard},
+    {"smembers", op_smembers},
+    {"spop", op_spop},
+    {"srandmember", op_srandmember},
 };
 
 /* --- Finding a command by its name --- */

@@ -4,21 +4,10 @@ from heapq import heapify, heappop, heappush
 
 from cpython.object cimport PyTypeObject
 
+from kora.types.hash import Hash as _ReferenceHash
+from kora.types.set import Set as _ReferenceSet
+
 cdef extern from "kernel.h":
-    struct limits:
-        size_t references
-        uint32_t hash_entries, hash_value
-        uint32_t set_intset_entries, set_entries, set_value
-        uint32_t zset_entries, zset_value
-        int list_size
-        uint64_t *secret
-        uint64_t random
-
-    struct value:
-        limits *limits
-        int64_t bytes
-        int64_t counted
-
     struct members:
         uint32_t count
 
@@ -75,45 +64,6 @@ cdef inline bytes _bytes(text text):
     return PyBytes_FromStringAndSize(text.data, text.bytes)
 
 
-cdef inline int64_t _object_block_bytes(object type) noexcept:
-    """What Python sets aside for an instance without garbage collection: its blocks are 16 bytes apart."""
-    return ((<PyTypeObject *>type).tp_basicsize + 15) & ~15
-
-
-cdef uint32_t _limit(object number):
-    return min(max(number, 0), 0xFFFFFFFF)
-
-
-cdef limits *_limits(object given) except NULL:
-    """A new reference to limits that are as kora.types.limits.Limits has them now."""
-    cdef limits *own = <limits *>allocate(sizeof(limits))
-    random = os.urandom(24)
-    own.references = 1
-    own.hash_entries = _limit(given.hash_max_listpack_entries)
-    own.hash_value = _limit(given.hash_max_listpack_value)
-    own.set_intset_entries = _limit(given.set_max_intset_entries)
-    own.set_entries = _limit(given.set_max_listpack_entries)
-    own.set_value = _limit(given.set_max_listpack_value)
-    own.zset_entries = _limit(given.zset_max_listpack_entries)
-    own.zset_value = _limit(given.zset_max_listpack_value)
-    own.list_size = given.list_max_listpack_size
-    memcpy(own.secret, PyBytes_AS_STRING(random), 16)
-    memcpy(&own.random, PyBytes_AS_STRING(random) + 16, 8)
-    return own
-
-
-cdef inline limits *_shared(limits *own) noexcept:
-    own.references += 1
-    return own
-
-
-cdef inline void _release_limits(limits *own) noexcept:
-    if own is not NULL:
-        own.references -= 1
-        if own.references == 0:
-            free(own)
-
-
 cdef class _Deadlines:
     """When fields of a hash end.  Rare, and so in Python."""
 
@@ -165,20 +115,21 @@ cdef class _Deadlines:
 @cython.final
 @cython.no_gc  # nothing that it holds leads back to it
 cdef class Hash:
-    """A hash; kora.types.hash says what each method does."""
+    """A hash; kora.types.hash says what each method does.  Made by Keyspace.make()."""
 
     cdef hash_value c  # first: C finds it by that
     cdef _Deadlines _deadlines  # None while no field has one
 
     kind = "hash"
+    keeps_when_empty = False
 
-    def __init__(self, limits):
-        _release_limits(self.c.value.limits)
-        self.c.value.limits = _limits(limits)
+    def __init__(self):
+        raise TypeError("made by Keyspace.make() only")
 
     def __dealloc__(self):
         hash_free(&self.c)
-        _release_limits(self.c.value.limits)
+        if self.c.value.limits is not NULL:
+            limits_release(self.c.value.limits)
 
     def __len__(self):
         return hash_count(&self.c)
@@ -191,7 +142,7 @@ cdef class Hash:
 
     @property
     def size_bytes(self):
-        return _object_block_bytes(Hash) + self.c.value.bytes
+        return (<PyTypeObject *>Hash).tp_basicsize + self.c.value.bytes
 
     @property
     def counted_bytes(self):
@@ -207,11 +158,11 @@ cdef class Hash:
 
     def shed(self, count):
         self._forget_deadlines()
-        return hash_shed(&self.c, _limit(count))
+        return hash_shed(&self.c, min(max(count, 0), <uint32_t>0xFFFFFFFF))
 
     def copy(self):
         cdef Hash copy = Hash.__new__(Hash)
-        copy.c.value.limits = _shared(self.c.value.limits)
+        copy.c.value.limits = limits_share(self.c.value.limits)
         hash_copy(&self.c, &copy.c)
         if self._deadlines is not None:
             copy._deadlines = self._deadlines.copied()
@@ -360,19 +311,20 @@ cdef class Hash:
 @cython.final
 @cython.no_gc  # it holds no objects
 cdef class Set:
-    """A set; kora.types.set says what each method does."""
+    """A set; kora.types.set says what each method does.  Made by Keyspace.make()."""
 
     cdef set_value c  # first: C finds it by that
 
     kind = "set"
+    keeps_when_empty = False
 
-    def __init__(self, limits):
-        _release_limits(self.c.value.limits)
-        self.c.value.limits = _limits(limits)
+    def __init__(self):
+        raise TypeError("made by Keyspace.make() only")
 
     def __dealloc__(self):
         set_free(&self.c)
-        _release_limits(self.c.value.limits)
+        if self.c.value.limits is not NULL:
+            limits_release(self.c.value.limits)
 
     def __len__(self):
         return set_count(&self.c)
@@ -385,7 +337,7 @@ cdef class Set:
 
     @property
     def size_bytes(self):
-        return _object_block_bytes(Set) + self.c.value.bytes
+        return (<PyTypeObject *>Set).tp_basicsize + self.c.value.bytes
 
     @property
     def counted_bytes(self):
@@ -400,11 +352,11 @@ cdef class Set:
         return set_count(&self.c) if self.c.form == SET_TABLE else 1
 
     def shed(self, count):
-        return set_shed(&self.c, _limit(count))
+        return set_shed(&self.c, min(max(count, 0), <uint32_t>0xFFFFFFFF))
 
     def copy(self):
         cdef Set copy = Set.__new__(Set)
-        copy.c.value.limits = _shared(self.c.value.limits)
+        copy.c.value.limits = limits_share(self.c.value.limits)
         set_copy(&self.c, &copy.c)
         return copy
 
@@ -460,3 +412,7 @@ cdef class Set:
         cdef const char *wrong = set_audit(&self.c)
         if wrong is not NULL:
             raise AssertionError(wrong.decode())
+
+
+_register(HASH_OBJECT, _ReferenceHash, Hash)
+_register(SET_OBJECT, _ReferenceSet, Set)

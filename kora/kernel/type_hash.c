@@ -207,3 +207,259 @@ const char *hash_audit(const struct hash_value *hash, int64_t bytes_beside)
         return wrong;
     return bytes == hash->value.bytes ? NULL : "a hash's memory is miscounted";
 }
+
+/* --- Commands: kora/commands/hashes.py is the reference --- */
+
+/* The hash of a request's key, or NULL for a key that is not there.  False for what is not a hash, and for a hash with
+ * deadlines: some of its fields may have to go first. */
+static inline bool find_hash(struct turn *turn, const struct request *request, const struct argument *argv,
+                             struct key *key, struct entry **entry, struct hash_value **hash)
+{
+    *key = first_key(request, argv);
+    *entry = keyspace_find(turn->keyspace, key);
+    *hash = NULL;
+    if (*entry == NULL)
+        return true;
+    if ((*entry)->object_kind != HASH_OBJECT)
+        return false;
+    *hash = (struct hash_value *)entry_value(*entry);
+    return (*hash)->timed_count == 0;
+}
+
+/* As that, for commands that look, and counted as such. */
+static inline bool read_hash(struct turn *turn, const struct request *request, const struct argument *argv,
+                             struct hash_value **hash)
+{
+    struct key key;
+    struct entry *entry;
+    if (!find_hash(turn, request, argv, &key, &entry, hash))
+        return false;
+    count_read(turn->keyspace, entry);
+    return true;
+}
+
+/* Make a hash where there is none. */
+static inline bool make_hash(struct keyspace *keyspace, const struct key *key, struct entry **entry,
+                             struct hash_value **hash)
+{
+    if (*entry != NULL)
+        return true;
+    *entry = keyspace_make_object(keyspace, key, HASH_OBJECT);
+    if (*entry == NULL)
+        return false;
+    *hash = (struct hash_value *)entry_value(*entry);
+    return true;
+}
+
+static bool set_fields(struct turn *turn, const struct request *request, struct argument *argv, int64_t *added)
+{
+    struct key key;
+    struct entry *entry;
+    struct hash_value *hash;
+    if (request->argc % 2 || !find_hash(turn, request, argv, &key, &entry, &hash) ||
+        !make_hash(turn->keyspace, &key, &entry, &hash))
+        return false;
+    *added = 0;
+    for (size_t at = 2; at < request->argc; at += 2)
+        *added += hash_set(hash, text_of(&argv[at]), text_of(&argv[at + 1]));
+    keyspace_updated(turn->keyspace, &key, entry, false);
+    return true;
+}
+
+OPERATION(op_hset)
+{
+    UNUSED(kernel);
+    int64_t added;
+    if (!set_fields(turn, request, argv, &added))
+        return false;
+    output_integer(output, added);
+    return true;
+}
+
+OPERATION(op_hmset)
+{
+    UNUSED(kernel);
+    int64_t added;
+    if (!set_fields(turn, request, argv, &added))
+        return false;
+    output_ok(output);
+    return true;
+}
+
+OPERATION(op_hsetnx)
+{
+    UNUSED(kernel);
+    struct key key;
+    struct entry *entry;
+    struct hash_value *hash;
+    struct text field = text_of(&argv[2]), found;
+    if (!find_hash(turn, request, argv, &key, &entry, &hash))
+        return false;
+    bool is_new = hash == NULL || !hash_get(hash, field, &found);
+    if (is_new) {
+        if (!make_hash(turn->keyspace, &key, &entry, &hash))
+            return false;
+        hash_set(hash, field, text_of(&argv[3]));
+        keyspace_updated(turn->keyspace, &key, entry, false);
+    } else {
+        entry->touched_s = turn->keyspace->now_s;
+    }
+    output_integer(output, is_new);
+    return true;
+}
+
+OPERATION(op_hincrby)
+{
+    UNUSED(kernel);
+    struct key key;
+    struct entry *entry;
+    struct hash_value *hash;
+    struct text field = text_of(&argv[2]), found;
+    char digits[INTEGER_BYTES_MAX];
+    int64_t increment, number = 0;
+    if (!parse_integer(argv[3].data, argv[3].bytes, &increment) ||
+        !find_hash(turn, request, argv, &key, &entry, &hash))
+        return false;
+    if (hash != NULL && hash_get(hash, field, &found) && !parse_integer(found.data, found.bytes, &number))
+        return false;
+    if (__builtin_add_overflow(number, increment, &number) || !make_hash(turn->keyspace, &key, &entry, &hash))
+        return false;
+    hash_set(hash, field, (struct text){digits, format_integer(digits, number)});
+    keyspace_updated(turn->keyspace, &key, entry, false);
+    output_integer(output, number);
+    return true;
+}
+
+OPERATION(op_hdel)
+{
+    UNUSED(kernel);
+    struct key key;
+    struct entry *entry;
+    struct hash_value *hash;
+    int64_t deleted = 0;
+    if (!find_hash(turn, request, argv, &key, &entry, &hash))
+        return false;
+    if (hash != NULL) {
+        for (size_t at = 2; at < request->argc; at++)
+            deleted += hash_delete(hash, text_of(&argv[at]));
+        if (deleted)
+            keyspace_updated(turn->keyspace, &key, entry, hash_count(hash) == 0);
+        else
+            entry->touched_s = turn->keyspace->now_s;
+    }
+    output_integer(output, deleted);
+    return true;
+}
+
+static inline void output_field(struct output *output, int protocol, const struct hash_value *hash, struct text field)
+{
+    struct text value;
+    if (hash != NULL && hash_get(hash, field, &value))
+        output_bulk(output, value.data, value.bytes);
+    else
+        output_null(output, protocol);
+}
+
+OPERATION(op_hget)
+{
+    UNUSED(kernel);
+    struct hash_value *hash;
+    if (!read_hash(turn, request, argv, &hash))
+        return false;
+    output_field(output, turn->protocol, hash, text_of(&argv[2]));
+    return true;
+}
+
+OPERATION(op_hmget)
+{
+    UNUSED(kernel);
+    struct hash_value *hash;
+    if (!read_hash(turn, request, argv, &hash))
+        return false;
+    output_header(output, '*', request->argc - 2);
+    for (size_t at = 2; at < request->argc; at++)
+        output_field(output, turn->protocol, hash, text_of(&argv[at]));
+    return true;
+}
+
+static void output_hash(struct output *output, const struct hash_value *hash, bool fields, bool values)
+{
+    struct text field, value;
+    for (size_t place = 0; hash != NULL && hash_next(hash, &place, &field, &value);) {
+        if (fields)
+            output_bulk(output, field.data, field.bytes);
+        if (values)
+            output_bulk(output, value.data, value.bytes);
+    }
+}
+
+OPERATION(op_hgetall)
+{
+    UNUSED(kernel);
+    struct hash_value *hash;
+    if (!read_hash(turn, request, argv, &hash))
+        return false;
+    size_t count = hash == NULL ? 0 : hash_count(hash);
+    if (turn->protocol == 3)
+        output_header(output, '%', count);
+    else
+        output_header(output, '*', 2 * count);
+    output_hash(output, hash, true, true);
+    return true;
+}
+
+OPERATION(op_hkeys)
+{
+    UNUSED(kernel);
+    struct hash_value *hash;
+    if (!read_hash(turn, request, argv, &hash))
+        return false;
+    output_header(output, '*', hash == NULL ? 0 : hash_count(hash));
+    output_hash(output, hash, true, false);
+    return true;
+}
+
+OPERATION(op_hvals)
+{
+    UNUSED(kernel);
+    struct hash_value *hash;
+    if (!read_hash(turn, request, argv, &hash))
+        return false;
+    output_header(output, '*', hash == NULL ? 0 : hash_count(hash));
+    output_hash(output, hash, false, true);
+    return true;
+}
+
+OPERATION(op_hlen)
+{
+    UNUSED(kernel);
+    struct hash_value *hash;
+    if (!read_hash(turn, request, argv, &hash))
+        return false;
+    output_integer(output, hash == NULL ? 0 : hash_count(hash));
+    return true;
+}
+
+OPERATION(op_hexists)
+{
+    UNUSED(kernel);
+    struct hash_value *hash;
+    struct text value;
+    if (!read_hash(turn, request, argv, &hash))
+        return false;
+    output_integer(output, hash != NULL && hash_get(hash, text_of(&argv[2]), &value));
+    return true;
+}
+
+OPERATION(op_hstrlen)
+{
+    UNUSED(kernel);
+    struct hash_value *hash;
+    struct text value = {NULL, 0};
+    if (!read_hash(turn, request, argv, &hash))
+        return false;
+    if (hash == NULL || !hash_get(hash, text_of(&argv[2]), &value))
+        value.bytes = 0;
+    output_integer(output, (int64_t)value.bytes);
+    return true;
+}

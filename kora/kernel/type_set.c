@@ -364,3 +364,164 @@ const char *set_audit(const struct set_value *set)
         return wrong;
     return bytes == set->value.bytes ? NULL : "a set's memory is miscounted";
 }
+
+/* --- Commands: kora/commands/sets.py is the reference --- */
+
+/* The set of a request's key, or NULL for a key that is not there; false for what is no set. */
+static inline bool find_set(struct turn *turn, const struct request *request, const struct argument *argv,
+                            struct key *key, struct entry **entry, struct set_value **set)
+{
+    *key = first_key(request, argv);
+    *entry = keyspace_find(turn->keyspace, key);
+    *set = NULL;
+    if (*entry == NULL)
+        return true;
+    if ((*entry)->object_kind != SET_OBJECT)
+        return false;
+    *set = (struct set_value *)entry_value(*entry);
+    return true;
+}
+
+/* As that, for commands that look, and counted as such. */
+static inline bool read_set(struct turn *turn, const struct request *request, const struct argument *argv,
+                            struct set_value **set)
+{
+    struct key key;
+    struct entry *entry;
+    if (!find_set(turn, request, argv, &key, &entry, set))
+        return false;
+    count_read(turn->keyspace, entry);
+    return true;
+}
+
+OPERATION(op_sadd)
+{
+    UNUSED(kernel);
+    struct key key;
+    struct entry *entry;
+    struct set_value *set;
+    int64_t added = 0;
+    if (!find_set(turn, request, argv, &key, &entry, &set))
+        return false;
+    if (entry == NULL) {
+        entry = keyspace_make_object(turn->keyspace, &key, SET_OBJECT);
+        if (entry == NULL)
+            return false;
+        set = (struct set_value *)entry_value(entry);
+    }
+    for (size_t at = 2; at < request->argc; at++)
+        added += set_add(set, text_of(&argv[at]));
+    if (added)
+        keyspace_updated(turn->keyspace, &key, entry, false);
+    else
+        entry->touched_s = turn->keyspace->now_s;
+    output_integer(output, added);
+    return true;
+}
+
+OPERATION(op_srem)
+{
+    UNUSED(kernel);
+    struct key key;
+    struct entry *entry;
+    struct set_value *set;
+    int64_t removed = 0;
+    if (!find_set(turn, request, argv, &key, &entry, &set))
+        return false;
+    if (set != NULL) {
+        for (size_t at = 2; at < request->argc; at++)
+            removed += set_remove(set, text_of(&argv[at]));
+        if (removed)
+            keyspace_updated(turn->keyspace, &key, entry, set_count(set) == 0);
+        else
+            entry->touched_s = turn->keyspace->now_s;
+    }
+    output_integer(output, removed);
+    return true;
+}
+
+OPERATION(op_sismember)
+{
+    UNUSED(kernel);
+    struct set_value *set;
+    if (!read_set(turn, request, argv, &set))
+        return false;
+    output_integer(output, set != NULL && set_has(set, text_of(&argv[2])));
+    return true;
+}
+
+OPERATION(op_smismember)
+{
+    UNUSED(kernel);
+    struct set_value *set;
+    if (!read_set(turn, request, argv, &set))
+        return false;
+    output_header(output, '*', request->argc - 2);
+    for (size_t at = 2; at < request->argc; at++)
+        output_integer(output, set != NULL && set_has(set, text_of(&argv[at])));
+    return true;
+}
+
+OPERATION(op_scard)
+{
+    UNUSED(kernel);
+    struct set_value *set;
+    if (!read_set(turn, request, argv, &set))
+        return false;
+    output_integer(output, set == NULL ? 0 : set_count(set));
+    return true;
+}
+
+OPERATION(op_smembers)
+{
+    UNUSED(kernel);
+    struct set_value *set;
+    char digits[INTEGER_BYTES_MAX];
+    struct text member;
+    if (!read_set(turn, request, argv, &set))
+        return false;
+    output_header(output, turn->protocol == 3 ? '~' : '*', set == NULL ? 0 : set_count(set));
+    for (size_t place = 0; set != NULL && set_next(set, &place, digits, &member);)
+        output_bulk(output, member.data, member.bytes);
+    return true;
+}
+
+/* The reply to who wants one member: a random one, whose place it returns. */
+static size_t output_random(struct output *output, struct set_value *set)
+{
+    char digits[INTEGER_BYTES_MAX];
+    size_t place = set_random(set);
+    struct text member = set_at(set, place, digits);
+    output_bulk(output, member.data, member.bytes);
+    return place;
+}
+
+OPERATION(op_spop)
+{
+    UNUSED(kernel);
+    struct key key;
+    struct entry *entry;
+    struct set_value *set;
+    if (request->argc > 2 || !find_set(turn, request, argv, &key, &entry, &set))
+        return false;
+    if (set == NULL) {
+        output_null(output, turn->protocol);
+    } else {
+        set_remove_at(set, output_random(output, set));
+        keyspace_updated(turn->keyspace, &key, entry, set_count(set) == 0);
+    }
+    return true;
+}
+
+OPERATION(op_srandmember)
+{
+    UNUSED(kernel);
+    struct set_value *set;
+    if (request->argc > 2 || !read_set(turn, request, argv, &set))
+        return false;
+    if (set == NULL)
+        output_null(output, turn->protocol);
+    else
+        output_random(output, set);
+    return true;
+}

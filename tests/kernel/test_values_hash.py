@@ -1,14 +1,19 @@
 """The kernel's hashes and sets: they must behave like a dict and a set, and count their memory to the byte."""
 
 import random
-from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kora.clock import ManualClock
+from kora.types.hash import Hash
 from kora.types.limits import Limits
+from kora.types.set import Set
+from tests.store.stores import make_compiled
+
+pytestmark = pytest.mark.usefixtures("compiled")
 
 NAMES = [b"", b"0", b"1", b"-7", b"300", b"70000", b"-5000000000", b"007", b"x" * 63, b"y" * 65, b"z" * 127] + [
     b"n%d" % number for number in range(30)
@@ -25,6 +30,11 @@ LIMITS = st.sampled_from(
 SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+def make(kind: type, limits: Limits) -> Any:
+    """An empty value of the kernel's own."""
+    return make_compiled(ManualClock(), 1, limits)[1][0].make(kind)
+
+
 def all_of(value: Any, count: int) -> list[Any]:
     """What a scan in steps gives."""
     cursor, found = value.scan(0, count)
@@ -36,8 +46,8 @@ def all_of(value: Any, count: int) -> list[Any]:
 
 @SETTINGS
 @given(limits=LIMITS, program=st.lists(st.tuples(st.sampled_from("sssgdcrx"), TEXTS, TEXTS), max_size=60))
-def test_a_hash_is_a_dict(compiled: ModuleType, limits: Limits, program: list[tuple[str, bytes, bytes]]) -> None:
-    value, model = compiled.Hash(limits), dict[bytes, bytes]()
+def test_a_hash_is_a_dict(limits: Limits, program: list[tuple[str, bytes, bytes]]) -> None:
+    value, model = make(Hash, limits), dict[bytes, bytes]()
     for deed, field, text in program:
         if deed == "s":
             assert value.set(field, text) is (field not in model)
@@ -66,8 +76,8 @@ def test_a_hash_is_a_dict(compiled: ModuleType, limits: Limits, program: list[tu
 
 @SETTINGS
 @given(limits=LIMITS, program=st.lists(st.tuples(st.sampled_from("aaaadcrpx"), TEXTS), max_size=80))
-def test_a_set_is_a_set(compiled: ModuleType, limits: Limits, program: list[tuple[str, bytes]]) -> None:
-    value, model = compiled.Set(limits), set[bytes]()
+def test_a_set_is_a_set(limits: Limits, program: list[tuple[str, bytes]]) -> None:
+    value, model = make(Set, limits), set[bytes]()
     for deed, member in program:
         if deed == "a":
             assert value.add(member) is (member not in model)
@@ -91,8 +101,8 @@ def test_a_set_is_a_set(compiled: ModuleType, limits: Limits, program: list[tupl
         assert [int(member) for member in value.members()] == sorted(int(member) for member in model)
 
 
-def test_a_small_hash_keeps_the_order_of_its_fields(compiled: ModuleType) -> None:
-    value = compiled.Hash(Limits())
+def test_a_small_hash_keeps_the_order_of_its_fields() -> None:
+    value = make(Hash, Limits())
     for number in range(128):
         value.set(b"f%d" % number, b"%d" % number)
     value.set(b"f3", b"again")
@@ -104,8 +114,8 @@ def test_a_small_hash_keeps_the_order_of_its_fields(compiled: ModuleType) -> Non
     assert value.encoding == "hashtable"
 
 
-def test_a_long_value_makes_a_hash_large(compiled: ModuleType) -> None:
-    value = compiled.Hash(Limits())
+def test_a_long_value_makes_a_hash_large() -> None:
+    value = make(Hash, Limits())
     value.set(b"f", b"v" * 64)
     assert value.encoding == "listpack"
     value.set(b"f", b"v" * 65)
@@ -114,8 +124,8 @@ def test_a_long_value_makes_a_hash_large(compiled: ModuleType) -> None:
     assert value.encoding == "hashtable"
 
 
-def test_a_set_changes_its_encoding_where_redis_7_2_does(compiled: ModuleType) -> None:
-    value = compiled.Set(Limits())
+def test_a_set_changes_its_encoding_where_redis_7_2_does() -> None:
+    value = make(Set, Limits())
     for number in range(512):
         value.add(b"%d" % (number - 200))
     assert value.encoding == "intset"
@@ -123,7 +133,7 @@ def test_a_set_changes_its_encoding_where_redis_7_2_does(compiled: ModuleType) -
     value.add(b"1000000000000")
     assert value.encoding == "hashtable"
 
-    value = compiled.Set(Limits())
+    value = make(Set, Limits())
     value.add(b"12")
     value.add(b"a")
     value.add(b"3")
@@ -135,7 +145,7 @@ def test_a_set_changes_its_encoding_where_redis_7_2_does(compiled: ModuleType) -
     value.add(b"one more")
     assert value.encoding == "hashtable"
 
-    value = compiled.Set(Limits())
+    value = make(Set, Limits())
     for number in range(128):
         value.add(b"%d" % number)
     value.add(b"a")
@@ -143,8 +153,8 @@ def test_a_set_changes_its_encoding_where_redis_7_2_does(compiled: ModuleType) -
 
 
 @pytest.mark.parametrize("size", [127, 128, 16383, 16384, 100_000, 3_000_000])
-def test_members_may_be_large(compiled: ModuleType, size: int) -> None:
-    value, members = compiled.Hash(Limits()), compiled.Set(Limits(set_max_listpack_value=1 << 30))
+def test_members_may_be_large(size: int) -> None:
+    value, members = make(Hash, Limits()), make(Set, Limits(set_max_listpack_value=1 << 30))
     for mark in (b"a", b"b", b"c"):
         value.set(mark * size, mark * (size + 1))
         members.add(mark * size)
@@ -160,9 +170,9 @@ def test_members_may_be_large(compiled: ModuleType, size: int) -> None:
     assert 2 * size < members.size_bytes < 4 * size + 1000
 
 
-def test_a_copy_is_independent(compiled: ModuleType) -> None:
+def test_a_copy_is_independent() -> None:
     for count in (5, 500):
-        value, members = compiled.Hash(Limits()), compiled.Set(Limits())
+        value, members = make(Hash, Limits()), make(Set, Limits())
         for number in range(count):
             value.set(b"f%d" % number, b"v")
             members.add(b"m%d" % number)
@@ -178,9 +188,9 @@ def test_a_copy_is_independent(compiled: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_scan_shows_what_stays_while_others_come_and_go(compiled: ModuleType, seed: int) -> None:
+def test_a_scan_shows_what_stays_while_others_come_and_go(seed: int) -> None:
     dice = random.Random(seed)
-    value = compiled.Set(Limits())
+    value = make(Set, Limits())
     staying = {b"stays%d" % number for number in range(2000)}
     others = [b"goes%d" % number for number in range(20_000 if seed % 2 else 1000)]
     everything = [*staying, *others]
@@ -204,13 +214,13 @@ def test_a_scan_shows_what_stays_while_others_come_and_go(compiled: ModuleType, 
     value.audit()
 
 
-def test_a_random_member_is_any_of_them(compiled: ModuleType) -> None:
+def test_a_random_member_is_any_of_them() -> None:
     for limits in (
         Limits(),
         Limits(set_max_intset_entries=0),
         Limits(set_max_intset_entries=0, set_max_listpack_entries=0),
     ):
-        value = compiled.Set(limits)
+        value = make(Set, limits)
         for number in range(10):
             value.add(b"%d" % number)
         counts = dict.fromkeys(value.members(), 0)
@@ -219,8 +229,8 @@ def test_a_random_member_is_any_of_them(compiled: ModuleType) -> None:
         assert all(350 < count < 650 for count in counts.values()), (value.encoding, counts)
 
 
-def test_a_million_members_come_and_go(compiled: ModuleType) -> None:
-    value = compiled.Set(Limits())
+def test_a_million_members_come_and_go() -> None:
+    value = make(Set, Limits())
     for number in range(1_000_000):
         value.add(b"member:%d" % number)
     assert len(value) == 1_000_000
@@ -236,8 +246,8 @@ def test_a_million_members_come_and_go(compiled: ModuleType) -> None:
     assert value.size_bytes < 40_000
 
 
-def test_a_large_value_is_shed_bit_by_bit(compiled: ModuleType) -> None:
-    value, members = compiled.Hash(Limits()), compiled.Set(Limits())
+def test_a_large_value_is_shed_bit_by_bit() -> None:
+    value, members = make(Hash, Limits()), make(Set, Limits())
     for number in range(3000):
         value.set(b"f%d" % number, b"v")
         members.add(b"f%d" % number)
@@ -248,15 +258,15 @@ def test_a_large_value_is_shed_bit_by_bit(compiled: ModuleType) -> None:
         assert victim.shed(5000) == 2000
         assert len(victim) == victim.shed(1) == 0
         victim.audit()
-    small = compiled.Hash(Limits())
+    small = make(Hash, Limits())
     small.set(b"f", b"v")
     assert small.effort == 1
     assert small.shed(1) == 1
     small.audit()
 
 
-def test_fields_end_when_their_time_is_over(compiled: ModuleType) -> None:
-    value = compiled.Hash(Limits())
+def test_fields_end_when_their_time_is_over() -> None:
+    value = make(Hash, Limits())
     assert value.next_deadline_ms == 0
     for number in range(6):
         value.set(b"f%d" % number, b"v")
@@ -291,8 +301,8 @@ def test_fields_end_when_their_time_is_over(compiled: ModuleType) -> None:
         copy.expire(b"f4", 1)
 
 
-def test_deadlines_that_change_all_the_time_take_no_more_room(compiled: ModuleType) -> None:
-    value = compiled.Hash(Limits())
+def test_deadlines_that_change_all_the_time_take_no_more_room() -> None:
+    value = make(Hash, Limits())
     value.set(b"f", b"v")
     for number in range(10_000):
         value.expire(b"f", 10_000 + number)
