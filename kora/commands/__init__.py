@@ -4,13 +4,15 @@ from kora.commands.cluster import cluster
 from kora.commands.connection import connection
 from kora.commands.debug import debug
 from kora.commands.generic import generic
+from kora.commands.geo import geo
 from kora.commands.hashes import hashes
 from kora.commands.introspection import introspection
 from kora.commands.server import server
+from kora.commands.sorted_sets import sorted_set
 from kora.commands.strings import string
 from kora.engine.registry import Registry
 
-FAMILIES = (string, generic, connection, server, introspection, debug, cluster, hashes)
+FAMILIES = (string, generic, connection, server, introspection, debug, cluster, hashes, sorted_set, geo)
 
 
 def make_registry() -> Registry:

@@ -4,7 +4,7 @@ Command handlers return plain Python, and only this module knows how the two pro
 
     None → null     int → integer    bytes → bulk     str → bulk (UTF-8)    float → double (bulk in RESP2)
     bool → boolean (integer in RESP2)    list, tuple → array    dict → map (flat array in RESP2)    set → set (array)
-    Simple, NullArray, Verbatim, BigNumber, Items, Push and CommandError say themselves what they are.
+    Simple, NullArray, Verbatim, BigNumber, PrintedDouble, Items, Push and CommandError say themselves what they are.
 """
 
 import math
@@ -59,6 +59,15 @@ class BigNumber:
 
     def __init__(self, value: int) -> None:
         self.value = value
+
+
+class PrintedDouble:
+    """A double that is printed in another way than the others: `,` in RESP3, a bulk in RESP2."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
 
 
 class Items:
@@ -157,6 +166,8 @@ def encode2(reply: Reply) -> bytes:
         return _bulk(reply.text.encode("utf-8", "surrogateescape"))
     if kind is BigNumber:
         return _bulk(b"%d" % reply.value)
+    if kind is PrintedDouble:
+        return _bulk(reply.text)
     if kind is Push:
         return encode2(reply.items)
     if kind is Attribute:
@@ -197,6 +208,8 @@ def encode3(reply: Reply) -> bytes:
         return b"=%d\r\ntxt:%b\r\n" % (len(text) + 4, text)
     if kind is BigNumber:
         return b"(%d\r\n" % reply.value
+    if kind is PrintedDouble:
+        return b",%b\r\n" % reply.text
     if kind is Push:
         return b">%d\r\n%b" % (len(reply.items), b"".join([encode3(item) for item in reply.items]))
     if kind is Attribute:
