@@ -389,8 +389,6 @@ const char *set_audit(const struct set_value *set);
  * OBJECT ENCODING tells whether a list would be one listpack in Redis, and that goes by the bytes a listpack has.  So
  * each pack's note is what its items would take in one. */
 
-#define ITEM_BYTES_MAX (1u << 30) /* packs count in 32 bits */
-
 struct chain;
 
 #define LIST_IS_BIG UINT32_MAX
@@ -407,9 +405,8 @@ struct list {
     };
 };
 
-void list_init(struct list *list, struct limits *limits);
 void list_free(struct list *list);
-void list_copy(struct list *copy, const struct list *list); /* into one that is empty */
+void list_copy(struct list *copy, const struct list *list); /* into a new one, which has its limits */
 size_t list_count(const struct list *list);
 bool list_is_small(const struct list *list);
 size_t list_effort(const struct list *list);
@@ -487,14 +484,14 @@ struct sorted_set_walk {
     unsigned place;          /* in it */
 };
 
-void sorted_set_init(struct sorted_set *set, struct limits *limits);
 void sorted_set_free(struct sorted_set *set);
-void sorted_set_copy(struct sorted_set *copy, const struct sorted_set *set); /* into one that is empty */
+void sorted_set_copy(struct sorted_set *copy, const struct sorted_set *set); /* into a new one, which has its limits */
 size_t sorted_set_count(const struct sorted_set *set);
 bool sorted_set_is_small(const struct sorted_set *set);
 bool sorted_set_score(const struct sorted_set *set, struct text member, double *score);
-/* Give a member its score, which is no NaN; returns whether it is new. */
-bool sorted_set_add(struct sorted_set *set, struct text member, double score);
+/* Give a member its score, which is no NaN; tells whether that was its score before. */
+enum added { IS_SAME, IS_NEW, IS_MOVED };
+enum added sorted_set_add(struct sorted_set *set, struct text member, double score);
 bool sorted_set_remove(struct sorted_set *set, struct text member);
 /* Returns SIZE_MAX for one that is not in it. */
 size_t sorted_set_rank(const struct sorted_set *set, struct text member);

@@ -1,8 +1,11 @@
 # Lists and sorted sets: kora.types.list and kora.types.sorted_set, which say what each method does.  Part of _kernel.pyx,
 # behind hashes.pxi.
 
+from kora.types.list import List as _ReferenceList
+from kora.types.sorted_set import SortedSet as _ReferenceSortedSet
+
 cdef extern from "kernel.h":
-    size_t ITEM_BYTES_MAX
+    size_t PACK_BYTES_MAX
 
     struct list_value "list":
         value value
@@ -10,7 +13,6 @@ cdef extern from "kernel.h":
     struct list_walker "list_walk":
         const void *node
 
-    void list_init(list_value *list, limits *limits)
     void list_free(list_value *list)
     void list_copy(list_value *copy, const list_value *list)
     size_t list_count(const list_value *list)
@@ -46,13 +48,13 @@ cdef extern from "kernel.h":
     struct sorted_set_walker "sorted_set_walk":
         pass
 
-    void sorted_set_init(sorted_set *set, limits *limits)
     void sorted_set_free(sorted_set *set)
     void sorted_set_copy(sorted_set *copy, const sorted_set *set)
     size_t sorted_set_count(const sorted_set *set)
     bint sorted_set_is_small(const sorted_set *set)
     bint sorted_set_score(const sorted_set *set, text member, double *score)
-    bint sorted_set_add(sorted_set *set, text member, double score)
+    int IS_NEW
+    int sorted_set_add(sorted_set *set, text member, double score)
     bint sorted_set_remove(sorted_set *set, text member)
     size_t sorted_set_rank(const sorted_set *set, text member)
     size_t sorted_set_scores_below(const sorted_set *set, double score, bint inclusive)
@@ -70,28 +72,45 @@ cdef extern from "kernel.h":
 
 cdef text _checked_text(bytes data) except *:
     """What a value can hold: packs count in 32 bits."""
-    if <size_t>PyBytes_GET_SIZE(data) > ITEM_BYTES_MAX:
+    if <size_t>PyBytes_GET_SIZE(data) > PACK_BYTES_MAX:
         raise TooLong
     return _text(data)
+
+
+# Functions, not methods: those of Cython's are in a table whose address would stand where C looks for the struct.
+
+cdef size_t _index(const list_value *list, Py_ssize_t index, bint may_be_end) except? 0:
+    cdef size_t count = list_count(list)
+    if index < 0 or <size_t>index > count or (<size_t>index == count and not may_be_end):
+        raise IndexError(index)
+    return index
+
+
+cdef bytes _pop(list_value *list, bint at_end):
+    if list_count(list) == 0:
+        raise IndexError("the list is empty")
+    value = _bytes(list_end(list, at_end))
+    list_pop(list, at_end)
+    return value
 
 
 @cython.final
 @cython.no_gc  # it holds no objects
 cdef class List:
-    """A list; kora.types.list says what each method does."""
+    """A list; kora.types.list says what each method does.  Made by Keyspace.make()."""
 
     cdef list_value c  # first: C finds it by that
 
     kind = "list"
+    keeps_when_empty = False
 
-    def __init__(self, limits):
-        list_free(&self.c)
-        _release_limits(self.c.value.limits)
-        list_init(&self.c, _limits(limits))
+    def __init__(self):
+        raise TypeError("made by Keyspace.make() only")
 
     def __dealloc__(self):
         list_free(&self.c)
-        _release_limits(self.c.value.limits)
+        if self.c.value.limits is not NULL:
+            limits_release(self.c.value.limits)
 
     def __len__(self):
         return list_count(&self.c)
@@ -102,7 +121,7 @@ cdef class List:
 
     @property
     def size_bytes(self):
-        return _object_block_bytes(List) + self.c.value.bytes
+        return (<PyTypeObject *>List).tp_basicsize + self.c.value.bytes
 
     @property
     def counted_bytes(self):
@@ -121,15 +140,9 @@ cdef class List:
 
     def copy(self):
         cdef List copy = List.__new__(List)
-        list_init(&copy.c, _shared(self.c.value.limits))
+        copy.c.value.limits = limits_share(self.c.value.limits)
         list_copy(&copy.c, &self.c)
         return copy
-
-    cdef size_t _index(self, Py_ssize_t index, bint may_be_end) except? 0:
-        cdef size_t count = list_count(&self.c)
-        if index < 0 or <size_t>index > count or (<size_t>index == count and not may_be_end):
-            raise IndexError(index)
-        return index
 
     # The ends
 
@@ -139,32 +152,25 @@ cdef class List:
     def push_right(self, bytes value not None):
         list_push(&self.c, True, _checked_text(value))
 
-    cdef bytes _pop(self, bint at_end):
-        if list_count(&self.c) == 0:
-            raise IndexError("the list is empty")
-        value = _bytes(list_end(&self.c, at_end))
-        list_pop(&self.c, at_end)
-        return value
-
     def pop_left(self):
-        return self._pop(False)
+        return _pop(&self.c, False)
 
     def pop_right(self):
-        return self._pop(True)
+        return _pop(&self.c, True)
 
     # By place
 
     def get(self, Py_ssize_t index):
-        return _bytes(list_get(&self.c, self._index(index, False)))
+        return _bytes(list_get(&self.c, _index(&self.c, index, False)))
 
     def set(self, Py_ssize_t index, bytes value not None):
-        list_set(&self.c, self._index(index, False), _checked_text(value))
+        list_set(&self.c, _index(&self.c, index, False), _checked_text(value))
 
     def insert(self, Py_ssize_t index, bytes value not None):
-        list_insert(&self.c, self._index(index, True), _checked_text(value))
+        list_insert(&self.c, _index(&self.c, index, True), _checked_text(value))
 
     def delete(self, Py_ssize_t index):
-        list_delete(&self.c, self._index(index, False), 1)
+        list_delete(&self.c, _index(&self.c, index, False), 1)
 
     def slice(self, Py_ssize_t start, Py_ssize_t stop):
         cdef Py_ssize_t count = list_count(&self.c)
@@ -246,23 +252,30 @@ cdef tuple _pair(const ranked *ranked):
     return _bytes(ranked.member), ranked.score
 
 
+cdef tuple _pair_at(const sorted_set *set, size_t rank):
+    cdef sorted_set_walker walk = sorted_set_walk(set, rank)
+    cdef ranked ranked
+    sorted_set_here(&walk, &ranked)
+    return _pair(&ranked)
+
+
 @cython.final
 @cython.no_gc  # it holds no objects
 cdef class SortedSet:
-    """A sorted set; kora.types.sorted_set says what each method does."""
+    """A sorted set; kora.types.sorted_set says what each method does.  Made by Keyspace.make()."""
 
     cdef sorted_set c  # first: C finds it by that
 
     kind = "zset"
+    keeps_when_empty = False
 
-    def __init__(self, limits):
-        sorted_set_free(&self.c)
-        _release_limits(self.c.value.limits)
-        sorted_set_init(&self.c, _limits(limits))
+    def __init__(self):
+        raise TypeError("made by Keyspace.make() only")
 
     def __dealloc__(self):
         sorted_set_free(&self.c)
-        _release_limits(self.c.value.limits)
+        if self.c.value.limits is not NULL:
+            limits_release(self.c.value.limits)
 
     def __len__(self):
         return sorted_set_count(&self.c)
@@ -273,7 +286,7 @@ cdef class SortedSet:
 
     @property
     def size_bytes(self):
-        return _object_block_bytes(SortedSet) + self.c.value.bytes
+        return (<PyTypeObject *>SortedSet).tp_basicsize + self.c.value.bytes
 
     @property
     def counted_bytes(self):
@@ -293,7 +306,7 @@ cdef class SortedSet:
 
     def copy(self):
         cdef SortedSet copy = SortedSet.__new__(SortedSet)
-        sorted_set_init(&copy.c, _shared(self.c.value.limits))
+        copy.c.value.limits = limits_share(self.c.value.limits)
         sorted_set_copy(&copy.c, &self.c)
         return copy
 
@@ -306,7 +319,7 @@ cdef class SortedSet:
     def add(self, bytes member not None, double score):
         if score != score:
             raise ValueError("a score is a number")
-        return sorted_set_add(&self.c, _checked_text(member), score)
+        return sorted_set_add(&self.c, _checked_text(member), score) == IS_NEW
 
     def remove(self, bytes member not None):
         return sorted_set_remove(&self.c, _text(member))
@@ -314,13 +327,7 @@ cdef class SortedSet:
     def random(self):
         if sorted_set_count(&self.c) == 0:
             raise IndexError("the sorted set is empty")
-        return self._at(sorted_set_random(&self.c))
-
-    cdef tuple _at(self, size_t rank):
-        cdef sorted_set_walker walk = sorted_set_walk(&self.c, rank)
-        cdef ranked ranked
-        sorted_set_here(&walk, &ranked)
-        return _pair(&ranked)
+        return _pair_at(&self.c, sorted_set_random(&self.c))
 
     # Ranks
 
@@ -375,3 +382,7 @@ cdef class SortedSet:
         cdef const char *wrong = sorted_set_audit(&self.c)
         if wrong is not NULL:
             raise AssertionError(wrong.decode())
+
+
+_register(LIST_OBJECT, _ReferenceList, List)
+_register(SORTED_SET_OBJECT, _ReferenceSortedSet, SortedSet)

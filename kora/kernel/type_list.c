@@ -532,11 +532,6 @@ static inline void expect_item(struct list *list, struct text item)
 
 /* --- What commands do with them --- */
 
-void list_init(struct list *list, struct limits *limits)
-{
-    *list = (struct list){.value = {.limits = limits}};
-}
-
 void list_free(struct list *list)
 {
     if (is_big_list(list))
@@ -884,4 +879,213 @@ const char *list_audit(const struct list *list)
     if (wrong == NULL && bytes != list->value.bytes)
         wrong = "the bytes of a list are counted wrongly";
     return wrong;
+}
+
+/* --- Commands: kora/commands/lists.py is the reference --- */
+
+/* The list of a request's key, or NULL for a key that is not there; false for what is no list. */
+static inline bool find_list(struct turn *turn, const struct request *request, const struct argument *argv,
+                             struct key *key, struct entry **entry, struct list **list)
+{
+    *key = first_key(request, argv);
+    *entry = keyspace_find(turn->keyspace, key);
+    *list = NULL;
+    if (*entry == NULL)
+        return true;
+    if ((*entry)->object_kind != LIST_OBJECT)
+        return false;
+    *list = (struct list *)entry_value(*entry);
+    return true;
+}
+
+/* As that, for commands that look, and counted as such. */
+static inline bool read_list(struct turn *turn, const struct request *request, const struct argument *argv,
+                             struct list **list)
+{
+    struct key key;
+    struct entry *entry;
+    if (!find_list(turn, request, argv, &key, &entry, list))
+        return false;
+    count_read(turn->keyspace, entry);
+    return true;
+}
+
+static bool push_items(struct turn *turn, const struct request *request, struct argument *argv, struct output *output,
+                 bool at_end, bool makes)
+{
+    struct key key;
+    struct entry *entry;
+    struct list *list;
+    if (!find_list(turn, request, argv, &key, &entry, &list))
+        return false;
+    if (entry == NULL && !makes) {
+        output_integer(output, 0);
+        return true;
+    }
+    for (size_t at = 2; at < request->argc; at++)
+        if (UNLIKELY(argv[at].bytes > PACK_BYTES_MAX))
+            return false;
+    if (entry == NULL) {
+        entry = keyspace_make_object(turn->keyspace, &key, LIST_OBJECT);
+        if (entry == NULL)
+            return false;
+        list = (struct list *)entry_value(entry);
+    }
+    for (size_t at = 2; at < request->argc; at++)
+        list_push(list, at_end, text_of(&argv[at]));
+    keyspace_updated(turn->keyspace, &key, entry, false);
+    output_integer(output, (int64_t)list_count(list));
+    return true;
+}
+
+OPERATION(op_lpush)
+{
+    UNUSED(kernel);
+    return push_items(turn, request, argv, output, false, true);
+}
+
+OPERATION(op_rpush)
+{
+    UNUSED(kernel);
+    return push_items(turn, request, argv, output, true, true);
+}
+
+OPERATION(op_lpushx)
+{
+    UNUSED(kernel);
+    return push_items(turn, request, argv, output, false, false);
+}
+
+OPERATION(op_rpushx)
+{
+    UNUSED(kernel);
+    return push_items(turn, request, argv, output, true, false);
+}
+
+static bool pop_item(struct turn *turn, const struct request *request, struct argument *argv, struct output *output,
+                bool at_end)
+{
+    struct key key;
+    struct entry *entry;
+    struct list *list;
+    if (request->argc > 2 || !find_list(turn, request, argv, &key, &entry, &list))
+        return false;
+    if (list == NULL) {
+        output_null(output, turn->protocol);
+        return true;
+    }
+    struct text item = list_end(list, at_end);
+    output_bulk(output, item.data, item.bytes);
+    list_pop(list, at_end);
+    keyspace_updated(turn->keyspace, &key, entry, list_count(list) == 0);
+    return true;
+}
+
+OPERATION(op_lpop)
+{
+    UNUSED(kernel);
+    return pop_item(turn, request, argv, output, false);
+}
+
+OPERATION(op_rpop)
+{
+    UNUSED(kernel);
+    return pop_item(turn, request, argv, output, true);
+}
+
+OPERATION(op_llen)
+{
+    UNUSED(kernel);
+    struct list *list;
+    if (!read_list(turn, request, argv, &list))
+        return false;
+    output_integer(output, list == NULL ? 0 : (int64_t)list_count(list));
+    return true;
+}
+
+/* A place counted from the left; false for one that is outside. */
+static bool read_place(int64_t index, size_t count, size_t *place)
+{
+    if (index < 0)
+        index += (int64_t)count;
+    *place = (size_t)index;
+    return index >= 0 && *place < count;
+}
+
+OPERATION(op_lindex)
+{
+    UNUSED(kernel);
+    struct list *list;
+    int64_t index;
+    size_t place;
+    if (!parse_integer(argv[2].data, argv[2].bytes, &index) || !read_list(turn, request, argv, &list))
+        return false;
+    if (list == NULL || !read_place(index, list_count(list), &place)) {
+        output_null(output, turn->protocol);
+    } else {
+        struct text item = list_get(list, place);
+        output_bulk(output, item.data, item.bytes);
+    }
+    return true;
+}
+
+OPERATION(op_lset)
+{
+    UNUSED(kernel);
+    struct key key;
+    struct entry *entry;
+    struct list *list;
+    int64_t index;
+    size_t place;
+    if (!parse_integer(argv[2].data, argv[2].bytes, &index) || argv[3].bytes > PACK_BYTES_MAX ||
+        !find_list(turn, request, argv, &key, &entry, &list))
+        return false;
+    if (list == NULL || !read_place(index, list_count(list), &place))
+        return false;
+    list_set(list, place, text_of(&argv[3]));
+    keyspace_updated(turn->keyspace, &key, entry, false);
+    output_ok(output);
+    return true;
+}
+
+/* What LRANGE and ZRANGE mean by two indices, both included: places from the left, the second behind the last. */
+static bool read_range(const struct argument *words, int64_t *first, int64_t *last)
+{
+    return parse_integer(words[0].data, words[0].bytes, first) && parse_integer(words[1].data, words[1].bytes, last);
+}
+
+static void range_of(int64_t first, int64_t last, size_t count, size_t *start, size_t *stop)
+{
+    int64_t length = (int64_t)count;
+    if (first < 0)
+        first = first + length < 0 ? 0 : first + length;
+    if (last < 0)
+        last += length;
+    if (last >= length)
+        last = length - 1;
+    *start = *stop = 0;
+    if (first <= last) {
+        *start = (size_t)first;
+        *stop = (size_t)last + 1;
+    }
+}
+
+OPERATION(op_lrange)
+{
+    UNUSED(kernel);
+    struct list *list;
+    int64_t first, last;
+    size_t start, stop;
+    if (!read_range(argv + 2, &first, &last) || !read_list(turn, request, argv, &list))
+        return false;
+    range_of(first, last, list == NULL ? 0 : list_count(list), &start, &stop);
+    output_header(output, '*', stop - start);
+    if (start == stop)
+        return true;
+    struct list_walk walk = list_walk(list, start);
+    for (; start < stop && !output->failed; start++, list_next(&walk)) {
+        struct text item = list_here(&walk);
+        output_bulk(output, item.data, item.bytes);
+    }
+    return true;
 }

@@ -554,11 +554,6 @@ static void delete_in_pack(struct sorted_set *set, size_t at, size_t pairs)
 
 /* --- Big sorted sets --- */
 
-static inline uint64_t hash_of(const struct sorted_set *set, struct text member)
-{
-    return keyed_hash(set->value.limits->secret, member.data, member.bytes);
-}
-
 static inline struct scored *scored_at(const struct sorted_set *set, uint32_t index)
 {
     return (struct scored *)members_node(set->ordered->members, index)->block;
@@ -592,7 +587,7 @@ static void convert_to_order(struct sorted_set *set)
     for (size_t at = pack_first(&pack); at != PACK_END; at = pack_next(&pack, at)) {
         struct text member = pack_get(&pack, at);
         at = pack_next(&pack, at);
-        add_to_order(set, hash_of(set, member), member, unpack_score(pack_get(&pack, at)));
+        add_to_order(set, member_hash(&set->value, member), member, unpack_score(pack_get(&pack, at)));
     }
     pack_free(&pack);
 }
@@ -605,11 +600,6 @@ static void remove_scored(struct sorted_set *set, uint32_t index)
 }
 
 /* --- What commands do with them --- */
-
-void sorted_set_init(struct sorted_set *set, struct limits *limits)
-{
-    *set = (struct sorted_set){.value = {.limits = limits}};
-}
 
 void sorted_set_free(struct sorted_set *set)
 {
@@ -635,7 +625,7 @@ void sorted_set_copy(struct sorted_set *copy, const struct sorted_set *set)
     for (const struct leaf *leaf = set->ordered->first; leaf != NULL; leaf = leaf->next)
         for (unsigned at = 0; at < leaf->count; at++) {
             struct text name = name_of(leaf->members[at]);
-            add_to_order(copy, hash_of(copy, name), name, leaf->scores[at]);
+            add_to_order(copy, member_hash(&copy->value, name), name, leaf->scores[at]);
         }
 }
 
@@ -657,7 +647,7 @@ bool sorted_set_score(const struct sorted_set *set, struct text member, double *
             *score = unpack_score(pack_get(&set->pack, pack_next(&set->pack, at)));
         return at != PACK_END;
     }
-    uint32_t index = members_find(set->ordered->members, hash_of(set, member), member);
+    uint32_t index = members_find(set->ordered->members, member_hash(&set->value, member), member);
     if (index != NO_MEMBER)
         *score = scored_at(set, index)->score;
     return index != NO_MEMBER;
@@ -667,39 +657,39 @@ static bool fits_in_pack(const struct sorted_set *set, struct text member)
 {
     const struct limits *limits = set->value.limits;
     return set->pack.count / 2 < limits->zset_entries && member.bytes <= limits->zset_value &&
-           set->pack.bytes + member.bytes <= ITEM_BYTES_MAX;
+           set->pack.bytes + member.bytes <= PACK_BYTES_MAX;
 }
 
-bool sorted_set_add(struct sorted_set *set, struct text member, double score)
+enum added sorted_set_add(struct sorted_set *set, struct text member, double score)
 {
     if (!is_ordered(set)) {
         size_t at = pack_find(&set->pack, pack_first(&set->pack), member, 2);
         if (at != PACK_END) {
             if (unpack_score(pack_get(&set->pack, pack_next(&set->pack, at))) == score)
-                return false;
+                return IS_SAME;
             delete_in_pack(set, at, 1);
             insert_in_pack(set, member, score);
-            return false;
+            return IS_MOVED;
         }
         if (LIKELY(fits_in_pack(set, member))) {
             insert_in_pack(set, member, score);
-            return true;
+            return IS_NEW;
         }
         convert_to_order(set);
     }
-    uint64_t hash = hash_of(set, member);
+    uint64_t hash = member_hash(&set->value, member);
     uint32_t index = members_find(set->ordered->members, hash, member);
     if (index == NO_MEMBER) {
         add_to_order(set, hash, member, score);
-        return true;
+        return IS_NEW;
     }
     struct scored *scored = scored_at(set, index);
-    if (scored->score != score) {
-        remove_in_order(set, scored, scored->score);
-        scored->score = score;
-        insert_in_order(set, scored, score);
-    }
-    return false;
+    if (scored->score == score)
+        return IS_SAME;
+    remove_in_order(set, scored, scored->score);
+    scored->score = score;
+    insert_in_order(set, scored, score);
+    return IS_MOVED;
 }
 
 bool sorted_set_remove(struct sorted_set *set, struct text member)
@@ -710,7 +700,7 @@ bool sorted_set_remove(struct sorted_set *set, struct text member)
             delete_in_pack(set, at, 1);
         return at != PACK_END;
     }
-    uint32_t index = members_find(set->ordered->members, hash_of(set, member), member);
+    uint32_t index = members_find(set->ordered->members, member_hash(&set->value, member), member);
     if (index != NO_MEMBER)
         remove_scored(set, index);
     return index != NO_MEMBER;
@@ -753,7 +743,7 @@ void sorted_set_remove_slice(struct sorted_set *set, size_t start, size_t stop)
         unsigned place;
         const struct leaf *leaf = leaf_of(set->ordered, rank, &place);
         struct text name = name_of(leaf->members[place]);
-        remove_scored(set, members_find(set->ordered->members, hash_of(set, name), name));
+        remove_scored(set, members_find(set->ordered->members, member_hash(&set->value, name), name));
     }
 }
 
@@ -857,7 +847,7 @@ static size_t audit_below(struct audit *audit, const void *node, unsigned height
                 audit->wrong = "members are not in order";
             if (member->score != leaf->scores[at])
                 audit->wrong = "a member's scores differ";
-            if (members_find(audit->set->ordered->members, hash_of(audit->set, name_of(member)), name_of(member)) ==
+            if (members_find(audit->set->ordered->members, member_hash(&audit->set->value, name_of(member)), name_of(member)) ==
                 NO_MEMBER)
                 audit->wrong = "a member is not in the table";
             audit->last = member;
@@ -903,4 +893,387 @@ const char *sorted_set_audit(const struct sorted_set *set)
     if (audit.wrong == NULL && audit.bytes != set->value.bytes)
         audit.wrong = "the bytes of a sorted set are counted wrongly";
     return audit.wrong;
+}
+
+/* --- Commands: kora/commands/sorted_sets.py is the reference --- */
+
+#define DOUBLE_BYTES_MAX 32
+
+/* kora.resp.reply.format_double(). */
+static size_t format_score(char target[DOUBLE_BYTES_MAX], double score)
+{
+    if (score > -1e17 && score < 1e17) {
+        int64_t number = (int64_t)score;
+        if ((double)number == score && !(number == 0 && signbit(score)))
+            return format_integer(target, number);
+    } else if (isinf(score)) {
+        memcpy(target, "-inf", 4);
+        if (score > 0)
+            memcpy(target, "inf", 3);
+        return score > 0 ? 3 : 4;
+    }
+    return (size_t)snprintf(target, DOUBLE_BYTES_MAX, "%.17g", score);
+}
+
+static void output_score(struct output *output, double score, int protocol)
+{
+    char text[DOUBLE_BYTES_MAX + 3];
+    if (protocol != 3) {
+        output_bulk(output, text, format_score(text, score));
+        return;
+    }
+    text[0] = ',';
+    size_t bytes = 1 + format_score(text + 1, score);
+    memcpy(text + bytes, "\r\n", 2);
+    output_append(output, text, bytes + 2);
+}
+
+#define EXACT_DIGITS 15 /* so many always fit into a double's mantissa */
+
+static const double POWERS_OF_10[] = {1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10,
+                                      1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21};
+
+/* A score as digits, with a sign and a point if need be; false for what is written in any other way, be it right or wrong.
+ *
+ * A number of at most 15 digits and a power of ten up to 10^22 are exact as doubles, and so their quotient is rounded
+ * once (Clinger, "How to read floating point numbers accurately").  More digits are for strtod(). */
+static bool parse_score(struct text text, double *score)
+{
+    char copy[DOUBLE_BYTES_MAX];
+    size_t at = text.bytes > 0 && text.data[0] == '-', digits = 0, decimals = 0;
+    bool is_negative = at == 1, has_point = false;
+    uint64_t mantissa = 0;
+    if (text.bytes == at || text.bytes >= sizeof copy)
+        return false;
+    for (; at < text.bytes; at++) {
+        unsigned digit = (unsigned)text.data[at] - '0';
+        if (digit <= 9) {
+            mantissa = digits < EXACT_DIGITS ? mantissa * 10 + digit : mantissa;
+            digits++;
+            decimals += has_point;
+        } else if (text.data[at] == '.' && !has_point && digits > 0) {
+            has_point = true;
+        } else {
+            return false;
+        }
+    }
+    if (has_point && decimals == 0)
+        return false;
+    if (digits <= EXACT_DIGITS) {
+        double number = (double)mantissa / POWERS_OF_10[decimals];
+        *score = is_negative ? -number : number;
+        return true;
+    }
+    memcpy(copy, text.data, text.bytes);
+    copy[text.bytes] = '\0';
+    char *end;
+    *score = strtod(copy, &end);
+    return end == copy + text.bytes; /* not so where some library has set a locale with another point */
+}
+
+/* The sorted set of a request's key, or NULL for a key that is not there; false for what is no sorted set. */
+static inline bool find_sorted_set(struct turn *turn, const struct request *request, const struct argument *argv,
+                                   struct key *key, struct entry **entry, struct sorted_set **set)
+{
+    *key = first_key(request, argv);
+    *entry = keyspace_find(turn->keyspace, key);
+    *set = NULL;
+    if (*entry == NULL)
+        return true;
+    if ((*entry)->object_kind != SORTED_SET_OBJECT)
+        return false;
+    *set = (struct sorted_set *)entry_value(*entry);
+    return true;
+}
+
+/* As that, for commands that look, and counted as such. */
+static inline bool read_sorted_set(struct turn *turn, const struct request *request, const struct argument *argv,
+                                   struct sorted_set **set)
+{
+    struct key key;
+    struct entry *entry;
+    if (!find_sorted_set(turn, request, argv, &key, &entry, set))
+        return false;
+    count_read(turn->keyspace, entry);
+    return true;
+}
+
+struct add_options {
+    bool nx, xx, gt, lt, ch;
+};
+
+/* Read the options of ZADD, moving *at on to what follows; INCR, repetitions and what cannot be together are the
+ * reference's to judge. */
+static bool read_add_options(struct add_options *options, const struct argument *argv, size_t argc, size_t *at)
+{
+    *options = (struct add_options){0};
+    for (; *at < argc; ++*at) {
+        struct text word = text_of(&argv[*at]);
+        bool *flag = NULL;
+        if (word.bytes != 2)
+            break;
+        if (is_word(word, "NX"))
+            flag = &options->nx;
+        else if (is_word(word, "XX"))
+            flag = &options->xx;
+        else if (is_word(word, "GT"))
+            flag = &options->gt;
+        else if (is_word(word, "LT"))
+            flag = &options->lt;
+        else if (is_word(word, "CH"))
+            flag = &options->ch;
+        if (flag == NULL)
+            break;
+        if (*flag)
+            return false;
+        *flag = true;
+    }
+    return options->nx + (options->xx || options->gt || options->lt) < 2 && options->gt + options->lt < 2;
+}
+
+/* ZADD of one member. */
+static inline enum added add_scored(struct sorted_set *set, struct text member, double score,
+                                    const struct add_options *options)
+{
+    double old;
+    if (options->nx || options->xx || options->gt || options->lt) {
+        bool is_there = sorted_set_score(set, member, &old);
+        if (is_there ? options->nx || (options->gt && score <= old) || (options->lt && score >= old) : options->xx)
+            return IS_SAME;
+    }
+    return sorted_set_add(set, member, score);
+}
+
+OPERATION(op_zadd)
+{
+    UNUSED(kernel);
+    struct add_options options;
+    struct key key;
+    struct entry *entry;
+    struct sorted_set *set;
+    size_t first = 2, counts[3] = {0};
+    double score;
+    if (!read_add_options(&options, argv, request->argc, &first) || first == request->argc ||
+        (request->argc - first) % 2)
+        return false;
+    for (size_t at = first; at < request->argc; at += 2)
+        if (!parse_score(text_of(&argv[at]), &score) || argv[at + 1].bytes > PACK_BYTES_MAX)
+            return false;
+    if (!find_sorted_set(turn, request, argv, &key, &entry, &set))
+        return false;
+    if (entry == NULL) {
+        if (options.xx) {
+            output_integer(output, 0);
+            return true;
+        }
+        entry = keyspace_make_object(turn->keyspace, &key, SORTED_SET_OBJECT);
+        if (entry == NULL)
+            return false;
+        set = (struct sorted_set *)entry_value(entry);
+    }
+    for (size_t at = first; at < request->argc; at += 2) {
+        if (request->argc - first > 2)
+            parse_score(text_of(&argv[at]), &score);
+        counts[add_scored(set, text_of(&argv[at + 1]), score, &options)]++;
+    }
+    if (counts[IS_NEW] || counts[IS_MOVED])
+        keyspace_updated(turn->keyspace, &key, entry, false);
+    else
+        entry->touched_s = turn->keyspace->now_s;
+    output_integer(output, (int64_t)(counts[IS_NEW] + (options.ch ? counts[IS_MOVED] : 0)));
+    return true;
+}
+
+OPERATION(op_zincrby)
+{
+    UNUSED(kernel);
+    struct key key;
+    struct entry *entry;
+    struct sorted_set *set;
+    double score, old = 0;
+    /* A word more, and it is ZADD's options that the reference looks for. */
+    if (request->argc != 4 || !parse_score(text_of(&argv[2]), &score) || argv[3].bytes > PACK_BYTES_MAX ||
+        !find_sorted_set(turn, request, argv, &key, &entry, &set))
+        return false;
+    struct text member = text_of(&argv[3]);
+    if (entry == NULL) {
+        entry = keyspace_make_object(turn->keyspace, &key, SORTED_SET_OBJECT);
+        if (entry == NULL)
+            return false;
+        set = (struct sorted_set *)entry_value(entry);
+    }
+    if (sorted_set_score(set, member, &old))
+        score += old;
+    if (sorted_set_add(set, member, score) != IS_SAME)
+        keyspace_updated(turn->keyspace, &key, entry, false);
+    else
+        entry->touched_s = turn->keyspace->now_s;
+    output_score(output, score, turn->protocol);
+    return true;
+}
+
+OPERATION(op_zrem)
+{
+    UNUSED(kernel);
+    struct key key;
+    struct entry *entry;
+    struct sorted_set *set;
+    int64_t removed = 0;
+    if (!find_sorted_set(turn, request, argv, &key, &entry, &set))
+        return false;
+    if (set != NULL) {
+        for (size_t at = 2; at < request->argc; at++)
+            removed += sorted_set_remove(set, text_of(&argv[at]));
+        if (removed)
+            keyspace_updated(turn->keyspace, &key, entry, sorted_set_count(set) == 0);
+        else
+            entry->touched_s = turn->keyspace->now_s;
+    }
+    output_integer(output, removed);
+    return true;
+}
+
+OPERATION(op_zcard)
+{
+    UNUSED(kernel);
+    struct sorted_set *set;
+    if (!read_sorted_set(turn, request, argv, &set))
+        return false;
+    output_integer(output, set == NULL ? 0 : (int64_t)sorted_set_count(set));
+    return true;
+}
+
+OPERATION(op_zscore)
+{
+    UNUSED(kernel);
+    struct sorted_set *set;
+    double score;
+    if (!read_sorted_set(turn, request, argv, &set))
+        return false;
+    if (set == NULL || !sorted_set_score(set, text_of(&argv[2]), &score))
+        output_null(output, turn->protocol);
+    else
+        output_score(output, score, turn->protocol);
+    return true;
+}
+
+OPERATION(op_zmscore)
+{
+    UNUSED(kernel);
+    struct sorted_set *set;
+    double score;
+    if (!read_sorted_set(turn, request, argv, &set))
+        return false;
+    output_header(output, '*', request->argc - 2);
+    for (size_t at = 2; at < request->argc; at++)
+        if (set == NULL || !sorted_set_score(set, text_of(&argv[at]), &score))
+            output_null(output, turn->protocol);
+        else
+            output_score(output, score, turn->protocol);
+    return true;
+}
+
+static bool tell_rank(struct turn *turn, const struct request *request, struct argument *argv, struct output *output,
+                      bool from_end)
+{
+    struct sorted_set *set;
+    if (request->argc > 3 || !read_sorted_set(turn, request, argv, &set))
+        return false;
+    size_t rank = set == NULL ? SIZE_MAX : sorted_set_rank(set, text_of(&argv[2]));
+    if (rank == SIZE_MAX)
+        output_null(output, turn->protocol);
+    else
+        output_integer(output, (int64_t)(from_end ? sorted_set_count(set) - 1 - rank : rank));
+    return true;
+}
+
+OPERATION(op_zrank)
+{
+    UNUSED(kernel);
+    return tell_rank(turn, request, argv, output, false);
+}
+
+OPERATION(op_zrevrank)
+{
+    UNUSED(kernel);
+    return tell_rank(turn, request, argv, output, true);
+}
+
+static bool pop_scored(struct turn *turn, const struct request *request, struct argument *argv, struct output *output,
+                       bool at_end)
+{
+    struct key key;
+    struct entry *entry;
+    struct sorted_set *set;
+    struct ranked ranked;
+    if (request->argc > 2 || !find_sorted_set(turn, request, argv, &key, &entry, &set))
+        return false;
+    if (set == NULL) {
+        output_header(output, '*', 0);
+        return true;
+    }
+    size_t rank = at_end ? sorted_set_count(set) - 1 : 0;
+    struct sorted_set_walk walk = sorted_set_walk(set, rank);
+    sorted_set_here(&walk, &ranked);
+    output_header(output, '*', 2);
+    output_bulk(output, ranked.member.data, ranked.member.bytes);
+    output_score(output, ranked.score, turn->protocol);
+    sorted_set_remove_slice(set, rank, rank + 1);
+    keyspace_updated(turn->keyspace, &key, entry, sorted_set_count(set) == 0);
+    return true;
+}
+
+OPERATION(op_zpopmin)
+{
+    UNUSED(kernel);
+    return pop_scored(turn, request, argv, output, false);
+}
+
+OPERATION(op_zpopmax)
+{
+    UNUSED(kernel);
+    return pop_scored(turn, request, argv, output, true);
+}
+
+static bool show_range(struct turn *turn, const struct request *request, struct argument *argv, struct output *output,
+                       bool from_end)
+{
+    struct sorted_set *set;
+    int64_t first, last;
+    size_t start, stop, count;
+    bool with_scores = request->argc == 5, in_pairs = with_scores && turn->protocol == 3;
+    if (request->argc > 5 || (with_scores && !is_word(text_of(&argv[4]), "WITHSCORES")) ||
+        !read_range(argv + 2, &first, &last) || !read_sorted_set(turn, request, argv, &set))
+        return false;
+    count = set == NULL ? 0 : sorted_set_count(set);
+    range_of(first, last, count, &start, &stop);
+    output_header(output, '*', with_scores && !in_pairs ? 2 * (stop - start) : stop - start);
+    if (start == stop)
+        return true;
+    struct sorted_set_walk walk = sorted_set_walk(set, from_end ? count - 1 - start : start);
+    struct ranked ranked;
+    for (; start < stop && sorted_set_here(&walk, &ranked) && !output->failed; start++) {
+        if (in_pairs)
+            output_header(output, '*', 2);
+        output_bulk(output, ranked.member.data, ranked.member.bytes);
+        if (with_scores)
+            output_score(output, ranked.score, turn->protocol);
+        if (from_end)
+            sorted_set_previous(&walk);
+        else
+            sorted_set_next(&walk);
+    }
+    return true;
+}
+
+OPERATION(op_zrange)
+{
+    UNUSED(kernel);
+    return show_range(turn, request, argv, output, false);
+}
+
+OPERATION(op_zrevrange)
+{
+    UNUSED(kernel);
+    return show_range(turn, request, argv, output, true);
 }

@@ -5,16 +5,27 @@ import random
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from time import perf_counter
-from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kora.clock import ManualClock
 from kora.types.limits import Limits
+from kora.types.list import List
+from kora.types.sorted_set import SortedSet
+from tests.store.stores import make_compiled
+
+pytestmark = pytest.mark.usefixtures("compiled")
 
 SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def make(kind: type, limits: Limits) -> Any:
+    """An empty value of the kernel's own."""
+    return make_compiled(ManualClock(), 1, limits)[1][0].make(kind)
+
 
 LIST_LIMITS = st.sampled_from([Limits(list_max_listpack_size=size) for size in (-2, -1, -5, 128, 3, 1, 0)])
 ITEMS = st.one_of(
@@ -25,8 +36,8 @@ ITEMS = st.one_of(
 
 @SETTINGS
 @given(limits=LIST_LIMITS, program=st.lists(st.tuples(st.sampled_from("llrriiiopsdkRc"), ITEMS, st.integers(0)), max_size=80))
-def test_a_list_is_a_list(compiled: ModuleType, limits: Limits, program: list[tuple[str, bytes, int]]) -> None:
-    value, model = compiled.List(limits), list[bytes]()
+def test_a_list_is_a_list(limits: Limits, program: list[tuple[str, bytes, int]]) -> None:
+    value, model = make(List, limits), list[bytes]()
     for deed, item, number in program:
         place = number % (len(model) + 1)
         if deed == "l":
@@ -75,9 +86,9 @@ def remove(model: list[bytes], item: bytes, count: int) -> int:
     return len(chosen)
 
 
-def test_a_list_with_many_nodes_is_changed_at_random_places(compiled: ModuleType) -> None:
+def test_a_list_with_many_nodes_is_changed_at_random_places() -> None:
     chance = random.Random(1)
-    value, model = compiled.List(Limits(list_max_listpack_size=2)), list[bytes]()
+    value, model = make(List, Limits(list_max_listpack_size=2)), list[bytes]()
     for step in range(6000):
         place = chance.randrange(len(model) + 1)
         if chance.random() < (0.9 if step < 3000 else 0.2) or not model:
@@ -94,8 +105,8 @@ def test_a_list_with_many_nodes_is_changed_at_random_places(compiled: ModuleType
         value.audit()
 
 
-def test_find_of_a_list_counts_ranks_and_looks_no_further_than_told(compiled: ModuleType) -> None:
-    value = compiled.List(Limits())
+def test_find_of_a_list_counts_ranks_and_looks_no_further_than_told() -> None:
+    value = make(List, Limits())
     for item in b"a b a c a".split():
         value.push_right(item)
     assert value.find(b"a", 1, 0, 0) == [0, 2, 4]
@@ -109,8 +120,8 @@ def test_find_of_a_list_counts_ranks_and_looks_no_further_than_told(compiled: Mo
     assert value.find(b"x", 1, 0, 0) == []
 
 
-def test_a_list_is_a_quicklist_as_long_as_a_listpack_would_be_too_large(compiled: ModuleType) -> None:
-    value = compiled.List(Limits(list_max_listpack_size=4))
+def test_a_list_is_a_quicklist_as_long_as_a_listpack_would_be_too_large() -> None:
+    value = make(List, Limits(list_max_listpack_size=4))
     for number in range(4):
         value.push_left(b"%d" % number)
     assert value.encoding == "listpack"
@@ -123,8 +134,8 @@ def test_a_list_is_a_quicklist_as_long_as_a_listpack_would_be_too_large(compiled
     assert value.encoding == "listpack"
 
 
-def test_a_huge_item_stands_alone(compiled: ModuleType) -> None:
-    value = compiled.List(Limits())
+def test_a_huge_item_stands_alone() -> None:
+    value = make(List, Limits())
     for number in range(100):
         value.push_right(b"%d" % number)
     value.insert(50, b"x" * 1_000_000)
@@ -136,8 +147,8 @@ def test_a_huge_item_stands_alone(compiled: ModuleType) -> None:
     assert value.size_bytes < 10_000
 
 
-def test_the_middle_of_a_million_items_is_not_far(compiled: ModuleType) -> None:
-    value = compiled.List(Limits())
+def test_the_middle_of_a_million_items_is_not_far() -> None:
+    value = make(List, Limits())
     for number in range(1_000_000):
         value.push_right(b"item %d" % number)
     started_s = perf_counter()
@@ -166,9 +177,9 @@ SORTED_LIMITS = st.sampled_from(
 @SETTINGS
 @given(limits=SORTED_LIMITS, program=st.lists(st.tuples(st.sampled_from("aaaardxc"), MEMBERS, SCORES), max_size=60))
 def test_a_sorted_set_is_a_sorted_dict(
-    compiled: ModuleType, limits: Limits, program: list[tuple[str, bytes, float]]
+    limits: Limits, program: list[tuple[str, bytes, float]]
 ) -> None:
-    value, model = compiled.SortedSet(limits), dict[bytes, float]()
+    value, model = make(SortedSet, limits), dict[bytes, float]()
     for deed, member, score in program:
         if deed == "a":
             assert value.add(member, score) is (member not in model)
@@ -227,10 +238,10 @@ def alike(chance: random.Random, step: int) -> float:
 
 @pytest.mark.parametrize("make_score", [upwards, downwards, anyhow, alike])
 def test_a_large_sorted_set_grows_and_shrinks(
-    compiled: ModuleType, make_score: Callable[[random.Random, int], float]
+    make_score: Callable[[random.Random, int], float]
 ) -> None:
     chance = random.Random(1)
-    value, model = compiled.SortedSet(Limits()), dict[bytes, float]()
+    value, model = make(SortedSet, Limits()), dict[bytes, float]()
     for step in range(20_000):
         member = b"%d" % chance.randrange(8000)
         if chance.random() < (0.9 if step < 12_000 else 0.1):
@@ -257,9 +268,9 @@ def test_a_large_sorted_set_grows_and_shrinks(
         value.audit()
 
 
-def test_members_of_equal_scores_are_in_order_of_their_bytes(compiled: ModuleType) -> None:
+def test_members_of_equal_scores_are_in_order_of_their_bytes() -> None:
     members = [b"%d" % number for number in range(2000)]
-    value = compiled.SortedSet(Limits())
+    value = make(SortedSet, Limits())
     for member in members:
         value.add(member, 0)
     members.sort()
@@ -268,9 +279,9 @@ def test_members_of_equal_scores_are_in_order_of_their_bytes(compiled: ModuleTyp
         assert value.members_below(probe, True) == bisect_right(members, probe)
 
 
-def test_members_that_stay_are_scanned_however_scores_change(compiled: ModuleType) -> None:
+def test_members_that_stay_are_scanned_however_scores_change() -> None:
     chance = random.Random(1)
-    value = compiled.SortedSet(Limits())
+    value = make(SortedSet, Limits())
     for number in range(1000):
         value.add(b"stays %d" % number, number)
         value.add(b"goes %d" % number, number)
@@ -285,8 +296,8 @@ def test_members_that_stay_are_scanned_however_scores_change(compiled: ModuleTyp
     assert {member for member, _ in found} >= {b"stays %d" % number for number in range(1000)}
 
 
-def test_ranks_among_a_million_members_are_not_far(compiled: ModuleType) -> None:
-    value = compiled.SortedSet(Limits())
+def test_ranks_among_a_million_members_are_not_far() -> None:
+    value = make(SortedSet, Limits())
     numbers = list(range(1_000_000))
     random.Random(1).shuffle(numbers)
     for number in numbers:
@@ -299,6 +310,6 @@ def test_ranks_among_a_million_members_are_not_far(compiled: ModuleType) -> None
     value.audit()
 
 
-def test_nan_is_no_score(compiled: ModuleType) -> None:
+def test_nan_is_no_score() -> None:
     with pytest.raises(ValueError, match="number"):
-        compiled.SortedSet(Limits()).add(b"a", math.nan)
+        make(SortedSet, Limits()).add(b"a", math.nan)
