@@ -117,7 +117,7 @@ cdef class _Deadlines:
 cdef class Hash:
     """A hash; kora.types.hash says what each method does.  Made by Keyspace.make()."""
 
-    cdef hash_value c  # first: C finds it by that
+    cdef hash_value c  # first, and no methods of C in front of it: C finds it by its place
     cdef _Deadlines _deadlines  # None while no field has one
 
     kind = "hash"
@@ -157,7 +157,7 @@ cdef class Hash:
         return hash_count(&self.c) if self.c.is_table else 1
 
     def shed(self, count):
-        self._forget_deadlines()
+        _forget_deadlines(self)
         return hash_shed(&self.c, min(max(count, 0), <uint32_t>0xFFFFFFFF))
 
     def copy(self):
@@ -175,12 +175,12 @@ cdef class Hash:
 
     def set(self, bytes field not None, bytes value not None):
         if self.c.timed_count:
-            self._drop_deadline(field)
+            _drop_deadline(self, field)
         return hash_set(&self.c, _text(field), _text(value))
 
     def delete(self, bytes field not None):
         if self.c.timed_count:
-            self._drop_deadline(field)
+            _drop_deadline(self, field)
         return hash_delete(&self.c, _text(field))
 
     def has(self, bytes field not None):
@@ -243,30 +243,6 @@ cdef class Hash:
 
     # Deadlines of fields
 
-    cdef int _settle_deadlines(self, int64_t bytes_before) except -1:
-        """Count the deadlines again, after a change; none of them is left when they are no longer needed."""
-        cdef Py_ssize_t count = len(self._deadlines.by_field)
-        self.c.value.bytes += self._deadlines.bytes - bytes_before
-        self.c.timed_count = count
-        if count == 0:
-            self._deadlines = None
-        return 0
-
-    cdef int _forget_deadlines(self) except -1:
-        if self._deadlines is not None:
-            self.c.value.bytes -= self._deadlines.bytes
-            self.c.timed_count = 0
-            self._deadlines = None
-        return 0
-
-    cdef bint _drop_deadline(self, bytes field) except -1:
-        if self._deadlines is None:
-            return False
-        before = self._deadlines.bytes
-        dropped = self._deadlines.drop(field)
-        self._settle_deadlines(before)
-        return dropped
-
     def deadline(self, bytes field not None):
         return None if self._deadlines is None else self._deadlines.by_field.get(field)
 
@@ -278,11 +254,11 @@ cdef class Hash:
             self._deadlines = _Deadlines()
         before = self._deadlines.bytes
         self._deadlines.set(field, deadline_ms)
-        self._settle_deadlines(before)
+        _settle_deadlines(self, before)
         self.c.is_timed = True
 
     def persist(self, bytes field not None):
-        return self._drop_deadline(field)
+        return _drop_deadline(self, field)
 
     @property
     def next_deadline_ms(self):
@@ -298,7 +274,7 @@ cdef class Hash:
         while (field := self._deadlines.take_due(now_ms)) is not None:
             hash_delete(&self.c, _text(field))
             ended.append(field)
-        self._settle_deadlines(before)
+        _settle_deadlines(self, before)
         return ended
 
     def audit(self):
@@ -308,12 +284,41 @@ cdef class Hash:
             raise AssertionError(wrong.decode())
 
 
+# Functions, since methods of C would put a table of themselves in front of the struct.
+
+cdef int _settle_deadlines(Hash self, int64_t bytes_before) except -1:
+    """Count the deadlines again, after a change; none of them is left when they are no longer needed."""
+    cdef Py_ssize_t count = len(self._deadlines.by_field)
+    self.c.value.bytes += self._deadlines.bytes - bytes_before
+    self.c.timed_count = count
+    if count == 0:
+        self._deadlines = None
+    return 0
+
+
+cdef int _forget_deadlines(Hash self) except -1:
+    if self._deadlines is not None:
+        self.c.value.bytes -= self._deadlines.bytes
+        self.c.timed_count = 0
+        self._deadlines = None
+    return 0
+
+
+cdef bint _drop_deadline(Hash self, bytes field) except -1:
+    if self._deadlines is None:
+        return False
+    before = self._deadlines.bytes
+    dropped = self._deadlines.drop(field)
+    _settle_deadlines(self, before)
+    return dropped
+
+
 @cython.final
 @cython.no_gc  # it holds no objects
 cdef class Set:
     """A set; kora.types.set says what each method does.  Made by Keyspace.make()."""
 
-    cdef set_value c  # first: C finds it by that
+    cdef set_value c  # first, and no methods of C in front of it: C finds it by its place
 
     kind = "set"
     keeps_when_empty = False

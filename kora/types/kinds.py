@@ -1,13 +1,10 @@
-"""What the kinds of values are called, and what every kind must be able to do for the commands that take any key.
+"""What every kind of value can do for the commands that take any key: say its name and encoding, and be copied.
 
-One row per Python type: the name that TYPE answers, the encoding that OBJECT ENCODING answers, and how COPY copies.
+Strings are Python's own; values of other kinds say it themselves, by the attributes of Value.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from kora.types.hash import Hash
 from kora.types.number import is_integer
 
 # Redis keeps longer strings apart from their header (OBJ_ENCODING_EMBSTR_SIZE_LIMIT, object.c).
@@ -17,25 +14,57 @@ _SHARED_INTEGERS: Final = 10_000
 SHARED_REFERENCES: Final = 2_147_483_647
 
 
-@dataclass(frozen=True)
-class Kind:
-    name: str
-    encoding: Callable[[Any], str]
-    copy: Callable[[Any], Any]
+class Value(Protocol):
+    """What a value that is no string can do, whatever its kind and whoever implements it."""
+
+    kind: str  # as TYPE answers it
+    keeps_when_empty: bool  # whether a key may hold it when it has no elements
+    counted_bytes: int  # the keyspace's: what it has counted for the value; 0 before it is stored
+
+    @property
+    def encoding(self) -> str:
+        """As OBJECT ENCODING answers it, and Redis would."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes, as an estimate that is kept up at every change."""
+
+    @property
+    def effort(self) -> int:
+        """About how many blocks of memory have to be freed when it goes."""
+
+    def __len__(self) -> int: ...
+
+    def copy(self) -> "Value":
+        """One of its own, which changes independently."""
+
+    def shed(self, count: int) -> int:
+        """Drop about so many elements, no matter which; returns how many."""
 
 
 def type_name(value: Any) -> str:
     """`string`, …; `none` for the value of a key that is not there."""
-    return "none" if value is None else KINDS[type(value)].name
+    if value is None:
+        return "none"
+    return "string" if _is_string(value) else str(value.kind)
 
 
 def encoding(value: Any) -> str:
-    return KINDS[type(value)].encoding(value)
+    if type(value) is bytes:
+        return _string_encoding(value)
+    # A string that was edited is `raw` however short it is.
+    return "raw" if type(value) is bytearray else str(value.encoding)
 
 
 def copy(value: Any) -> Any:
     """A value that changes independently of the original; what cannot change may be the same object."""
-    return KINDS[type(value)].copy(value)
+    if type(value) is bytes:
+        return value
+    return bytearray(value) if type(value) is bytearray else value.copy()
+
+
+def _is_string(value: Any) -> bool:
+    return type(value) is bytes or type(value) is bytearray
 
 
 def references(value: Any) -> int:
@@ -48,11 +77,3 @@ def _string_encoding(value: bytes) -> str:
     if is_integer(value):
         return "int"
     return "embstr" if len(value) <= _EMBEDDED_MAX else "raw"
-
-
-KINDS: Final[dict[type, Kind]] = {
-    bytes: Kind("string", _string_encoding, copy=lambda value: value),
-    # A string that was edited.
-    bytearray: Kind("string", lambda _: "raw", copy=bytearray),
-    Hash: Kind("hash", lambda value: value.encoding, copy=lambda value: value.copy()),
-}
