@@ -479,7 +479,7 @@ struct ranked {
 
 struct sorted_set_walk {
     const struct sorted_set *set;
-    size_t at; /* in the pack, or PACK_END */
+    size_t at;               /* in the pack, or PACK_END */
     const struct leaf *leaf; /* or NULL */
     unsigned place;          /* in it */
 };

@@ -324,7 +324,8 @@ static struct spot insert_node(struct list *list, struct spot spot, struct pack 
         chunk = resize_chunk(list, chunk, 2 * chunk->capacity, spot.node);
         span_at(chain, spot.span)->chunk = chunk;
     }
-    chunk->nodes[open_place(chunk->nodes, sizeof node, chunk->capacity, &chunk->first, &chunk->count, spot.node)] = node;
+    chunk->nodes[open_place(chunk->nodes, sizeof node, chunk->capacity, &chunk->first, &chunk->count, spot.node)] =
+        node;
     span_at(chain, spot.span)->items += node.count;
     chain->items += node.count;
     chain->nodes++;
@@ -911,7 +912,7 @@ static inline bool read_list(struct turn *turn, const struct request *request, c
 }
 
 static bool push_items(struct turn *turn, const struct request *request, struct argument *argv, struct output *output,
-                 bool at_end, bool makes)
+                       bool at_end, bool makes)
 {
     struct key key;
     struct entry *entry;
@@ -963,7 +964,7 @@ OPERATION(op_rpushx)
 }
 
 static bool pop_item(struct turn *turn, const struct request *request, struct argument *argv, struct output *output,
-                bool at_end)
+                     bool at_end)
 {
     struct key key;
     struct entry *entry;

@@ -33,8 +33,8 @@ struct branch {
 
 struct ordered {
     struct members *members; /* owned, and with them the blocks of all members, which are struct scored */
-    void *root;      /* owned: a leaf at height 0 */
-    unsigned height; /* branches on the way to a leaf */
+    void *root;              /* owned: a leaf at height 0 */
+    unsigned height;         /* branches on the way to a leaf */
     struct leaf *first, *last;
 };
 
@@ -149,7 +149,7 @@ static inline void note_first(struct branch *branch, unsigned place, unsigned he
 }
 
 #define MOVE_ITEMS(array, target, source, count) memmove(&(array)[target], &(array)[source], (count) * sizeof *(array))
-#define COPY_ITEMS(array, target, source_array, source, count)                                                               \
+#define COPY_ITEMS(array, target, source_array, source, count)                                                         \
     memcpy(&(array)[target], &(source_array)[source], (count) * sizeof *(array))
 
 static void leaf_move(struct leaf *leaf, unsigned target, unsigned source)
@@ -847,8 +847,8 @@ static size_t audit_below(struct audit *audit, const void *node, unsigned height
                 audit->wrong = "members are not in order";
             if (member->score != leaf->scores[at])
                 audit->wrong = "a member's scores differ";
-            if (members_find(audit->set->ordered->members, member_hash(&audit->set->value, name_of(member)), name_of(member)) ==
-                NO_MEMBER)
+            if (members_find(audit->set->ordered->members, member_hash(&audit->set->value, name_of(member)),
+                             name_of(member)) == NO_MEMBER)
                 audit->wrong = "a member is not in the table";
             audit->last = member;
             audit->last_score = leaf->scores[at];
@@ -884,7 +884,8 @@ const char *sorted_set_audit(const struct sorted_set *set)
         audit.bytes += (int64_t)block_bytes(ordered);
         if (audit_below(&audit, ordered->root, ordered->height, true) != ordered->members->count)
             audit.wrong = "tree and table differ in how many members they have";
-        if (audit.leaf != NULL || (audit.last != NULL && ordered->last->members[ordered->last->count - 1] != audit.last))
+        if (audit.leaf != NULL ||
+            (audit.last != NULL && ordered->last->members[ordered->last->count - 1] != audit.last))
             audit.wrong = "the last leaf is another one";
         const char *wrong = members_audit(ordered->members, set->value.limits->secret, &audit.bytes);
         if (wrong != NULL)
@@ -930,7 +931,7 @@ static void output_score(struct output *output, double score, int protocol)
 
 #define EXACT_DIGITS 15 /* so many always fit into a double's mantissa */
 
-static const double POWERS_OF_10[] = {1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10,
+static const double POWERS_OF_10[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10,
                                       1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21};
 
 /* A score as digits, with a sign and a point if need be; false for what is written in any other way, be it right or wrong.

@@ -35,7 +35,10 @@ ITEMS = st.one_of(
 
 
 @SETTINGS
-@given(limits=LIST_LIMITS, program=st.lists(st.tuples(st.sampled_from("llrriiiopsdkRc"), ITEMS, st.integers(0)), max_size=80))
+@given(
+    limits=LIST_LIMITS,
+    program=st.lists(st.tuples(st.sampled_from("llrriiiopsdkRc"), ITEMS, st.integers(0)), max_size=80),
+)
 def test_a_list_is_a_list(limits: Limits, program: list[tuple[str, bytes, int]]) -> None:
     value, model = make(List, limits), list[bytes]()
     for deed, item, number in program:
@@ -162,7 +165,9 @@ def test_the_middle_of_a_million_items_is_not_far() -> None:
 # --- Sorted sets ---
 
 SCORES = st.one_of(
-    st.sampled_from([0.0, -0.0, 1.0, 127.0, 128.0, -129.0, 32768.0, 2.0**31, -(2.0**31), 1e300, 5e-324, math.inf, -math.inf]),
+    st.sampled_from(
+        [0.0, -0.0, 1.0, 127.0, 128.0, -129.0, 32768.0, 2.0**31, -(2.0**31), 1e300, 5e-324, math.inf, -math.inf]
+    ),
     st.floats(allow_nan=False),
 )
 MEMBERS = st.one_of(
@@ -170,15 +175,18 @@ MEMBERS = st.one_of(
     st.binary(max_size=100),
 )
 SORTED_LIMITS = st.sampled_from(
-    [Limits(), Limits(zset_max_listpack_entries=5), Limits(zset_max_listpack_entries=0), Limits(zset_max_listpack_value=1)]
+    [
+        Limits(),
+        Limits(zset_max_listpack_entries=5),
+        Limits(zset_max_listpack_entries=0),
+        Limits(zset_max_listpack_value=1),
+    ]
 )
 
 
 @SETTINGS
 @given(limits=SORTED_LIMITS, program=st.lists(st.tuples(st.sampled_from("aaaardxc"), MEMBERS, SCORES), max_size=60))
-def test_a_sorted_set_is_a_sorted_dict(
-    limits: Limits, program: list[tuple[str, bytes, float]]
-) -> None:
+def test_a_sorted_set_is_a_sorted_dict(limits: Limits, program: list[tuple[str, bytes, float]]) -> None:
     value, model = make(SortedSet, limits), dict[bytes, float]()
     for deed, member, score in program:
         if deed == "a":
@@ -237,9 +245,7 @@ def alike(chance: random.Random, step: int) -> float:
 
 
 @pytest.mark.parametrize("make_score", [upwards, downwards, anyhow, alike])
-def test_a_large_sorted_set_grows_and_shrinks(
-    make_score: Callable[[random.Random, int], float]
-) -> None:
+def test_a_large_sorted_set_grows_and_shrinks(make_score: Callable[[random.Random, int], float]) -> None:
     chance = random.Random(1)
     value, model = make(SortedSet, Limits()), dict[bytes, float]()
     for step in range(20_000):
