@@ -65,6 +65,7 @@ class Server:
             compiled.keep_freed_memory()
         engine = Engine(config, make_registry(), board=Board.shared(), kernel=compiled)
         engine.shutdown = self._stop_now
+        engine.call_later = loop.call_later
         engine.log = _log_of_engine
         listeners = Listeners()
         workers = Workers(engine)

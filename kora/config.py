@@ -54,6 +54,7 @@ class Kind(Enum):
     LIST = "list"
     OCTAL = "octal"
     LEVELS = "levels"
+    EVENTS = "events"
 
 
 # Redis' suffixes (memtoull, util.c): a bare letter counts in thousands, with a b in 1024s.
@@ -236,6 +237,30 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _keyspace("lazyfree-lazy-user-flush", Kind.BOOLEAN, True,
               "FLUSHALL and FLUSHDB without SYNC or ASYNC free memory in the background.", mutable=True),
 
+    _keyspace("notify-keyspace-events", Kind.EVENTS, "",
+              "What happens to keys and is published: K and E choose the channels, letters the events, A all of them; "
+              "empty publishes nothing.", mutable=True),
+    *(_keyspace(name, Kind.INTEGER, default, text, mutable=True, minimum=minimum, aliases=aliases)
+      for name, default, minimum, text, aliases in (
+          ("hash-max-listpack-entries", 512, 0, "Fields of a hash that is kept compact.",
+           ("hash-max-ziplist-entries",)),
+          ("hash-max-listpack-value", 64, 0, "Bytes of a field or value in a hash that is kept compact.",
+           ("hash-max-ziplist-value",)),
+          ("list-max-listpack-size", -2, -5,
+           "Items in a node of a list or, from -1 to -5, at most 4, 8, 16, 32 or 64 KB of them.",
+           ("list-max-ziplist-size",)),
+          ("set-max-intset-entries", 512, 0, "Integers in a set that is kept as sorted integers.", ()),
+          ("set-max-listpack-entries", 128, 0, "Members of a set that is kept compact.", ()),
+          ("set-max-listpack-value", 64, 0, "Bytes of a member in a set that is kept compact.", ()),
+          ("zset-max-listpack-entries", 128, 0, "Members of a sorted set that is kept compact.",
+           ("zset-max-ziplist-entries",)),
+          ("zset-max-listpack-value", 64, 0, "Bytes of a member in a sorted set that is kept compact.",
+           ("zset-max-ziplist-value",)),
+          ("stream-node-max-entries", 100, 0, "Entries in a node of a stream; 0 sets no limit.", ()),
+          ("hll-sparse-max-bytes", 3000, 0, "Bytes of a HyperLogLog that is kept sparse.", ()))),
+    _keyspace("stream-node-max-bytes", Kind.MEMORY, 4096, "Bytes in a node of a stream; 0 sets no limit.",
+              mutable=True, maximum=LONG_MAX),
+
     _persistence("appendonly", Kind.ENUM, "no",
                  "Whether writes go to a journal. There is no journal yet, so 'no' is the only value.",
                  choices=("no",)),
@@ -315,6 +340,18 @@ class Config:
     hz: int
     active_expire_effort: int
     lazyfree_lazy_user_flush: bool
+    notify_keyspace_events: str
+    hash_max_listpack_entries: int
+    hash_max_listpack_value: int
+    list_max_listpack_size: int
+    set_max_intset_entries: int
+    set_max_listpack_entries: int
+    set_max_listpack_value: int
+    zset_max_listpack_entries: int
+    zset_max_listpack_value: int
+    stream_node_max_entries: int
+    hll_sparse_max_bytes: int
+    stream_node_max_bytes: int
     appendonly: str
     save: str
     observation: bool
@@ -568,6 +605,19 @@ def _parse_levels(setting: Setting, text: str) -> Value:
     return ",".join(f"{module}={level}" if module else level for module, level in log_levels(text).items())
 
 
+# Classes of events, in the order in which CONFIG GET shows them; A stands for all of the first (NOTIFY_ALL, server.h).
+_EVENTS_ALL: Final = "g$lshzxetd"
+_EVENTS_REST: Final = "KEmn"
+
+
+def _parse_events(setting: Setting, text: str) -> Value:
+    if set(text) - set(_EVENTS_ALL + _EVENTS_REST + "A"):
+        raise ConfigError("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")
+    given = set(text.replace("A", _EVENTS_ALL))
+    classes = "A" if given >= set(_EVENTS_ALL) else "".join(letter for letter in _EVENTS_ALL if letter in given)
+    return classes + "".join(letter for letter in _EVENTS_REST if letter in given)
+
+
 _PARSERS: Final[Mapping[Kind, Callable[[Setting, str], Value]]] = {
     Kind.STRING: _parse_string,
     Kind.PASSWORD: _parse_string,
@@ -578,9 +628,11 @@ _PARSERS: Final[Mapping[Kind, Callable[[Setting, str], Value]]] = {
     Kind.LIST: _parse_list,
     Kind.OCTAL: _parse_octal,
     Kind.LEVELS: _parse_levels,
+    Kind.EVENTS: _parse_events,
 }
 
 _ACCEPTS: Final[Mapping[Kind, str]] = {
+    Kind.EVENTS: "letters such as KEA: K or E for where to publish, and classes of events",
     Kind.STRING: "a string",
     Kind.PASSWORD: "a string",
     Kind.BOOLEAN: "yes or no",
@@ -991,4 +1043,5 @@ _PLACEHOLDERS: Final[Mapping[Kind, str]] = {
     Kind.LIST: "ADDRESS ...",
     Kind.OCTAL: "DIGITS",
     Kind.LEVELS: "LEVEL",
+    Kind.EVENTS: "LETTERS",
 }

@@ -87,6 +87,14 @@ class InternalError(CommandError):
     message = "ERR internal error"
 
 
+class SubscribersOnly(CommandError):
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in "
+            "this context"
+        )
+
+
 class TooManyClients(CommandError):
     message = "ERR max number of clients reached"
 

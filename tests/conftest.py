@@ -54,6 +54,38 @@ def client(engine: Engine) -> Client:
     return engine.connect("127.0.0.1:50000", "127.0.0.1:6379")
 
 
+class Session:
+    """A client with whoever holds its socket: replies to its requests, and what comes later or by itself."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.client = engine.connect("127.0.0.1:50001", "127.0.0.1:6379")
+        self._data = bytearray()
+        self.client.deliver = self._data.extend
+        self.client.kick = self._go_on
+
+    def send(self, *words: object) -> Any:
+        """The replies to one request: none if it waits, several for SUBSCRIBE.  Errors are CommandErrors."""
+        engine = self.client.engine
+        engine.tick()
+        return read_replies(engine.execute(self.client, encode_request(words)))
+
+    def received(self) -> Any:
+        """What has come since the last look without being asked for: messages, replies of commands that waited."""
+        self.client.engine.tick()
+        data = bytes(self._data)
+        self._data.clear()
+        return read_replies(data)
+
+    def _go_on(self) -> None:
+        while self.client.more and not self.client.parked:
+            self._data.extend(self.client.engine.resume(self.client))
+
+
+@pytest.fixture
+def connect(engine: Engine) -> Callable[[], Session]:
+    return lambda: Session(engine)
+
+
 @pytest.fixture
 def run(client: Client) -> Callable[..., Any]:
     return runner(client)

@@ -10,10 +10,12 @@ from kora.commands.hashes import hashes
 from kora.commands.hyperloglog import hyperloglog
 from kora.commands.introspection import introspection
 from kora.commands.lists import list_
+from kora.commands.pubsub import pubsub
 from kora.commands.server import server
 from kora.commands.sets import sets
 from kora.commands.sorted_sets import sorted_set
 from kora.commands.strings import string
+from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
 
 FAMILIES = (
@@ -31,6 +33,8 @@ FAMILIES = (
     bitmaps,
     hyperloglog,
     geo,
+    transactions,
+    pubsub,
 )
 
 

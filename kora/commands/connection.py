@@ -130,6 +130,9 @@ def quit_(client: Client, argv: list[bytes]) -> Reply:
 def ping(client: Client, argv: list[bytes]) -> Reply:
     if len(argv) > 2:
         raise wrong_arity("ping")
+    if client.listens_only:
+        # In the form of a message, the only one that it expects.
+        return [b"pong", argv[1] if len(argv) == 2 else b""]
     return PONG if len(argv) == 1 else argv[1]
 
 
@@ -316,8 +319,8 @@ def _parse_type(name: bytes) -> str:
 
 
 def _type(client: Client) -> str:
-    """Of those in _TYPES: there are neither replicas nor subscribers yet."""
-    return "normal"
+    """Of those in _TYPES: there are no replicas."""
+    return "pubsub" if client.subscriptions_count else "normal"
 
 
 def _descriptions(clients: Iterable[Client], caller: Client, argv: list[bytes]) -> Verbatim:
@@ -344,10 +347,10 @@ def _description(client: Client, idle_ns: int, argv_bytes: int) -> str:
         "idle": idle_ns // 1_000_000_000,
         "flags": _flags(client),
         "db": client.db.index,
-        "sub": 0,
-        "psub": 0,
-        "ssub": 0,
-        "multi": -1,
+        "sub": len(client.channels),
+        "psub": len(client.patterns),
+        "ssub": len(client.shard_channels),
+        "multi": len(client.transaction.requests) if client.transaction else -1,
         "qbuf": input_bytes,
         "qbuf-free": 0,  # what arrives is kept as it is, without room for more
         "argv-mem": argv_bytes,
@@ -370,7 +373,13 @@ def _description(client: Client, idle_ns: int, argv_bytes: int) -> str:
 
 
 def _flags(client: Client) -> str:
-    flags = "b" if client.parked else ""
+    flags = "P" if client.subscriptions_count else ""
+    if client.transaction is not None:
+        flags += "x"
+    if client.parked:
+        flags += "b"
+    if client.watch_broken:
+        flags += "d"
     if client.closing:
         flags += "c"
     if client.address.endswith(":0"):  # path:0, which no TCP port is
@@ -503,8 +512,13 @@ def client_unblock(client: Client, argv: list[bytes]) -> Reply:
         raise _wrong_subcommand_arity(argv)
     if len(argv) == 4 and argv[3].upper() not in (b"TIMEOUT", b"ERROR"):
         raise CommandError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
-    parse_integer(argv[2])
-    return 0  # no command blocks yet
+    target = client.engine.clients.get(parse_integer(argv[2]))
+    if target is None or target.waiting is None:
+        return 0
+    by_error = len(argv) == 4 and argv[3].upper() == b"ERROR"
+    error = CommandError("UNBLOCKED client unblocked via CLIENT UNBLOCK") if by_error else None
+    client.engine.blocking.unblock(target, error)
+    return 1
 
 
 def _wrong_subcommand_arity(argv: list[bytes]) -> CommandError:

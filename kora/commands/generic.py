@@ -50,8 +50,7 @@ def del_(client: Client, argv: list[bytes]) -> Reply:
     tips=_MULTI_SHARD,
 )
 def unlink(client: Client, argv: list[bytes]) -> Reply:
-    # A string, however long, is freed in one piece, so that there is nothing to put off.
-    return sum(map(client.db.delete, argv[1:]))
+    return sum(map(client.db.unlink, argv[1:]))
 
 
 @generic(

@@ -6,14 +6,23 @@ of replies included, is charged to the command that spent it; the first pays for
 
 from collections.abc import Iterable
 from random import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from kora.errors import AuthRequired, CommandError, InternalError, OutOfMemory, ProtocolError, wrong_arity
+from kora.errors import (
+    AuthRequired,
+    CommandError,
+    InternalError,
+    OutOfMemory,
+    ProtocolError,
+    SubscribersOnly,
+    wrong_arity,
+)
 from kora.observe.board import CLIENT
-from kora.resp.reply import encode_error
+from kora.resp.reply import Reply, encode_error
 
 from .client import TURN_BYTES_MAX, Client
 from .registry import Command
+from .transactions import QUEUED
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -65,9 +74,11 @@ def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes
     """Run requests for as long as the turn lasts; what is left is in client.backlog and client.parser."""
     engine = client.engine
     engine.board.words[CLIENT] = client.id
+    engine.implementation.running = client
     client.more = client.parser.more
     out: list[bytes] = []
     call(client, requests, out)
+    engine.implementation.running = None
     if client.halted:
         client.halted = False
         client.backlog = requests[len(out) :]  # one reply each
@@ -110,9 +121,12 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
                 continue
         # Admit.
         if client.gated or engine.gated:
-            refusal = _refusal(engine, client, command)
-            if refusal is not None:
-                _reject(client, command, refusal, argv, out)
+            answer = _admit(engine, client, command, argv)
+            if answer is not None:
+                if isinstance(answer, CommandError):
+                    _reject(client, command, answer, argv, out)
+                else:
+                    out.append(client.encode(answer))
                 continue
             if client.parked:
                 client.halted = True
@@ -127,6 +141,8 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
             data = client.encode(reply)  # looked up only now: HELLO may have changed it
         except Exception as error:
             data = failed(client, command, error)
+        if engine.errands:
+            data = run_errands(client, data)
         out.append(data)
         # Settle.
         now_ns = engine.now_ns = monotonic_ns()
@@ -141,6 +157,53 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
                 client.halted = True
         if client.halted:
             break
+
+
+def run_inside(client: Client, requests: list[list[bytes]]) -> list[bytes]:
+    """Run the requests of a transaction, from within the handler of EXEC: all of them, and nobody else's meanwhile."""
+    engine = client.engine
+    halted, client.halted = client.halted, False
+    engine.nested += 1
+    out: list[bytes] = []
+    try:
+        while len(out) < len(requests):
+            call(client, requests[len(out) :], out)
+            halted |= client.closing
+            client.halted = False
+    finally:
+        engine.nested -= 1
+        client.halted = halted
+    return out
+
+
+def run_errands(client: Client, data: bytes = b"") -> bytes:
+    """What a command has left to do behind itself; returns its reply, behind what was pushed to its client meanwhile.
+
+    In a transaction or a script it waits for the end of that.
+    """
+    engine = client.engine
+    if engine.nested:
+        return data
+    engine.blocking.serve()
+    engine.errands = False
+    if client.pushed:
+        data = b"".join(client.pushed) + data
+        client.pushed.clear()
+    return data
+
+
+def run_again(client: Client, command: Command, argv: list[bytes]) -> bytes:
+    """Run a command that was waiting for its keys, and return its reply.
+
+    Its client is not the one whose turn it is, and its call was counted when it came.
+    """
+    latest, client.command = client.command, command
+    try:
+        return client.encode(command.handler(client, argv))
+    except Exception as error:
+        return failed(client, command, error)
+    finally:
+        client.command = latest
 
 
 def refuse(client: Client, error: ProtocolError) -> bytes:
@@ -162,6 +225,8 @@ def _reject(client: Client, command: Command | None, error: CommandError, argv: 
         return
     if command is not None and command.slot >= 0:
         client.db.stats.commands[command.slot].rejected += 1
+    if client.transaction is not None:
+        client.transaction.is_broken = True
     engine.count_error(error.prefix)
     out.append(client.encode(error))
 
@@ -176,18 +241,37 @@ def _cut_off_http(engine: "Engine", client: Client) -> None:
         engine.log("warning", "HTTP on the RESP port: connection closed, possibly an attack", client=client.address)
 
 
-def _refusal(engine: "Engine", client: Client, command: Command) -> CommandError | None:
-    """Why a command must not run now; None if it may.  Parks the client if it may later."""
+def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]) -> Reply:
+    """Look closer at a request: None if it may run now, else what it is answered instead.
+
+    Parks the client if it may run later.
+    """
     flags = command.flags
     if not client.authenticated and "no_auth" not in flags:
         return AuthRequired()
     if "denyoom" in flags and 0 < engine.config.maxmemory < engine.memory_bytes:
         return OutOfMemory()
+    if client.listens_only and command.name not in _OF_SUBSCRIBERS:
+        return SubscribersOnly(command.name)
     is_paused = engine.paused_until_ms and ("write" in flags or not engine.paused_writes_only)
     # Redis lets CLIENT UNPAUSE wait like the rest, so that nobody can end a pause of all before its time.
-    if is_paused and command.name != "client|unpause":
+    if is_paused and command.name != "client|unpause" and not engine.nested:
         client.parked = True
+        return None
+    if client.transaction is not None and command.name not in _OUTSIDE_TRANSACTIONS:
+        if "no_multi" in flags:
+            return CommandError("ERR Command not allowed inside a transaction")
+        client.transaction.requests.append(argv)
+        return QUEUED
     return None
+
+
+# What a client that listens to channels may say in RESP2, where replies and messages could not be told apart.
+_OF_SUBSCRIBERS: Final = frozenset(
+    ("ping", "subscribe", "ssubscribe", "psubscribe", "unsubscribe", "sunsubscribe", "punsubscribe", "quit", "reset")
+)
+# What runs at once although MULTI has begun.
+_OUTSIDE_TRANSACTIONS: Final = frozenset(("exec", "discard", "multi", "watch", "quit", "reset"))
 
 
 def failed(client: Client, command: Command, error: Exception) -> bytes:

@@ -1,6 +1,6 @@
 """What the engine knows of a connection.  It has no socket: bytes go into execute(), and replies are its result."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from kora import kernel
@@ -8,8 +8,11 @@ from kora.observe.board import address_text
 from kora.resp.reply import Encoder, Reply, encode2, encode3
 
 if TYPE_CHECKING:
+    from kora.engine.blocking import Wait
     from kora.engine.engine import Engine
+    from kora.engine.pubsub import Space
     from kora.engine.registry import Command
+    from kora.engine.transactions import Transaction
     from kora.store.keyspace import Keyspace
 
 # Replies of one turn beyond which the rest waits until these are on their way, so that a pipeline of GETs of large
@@ -48,7 +51,9 @@ class Client(ClientState):
         "_closing",
         "address",
         "authenticated",
+        "channels",
         "connected_ms",
+        "deliver",
         "disconnect",
         "engine",
         "fd",
@@ -59,9 +64,16 @@ class Client(ClientState):
         "muted",
         "name",
         "output_bytes",
+        "patterns",
         "protocol",
+        "pushed",
+        "shard_channels",
         "skips_left",
+        "transaction",
         "user",
+        "waiting",
+        "watch_broken",
+        "watched",
     )
 
     def __init__(self, engine: "Engine", client_id: int, address: str = "", local_address: str = "") -> None:
@@ -80,6 +92,8 @@ class Client(ClientState):
         self.disconnect: Callable[[], None] = _nothing
         self.kick: Callable[[], None] = _nothing
         self.output_bytes: Callable[[], int] = _no_bytes
+        # Sends what is no reply of a turn: messages, and replies of commands that were waiting.
+        self.deliver: Callable[[bytes], None] = _drop
         # What the client has set; reset() restores it.
         self.db: Keyspace = engine.databases[0]
         self.protocol = 2
@@ -91,24 +105,78 @@ class Client(ClientState):
         self.lib_version = b""
         self.user = "default"
         self.authenticated = False
+        self.channels: dict[bytes, None] = {}
+        self.patterns: dict[bytes, None] = {}
+        self.shard_channels: dict[bytes, None] = {}
+        self.transaction: Transaction | None = None
+        self.watched: dict[tuple[int, bytes], Keyspace] = {}
+        self.watch_broken = False  # a watched key was touched
+        # What it waits for; takes no turns meanwhile.
+        self.waiting: Wait | None = None
         self.set_authenticated(not engine.config.requirepass)
         # Of the current turn.
         self.command: Command | None = None  # that runs, or ran last
         self.last_ns = engine.clock.monotonic_ns()
         self.backlog: list[list[bytes]] = []  # parsed, and waiting for their turn
+        self.pushed: list[bytes] = []  # to be sent in front of the reply of the command that runs
         self.more = False  # the turn ended before the input did
         self.halted = False  # the turn ends after the command that runs
-        self.parked = False  # takes no turns until kick(): CLIENT PAUSE
+        self.parked = False  # takes no turns until kick(): CLIENT PAUSE, or it is waiting
         self._closing = False
 
     def set_authenticated(self, authenticated: bool) -> None:
         self.authenticated = self.parser.authenticated = authenticated
-        # call() looks closer at the requests of such a client, and tests only this one flag.
-        self.gated = not authenticated
+        self.update_gate()
+
+    def update_gate(self) -> None:
+        """Decide whether call() has to look closer at this client's requests; it tests only this one flag."""
+        self.gated = not self.authenticated or self.transaction is not None or self.listens_only
+
+    @property
+    def listens_only(self) -> bool:
+        """Whether it has subscribed to something, in RESP2: then it may say little else."""
+        return self.protocol == 2 and self.subscriptions_count > 0
+
+    @property
+    def subscriptions_count(self) -> int:
+        return len(self.channels) + len(self.patterns) + len(self.shard_channels)
+
+    def subscriptions(self, space: "Space") -> dict[bytes, None]:
+        """The names of a space that it listens to, in order."""
+        pubsub = self.engine.pubsub
+        if space is pubsub.channels:
+            return self.channels
+        return self.patterns if space is pubsub.patterns else self.shard_channels
+
+    def wait(
+        self,
+        keys: Iterable[bytes],
+        timeout_s: float,
+        on_timeout: Reply,
+        argv: list[bytes],
+        wakes_on_loss: bool = False,
+    ) -> Reply:
+        """Wait for keys, and have argv run again when one is touched: for a handler, which returns what this returns.
+
+        Without anybody who could touch them, in a transaction or a script, the time is over at once.  `wakes_on_loss`
+        is for a command that wants to know that a key is gone.
+        """
+        if self.engine.nested:
+            return on_timeout
+        return self.engine.blocking.park(self, argv, keys, timeout_s, on_timeout, wakes_on_loss)
+
+    def push(self, data: bytes) -> None:
+        """Send something that is no reply to the command that runs: behind all that was answered before."""
+        if self.engine.implementation.running is self:
+            self.pushed.append(data)
+            self.engine.interrupt()
+        else:
+            self.deliver(data)
 
     def set_protocol(self, protocol: int) -> None:
         self.protocol = protocol
         self._choose_encoder()
+        self.update_gate()
 
     def set_muted(self, muted: bool) -> None:
         """CLIENT REPLY OFF and ON."""
@@ -123,6 +191,9 @@ class Client(ClientState):
 
     def reset(self) -> None:
         """RESET: as if just connected."""
+        self.engine.watches.unwatch(self)
+        self.engine.pubsub.forget(self)
+        self.transaction = None
         self.db = self.engine.databases[0]
         self.name = b""
         self.protocol = 2
@@ -166,6 +237,10 @@ class Client(ClientState):
 
 def _nothing() -> None:
     """A client without a connection: in tests, and until the connection has introduced itself."""
+
+
+def _drop(data: bytes) -> None:
+    """There is nobody to read it."""
 
 
 def _no_bytes() -> int:

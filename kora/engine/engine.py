@@ -2,24 +2,32 @@
 
 import secrets
 from collections.abc import Callable
+from dataclasses import fields
 from types import ModuleType
 
 from kora import __version__
 from kora.clock import Clock
 from kora.config import Config
 from kora.engine import call
+from kora.engine.blocking import Blocking
 from kora.engine.client import Client
+from kora.engine.notifications import Notifications
+from kora.engine.pubsub import PubSub
 from kora.engine.reference import Implementation, Reference
 from kora.engine.registry import Registry
+from kora.engine.transactions import Watches
 from kora.observe.board import Board
 from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
 from kora.store.keyspace import Keyspace
 from kora.store.shard import make_shards
+from kora.types.limits import Limits
 
 # Distinct error prefixes that are counted: Redis' own are a few dozen, the rest share one name.
 ERROR_PREFIXES_MAX = 128
 OTHER_ERRORS = "OTHER"
+# The settings that say where values end to be compact.
+_LIMITS = tuple(field.name for field in fields(Limits))
 
 
 class Databases:
@@ -68,15 +76,25 @@ class Engine:
         self.started_ns = self.clock.monotonic_ns()
         # Who answers.
         implementation: Implementation = Reference(self.clock) if kernel is None else kernel.Kernel(self.clock)
-        self._implementation = implementation
+        self.implementation = implementation
         self.kernel = implementation.name
         self.make_parser, self.make_receiver = implementation.make_parser, implementation.make_receiver
         self.execute, self.resume = implementation.execute, implementation.resume
+        # Where values end to be compact: the same object for life, changed in place.
+        self.limits = Limits()
+        for name in _LIMITS:
+            self._follow_limit(name)
+        implementation.set_limits(self.limits)
         # The data.
         self.shards = make_shards(
             config.shards, lambda: implementation.make_stats(len(registry.slots), config.hotkey_top_k)
         )
-        self.databases = Databases(lambda index: implementation.make_keyspace(index, self.shards), config.databases)
+        self.databases = Databases(self._make_database, config.databases)
+        # Who wants to know what happens to it.
+        self.pubsub = PubSub()
+        self.notifications = Notifications(self.pubsub)
+        self.blocking = Blocking(self)
+        self.watches = Watches()
         # The clients, by id.
         self.clients: dict[int, Client] = {}
         self._next_client_id = 1
@@ -102,13 +120,20 @@ class Engine:
         self.samples_left = 1  # key accesses until the next is counted for hot keys
         self.observing = True
         self.gated = False
+        self.nested = 0  # how deep in transactions and scripts the running command is
+        self.errands = False  # the running command has left something to do behind it: see call.run_errands()
+        self.run_again = call.run_again
+        # call_later(delay_s, function): set by whoever has an event loop; tests call tick().
+        self.call_later: Callable[[float, Callable[[], None]], object] = _no_loop
         implementation.attach(self, call)
         config.on_change("hotkey-sampling-ratio", implementation.set_sampling_ratio)
         implementation.set_sampling_ratio(config.hotkey_sampling_ratio)
         config.on_change("observation", self._set_observing)
         config.on_change("maxmemory", lambda _: self.update_gate())
+        config.on_change("notify-keyspace-events", self._set_notifications)
         config.on_change("proto-max-bulk-len", self._set_bulk_max)
         self._set_observing(config.observation)
+        self._set_notifications(config.notify_keyspace_events)
         self.update_gate()
 
     def connect(self, address: str = "", local_address: str = "") -> Client:
@@ -119,12 +144,21 @@ class Engine:
         return client
 
     def forget(self, client: Client) -> None:
-        self.clients.pop(client.id, None)
+        """A client's connection is closed: it waits, watches and listens no more."""
+        if self.clients.pop(client.id, None) is not None:
+            self.blocking.forget(client)
+            self.watches.unwatch(client)
+            self.pubsub.forget(client)
+
+    def interrupt(self) -> None:
+        """The command that runs has left errands: see to it that they are run before the next."""
+        self.errands = True
+        self.implementation.interrupt()
 
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at every request; it tests only this one flag."""
         self.gated = bool(self.config.maxmemory or self.paused_until_ms)
-        self._implementation.set_gate(bool(self.paused_until_ms), self.config.maxmemory)
+        self.implementation.set_gate(bool(self.paused_until_ms), self.config.maxmemory)
 
     def pause(self, until_ms: int, writes_only: bool) -> None:
         """CLIENT PAUSE: park clients that ask for what is paused, until a time; 0 ends it."""
@@ -133,7 +167,7 @@ class Engine:
         self.update_gate()
         if not until_ms:
             for client in list(self.clients.values()):
-                if client.parked:
+                if client.parked and client.waiting is None:
                     client.parked = False
                     client.kick()
 
@@ -144,6 +178,8 @@ class Engine:
             keyspace.now_s = now_ms // 1000
         if self.paused_until_ms and now_ms >= self.paused_until_ms:
             self.pause(0, False)
+        self.blocking.expire()
+        self.blocking.serve()  # whose keys have ended without a command
         self.update_memory_peak()
         now_ns = self.clock.monotonic_ns()
         if self.rates.is_due(now_ns):
@@ -180,7 +216,34 @@ class Engine:
         self.errors.clear()
         self.connections_received = self.connections_rejected = self.protocol_errors = self.internal_errors = 0
         self.loop.reset()
-        self._implementation.reset_stats()
+        self.implementation.reset_stats()
+
+    def _make_database(self, index: int) -> Keyspace:
+        keyspace = self.implementation.make_keyspace(index, self.shards)
+        keyspace.touched = self._touched
+        keyspace.notify = self.notifications.notifier(keyspace)
+        return keyspace
+
+    def _touched(self, keyspace: Keyspace, key: bytes) -> None:
+        """A key that somebody attends to was changed, or has ended."""
+        place = keyspace.index, key
+        self.watches.touch(place)
+        if self.blocking.touch(place):
+            self.interrupt()
+
+    def _set_notifications(self, flags: str) -> None:
+        self.notifications.set_flags(flags)
+        for keyspace in self.databases.used():
+            keyspace.notify = self.notifications.notifier(keyspace)
+        self.implementation.set_handing_over(self.notifications.is_on)
+
+    def _follow_limit(self, name: str) -> None:
+        def follow(value: int) -> None:
+            setattr(self.limits, name, value)
+            self.implementation.set_limits(self.limits)
+
+        setattr(self.limits, name, getattr(self.config, name))
+        self.config.on_change(name, follow)
 
     def _set_bulk_max(self, bulk_max: int) -> None:
         for client in self.clients.values():
@@ -188,7 +251,11 @@ class Engine:
 
     def _set_observing(self, observing: bool) -> None:
         self.observing = observing
-        self._implementation.set_observing(observing)
+        self.implementation.set_observing(observing)
+
+
+def _no_loop(delay_s: float, function: Callable[[], None]) -> None:
+    """Until there is an event loop; tick() is late, but does it as well."""
 
 
 def _no_server() -> None:

@@ -13,6 +13,7 @@ from kora.observe.shard_stats import ShardStats
 from kora.resp.parser import FastReader, Parser
 from kora.store.keyspace import Keyspace
 from kora.store.shard import Shard
+from kora.types.limits import Limits
 
 if TYPE_CHECKING:
     from kora.engine.client import Client
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 class Implementation(Protocol):
     name: str  # for INFO and the log
+    running: "Client | None"  # whose turn it is
 
     def execute(self, client: "Client", data: bytes) -> bytes: ...
     def resume(self, client: "Client") -> bytes: ...
@@ -32,8 +34,12 @@ class Implementation(Protocol):
     def attach(self, engine: "Engine", call: Any) -> None:
         """Before the first request: get to know the engine; `call` has what is asked of kora.engine.call."""
 
-    # What has changed: everything runs by call(), for now; what needs memory is refused above so many bytes.
+    # What has changed: everything runs by call(), for now; what needs memory is refused above so many bytes; where
+    # values end to be compact; every command is run by its handler; the command that runs leaves errands.
     def set_gate(self, aside: bool, maxmemory: int) -> None: ...
+    def set_limits(self, limits: Limits) -> None: ...
+    def set_handing_over(self, hands_over: bool) -> None: ...
+    def interrupt(self) -> None: ...
     def set_observing(self, observing: bool) -> None: ...
     def set_sampling_ratio(self, ratio: int) -> None: ...
     def reset_stats(self) -> None: ...
@@ -45,14 +51,16 @@ class Reference:
     resume = staticmethod(call.resume)
 
     def __init__(self, clock: Clock) -> None:
+        self.running: Client | None = None
         self._clock = clock
         self._fast_reader = FastReader()
+        self._limits = Limits()
 
     def make_stats(self, commands: int, hot_keys_max: int) -> ShardStats:
         return ShardStats(commands, hot_keys_max)
 
     def make_keyspace(self, index: int, shards: Sequence[Shard]) -> Keyspace:
-        return Keyspace(index, shards, self._clock)
+        return Keyspace(index, shards, self._clock, self._limits)
 
     def make_parser(self) -> Parser:
         return Parser(self._fast_reader)
@@ -66,6 +74,15 @@ class Reference:
         pass
 
     def set_gate(self, aside: bool, maxmemory: int) -> None:
+        pass
+
+    def set_limits(self, limits: Limits) -> None:
+        self._limits = limits
+
+    def set_handing_over(self, hands_over: bool) -> None:
+        pass
+
+    def interrupt(self) -> None:
         pass
 
     def set_observing(self, observing: bool) -> None:

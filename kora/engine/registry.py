@@ -47,6 +47,9 @@ _GROUP_CATEGORIES: Final = {
 
 ARGUMENTS_MAX: Final = 1 << 31
 
+# The access to what stands where keys do, and is sent to the same slot of a cluster: a sharded channel.
+NOT_KEY: Final = "not_key"
+
 __all__ = ["Command", "Family", "KeySpec", "Registry", "keys_after", "keys_at", "keys_counted", "keys_unknown"]
 
 
@@ -146,7 +149,12 @@ class Command:
 
     def keys(self, argv: Sequence[bytes]) -> list[bytes]:
         """The keys of a request, in order."""
-        return [argv[place] for spec in self.key_specs for place in spec.places(argv)]
+        return [
+            argv[place]
+            for spec, access in zip(self.key_specs, self.access, strict=True)
+            if access != NOT_KEY
+            for place in spec.places(argv)
+        ]
 
     def keys_with_access(self, argv: Sequence[bytes]) -> list[tuple[bytes, str]]:
         """The keys of a request, in order, each with what is done to it: `RW access update`."""
@@ -154,6 +162,7 @@ class Command:
         return [
             (argv[place], varying or access)
             for spec, access in zip(self.key_specs, self.access, strict=True)
+            if access != NOT_KEY
             for place in spec.places(argv)
         ]
 

@@ -181,8 +181,8 @@ def take(
         system_memory_bytes=_SYSTEM_MEMORY_BYTES,
         clients=len(engine.clients),
         clients_max=engine.config.maxclients,
-        # Only a pause parks clients, so far.
-        clients_blocked=sum(client.parked for client in clients) if engine.paused_until_ms else 0,
+        # By a pause, or in a command that waits.
+        clients_blocked=sum(client.parked for client in clients),
         connections_received=engine.connections_received,
         connections_rejected=engine.connections_rejected,
         protocol_errors=engine.protocol_errors,

@@ -1373,6 +1373,8 @@ cdef class Kernel:
     cdef list _rows  # keeps alive what the table of commands points to
     cdef list _stats  # and what the list of shards does
     cdef bint aside  # everything is for the reference, for now
+    cdef object _run_errands
+    cdef public object running  # the client whose turn it is
     cdef int64_t turn_max_ns  # as LoopStats has it
     # Of the current turn.  A turn inside a turn has its own room.
     cdef _Room _room
@@ -1445,6 +1447,7 @@ cdef class Kernel:
         self._resume = call.resume
         self._refuse = call.refuse
         self._failed = call.failed
+        self._run_errands = call.run_errands
         # Its address is good for as long as the engine, which holds the page, and nobody resizes that.
         PyObject_GetBuffer(engine.board.words, &page, PyBUF_SIMPLE)
         self.c.board = <char *>page.buf
@@ -1475,6 +1478,14 @@ cdef class Kernel:
         """Whether every request is for the reference, and above how many bytes those that need memory are."""
         self.aside = aside
         self.c.maxmemory = maxmemory
+
+    def set_handing_over(self, bint hands_over):
+        """Whether every command is run by its handler, which tells of what it does."""
+        self.c.hands_over = hands_over
+
+    def interrupt(self):
+        """The command that runs leaves errands: see kora.engine.call.run_errands()."""
+        self.c.interrupted = True
 
     def set_observing(self, bint observing):
         self.c.observing = observing
@@ -1536,6 +1547,7 @@ cdef class Kernel:
         (<uint64_t *>kernel.board)[BOARD_CLIENT] = client.id
         if room.output.bytes:
             room.clear()  # of a turn that was broken off
+        self.running = client
         plain = self._look(client, turn)
         try:
             while not halted:
@@ -1554,6 +1566,10 @@ cdef class Kernel:
                                 self._fail(client, room, turn, batch, place, MemoryError())
                                 place += 1
                                 continue
+                            if kernel.interrupted:
+                                self._settle_errands(client, room, room.output.bytes)
+                                if place < batch.count and room.output.bytes <= TURN_BYTES_MAX:
+                                    continue
                         if room.output.bytes > TURN_BYTES_MAX:
                             halted = True
                             may_be_more = True
@@ -1577,6 +1593,7 @@ cdef class Kernel:
                 if commands >= COMMANDS_PER_TURN:
                     break
         finally:
+            self.running = None
             batch_reset(batch)
             parser_keep(&parser.c)
             parser._more = may_be_more or parser.c.faulty
@@ -1639,10 +1656,11 @@ cdef class Kernel:
             elapsed_ns = clock_elapsed_ns(&kernel.clock, turn.started, clock_now(&kernel.clock))
             self._engine.now_ns = clock_monotonic_ns(&kernel.clock) - elapsed_ns
             self._call(client, [words], out)
+            kernel.interrupted = False  # it has run the errands
             turn.started = clock_now(&kernel.clock)
             for data in out:
                 output_append(&room.output, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-            return 0 if client.parked else 1
+            return 1 if out or not client.parked else 0
         row = <object>command.row
         client.command = row
         if command.lengthy:
@@ -1660,7 +1678,21 @@ cdef class Kernel:
             settle(kernel, turn, command, argv, request.argc)
         if command.lengthy:
             board_end(kernel)
+        if kernel.interrupted:
+            self._settle_errands(client, room, mark)
         return 1
+
+    cdef int _settle_errands(self, ClientState client, _Room room, size_t mark) except -1:
+        """Run what the command has left to do; what was pushed to its client goes in front of its reply, at mark."""
+        cdef bytes reply
+        self.c.interrupted = False
+        cdef bytes pushed = self._run_errands(client)
+        if pushed:
+            reply = room.output.data[mark:room.output.bytes]
+            room.output.bytes = mark
+            output_append(&room.output, PyBytes_AS_STRING(pushed), PyBytes_GET_SIZE(pushed))
+            output_append(&room.output, PyBytes_AS_STRING(reply), PyBytes_GET_SIZE(reply))
+        return 0
 
     cdef int _fail(self, ClientState client, _Room room, turn *turn, batch *batch, size_t place, error) except -1:
         """Answer a request whose running raised an error, or ended in one, and settle it."""

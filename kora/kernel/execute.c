@@ -792,6 +792,18 @@ OPERATION(op_del)
     return true;
 }
 
+OPERATION(op_unlink)
+{
+    struct keyspace *keyspace = turn->keyspace;
+    for (size_t place = 1; place < request->argc; place++) {
+        struct key key = key_of(kernel, argv[place].data, argv[place].bytes);
+        /* Other values than strings may have many parts, which are freed later. */
+        if (!is_string(keyspace_peek(keyspace, &key)))
+            return false;
+    }
+    return op_del(kernel, turn, request, argv, output);
+}
+
 static bool count_keys(struct kernel *kernel, struct turn *turn, const struct request *request, struct argument *argv,
                        struct output *output, bool is_use)
 {
@@ -1051,7 +1063,7 @@ static const struct {
     {"incrbyfloat", op_incrbyfloat},
 #endif
     {"del", op_del},
-    {"unlink", op_del}, /* a string is freed in one piece, so that there is nothing to put off */
+    {"unlink", op_unlink},
     {"exists", op_exists},
     {"touch", op_touch},
     {"type", op_type},

@@ -4,7 +4,8 @@ Command handlers return plain Python, and only this module knows how the two pro
 
     None → null     int → integer    bytes → bulk     str → bulk (UTF-8)    float → double (bulk in RESP2)
     bool → boolean (integer in RESP2)    list, tuple → array    dict → map (flat array in RESP2)    set → set (array)
-    Simple, NullArray, Verbatim, BigNumber, PrintedDouble, Items, Push and CommandError say themselves what they are.
+    Simple, NullArray, Verbatim, BigNumber, PrintedDouble, Items, Push, Encoded and CommandError say themselves what they
+    are.
 """
 
 import math
@@ -86,6 +87,15 @@ class Replies:
 
     def __init__(self, *replies: Reply) -> None:
         self.replies = replies
+
+
+class Encoded:
+    """A reply that is on the wire's form already, in the protocol of whom it is for."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
 
 
 class Push:
@@ -234,6 +244,8 @@ def _bulk(data: bytes) -> bytes:
 
 def _encode_rest(reply: Reply) -> bytes:
     """Kinds that are rare, or subclasses, and alike in both protocols."""
+    if isinstance(reply, Encoded):
+        return reply.data
     if isinstance(reply, str):
         return _bulk(reply.encode("utf-8", "surrogateescape"))
     if isinstance(reply, bytearray):

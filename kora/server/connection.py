@@ -51,6 +51,7 @@ class Connection(asyncio.Protocol):
         client = self._client = engine.connect(address, _text(local))
         client.disconnect = self._disconnect
         client.kick = self._kick
+        client.deliver = self._deliver
         client.output_bytes = self._transport.get_write_buffer_size
         sock = transport.get_extra_info("socket")
         client.fd = sock.fileno()
@@ -76,6 +77,7 @@ class Connection(asyncio.Protocol):
         self._engine.forget(client)
         # Without these the client and its connection would keep each other alive.
         client.disconnect = client.kick = _gone
+        client.deliver = _drop
         client.output_bytes = _no_bytes
         client.closing = True
         client.backlog = []
@@ -98,6 +100,10 @@ class Connection(asyncio.Protocol):
     def _kick(self) -> None:
         self._after_turn()
 
+    def _deliver(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._receiver.send(data)
+
     # Inside
 
     def _refusal(self, peer: Any) -> CommandError | None:
@@ -115,8 +121,11 @@ class Connection(asyncio.Protocol):
             return
         if client.closing:
             self._transport.close()
-        elif client.parked or self._stuffed:
+        elif self._stuffed or (client.parked and client.waiting is None):
             self._transport.pause_reading()
+        elif client.waiting is not None:
+            # It runs nothing, but is read from: else nobody would notice that it has gone.
+            self._transport.resume_reading()
         elif client.more:
             self._transport.pause_reading()
             if not self._scheduled:
@@ -137,6 +146,10 @@ class Connection(asyncio.Protocol):
 
 def _gone() -> None:
     """The connection is lost already."""
+
+
+def _drop(data: bytes) -> None:
+    """There is nobody to read it."""
 
 
 def _no_bytes() -> int:

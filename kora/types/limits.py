@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Limits:
     """Shared by all values of an engine; changed in place by CONFIG SET."""
 
-    hash_max_listpack_entries: int = 128
+    hash_max_listpack_entries: int = 512
     hash_max_listpack_value: int = 64
     list_max_listpack_size: int = -2  # entries of a node, or -1 to -5 for 4 to 64 KB
     set_max_intset_entries: int = 512

@@ -28,7 +28,7 @@ from kora.resp.reply import Simple, Verbatim
 from kora.store.expiry import expire_cycle
 from kora.store.lazyfree import free_all
 from kora.store.shard import RUN_BITS
-from kora.types.kinds import KINDS, Kind, encoding, type_name
+from kora.types.kinds import encoding, type_name
 
 DATABASES: Final = 4
 CLIENTS: Final = 3
@@ -87,8 +87,13 @@ class Pile:
     def copy(self) -> "Pile":
         return Pile(self.size_bytes, self._alive)
 
+    def __len__(self) -> int:
+        return self.size_bytes
 
-KINDS[Pile] = Kind("pile", lambda _: "heap", Pile.copy)
+    def shed(self, count: int) -> int:
+        count = min(count, self.size_bytes)
+        self.size_bytes -= count
+        return count
 
 
 # --- Commands whose replies two engines may differ in ---

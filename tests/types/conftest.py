@@ -1,4 +1,4 @@
-"""`make_value(Hash)`: an empty value of a kind, of each implementation that has a class for it."""
+"""`make_value(Hash)`: an empty value of a kind, of each implementation.  And the redis-server to compare with."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from kora.types.limits import Limits
+from tests.compat.peers import redis
 from tests.store.stores import TESTED, Store
+
+__all__ = ["redis"]
 
 
 @pytest.fixture
