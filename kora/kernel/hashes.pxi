@@ -11,8 +11,7 @@ cdef extern from "kernel.h":
     struct members:
         uint32_t count
 
-    uint32_t NO_MEMBER
-    uint32_t members_scan(const members *members, uint64_t cursor)
+    uint32_t members_left(const members *members, uint64_t cursor)
 
     struct hash_value:
         value value
@@ -37,7 +36,7 @@ cdef extern from "kernel.h":
     struct set_value:
         value value
         members *table
-        unsigned char form
+        uint32_t form
 
     uint32_t set_count(const set_value *set)
     bint set_has(const set_value *set, text member)
@@ -215,23 +214,21 @@ cdef class Hash:
             flat.append(_bytes(value))
         return flat
 
-    def scan(self, uint64_t cursor, Py_ssize_t count):
-        cdef uint32_t index
+    def scan(self, uint64_t cursor, uint64_t count):
         cdef size_t place
+        cdef uint32_t stop
         cdef text field
         cdef text value
         if not self.c.is_table:
             return 0, self.flat()
-        index = members_scan(self.c.table, cursor)
+        stop = members_left(self.c.table, cursor)
+        place = following = stop - min(<uint64_t>stop, count)
         flat = []
-        while index != NO_MEMBER and count > 0:
-            place = index
+        while place < stop:
             hash_next(&self.c, &place, &field, &value)
             flat.append(_bytes(field))
             flat.append(_bytes(value))
-            index -= 1
-            count -= 1
-        return 0 if index == NO_MEMBER else <uint64_t>index + 1, flat
+        return following, flat
 
     def random(self):
         cdef text field
@@ -399,18 +396,14 @@ cdef class Set:
         set_remove_at(&self.c, place)
         return member
 
-    def scan(self, uint64_t cursor, Py_ssize_t count):
-        cdef uint32_t index
+    def scan(self, uint64_t cursor, uint64_t count):
+        cdef uint32_t stop
         cdef char digits[32]
         if self.c.form != SET_TABLE:
             return 0, self.members()
-        index = members_scan(self.c.table, cursor)
-        members = []
-        while index != NO_MEMBER and count > 0:
-            members.append(_bytes(set_at(&self.c, index, digits)))
-            index -= 1
-            count -= 1
-        return 0 if index == NO_MEMBER else <uint64_t>index + 1, members
+        stop = members_left(self.c.table, cursor)
+        following = stop - min(<uint64_t>stop, count)
+        return following, [_bytes(set_at(&self.c, place, digits)) for place in range(following, stop)]
 
     def audit(self):
         """Count everything again, for tests; raises AssertionError with what is wrong."""

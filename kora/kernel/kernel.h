@@ -301,12 +301,18 @@ static inline uint64_t member_hash(const struct value *value, struct text name)
     return keyed_hash(value->limits->secret, name.data, name.bytes);
 }
 
-/* The next index that SCAN looks at, below the one given (0: from the end); NO_MEMBER when it is done. */
+/* How many nodes a scan has left, the first ones: all of them where it starts, with a cursor of 0. */
+static inline uint32_t members_left(const struct members *members, uint64_t cursor)
+{
+    return cursor == 0 || cursor > members->count ? members->count : (uint32_t)cursor;
+}
+
+/* The last of those, or NO_MEMBER. */
 static inline uint32_t members_scan(const struct members *members, uint64_t cursor)
 {
-    uint64_t below = cursor == 0 || cursor > members->count ? members->count : cursor;
-    return (uint32_t)below - 1;
+    return members_left(members, cursor) - 1;
 }
+
 const char *members_audit(const struct members *members, const uint64_t secret[2], int64_t *bytes);
 
 /* --- Hashes (type_hash.c) --- */
@@ -337,7 +343,7 @@ const char *hash_audit(const struct hash_value *hash, int64_t bytes_beside);
 
 /* --- Sets (type_set.c) --- */
 
-enum set_form { SET_INTEGERS, SET_PACK, SET_TABLE };
+enum set_form { SET_INTEGERS, SET_PACK, SET_TABLE }; /* 0 is what a new one has */
 
 /* Integers in ascending order, all of them in as many bytes as the largest needs: 2, 4 or 8. */
 struct integers {
@@ -345,6 +351,7 @@ struct integers {
     uint32_t count;
     uint32_t capacity;
     uint32_t width;
+    uint32_t form; /* SET_INTEGERS */
 };
 
 struct set_value {
@@ -352,9 +359,14 @@ struct set_value {
     union {
         struct integers integers;
         struct pack pack;
-        struct members *table; /* owned */
+        struct {
+            struct members *table; /* owned */
+            uint32_t unused[3];
+            /* The enum set_form, in all three at the same place: with a byte behind the union, each set's object would be
+             * 16 bytes larger.  Emptied, a pack is no pack any more but no integers, as is a new set. */
+            uint32_t form;
+        };
     };
-    uint8_t form;
 };
 
 uint32_t set_count(const struct set_value *set);
@@ -758,8 +770,8 @@ struct keyspace {
     uint32_t *attended;
     size_t attended_count;
     bool attends_all;
-    bool tells_ends; /* whether ended() wants to be called */
-    struct table *slots;   /* owned: SLOTS of them, or NULL before the first key */
+    bool tells_ends;     /* whether ended() wants to be called */
+    struct table *slots; /* owned: SLOTS of them, or NULL before the first key */
     uint64_t count;
     uint64_t volatile_count;
     uint32_t counts_by_run[SLOTS >> RUN_BITS]; /* keys in each run of slots: random keys, and skipping what is empty */
@@ -794,8 +806,8 @@ struct entry *keyspace_store(struct keyspace *keyspace, const struct key *key, s
 struct entry *keyspace_store_integer(struct keyspace *keyspace, const struct key *key, struct entry *entry,
                                      int64_t value);
 /* Takes over a reference to the object. */
-struct entry *keyspace_store_object(struct keyspace *keyspace, const struct key *key, struct entry *entry,
-                                    void *object, enum object_kind object_kind);
+struct entry *keyspace_store_object(struct keyspace *keyspace, const struct key *key, struct entry *entry, void *object,
+                                    enum object_kind object_kind);
 /* As that, for a new, empty object of the kernel's own; NULL where there is no memory.  It must not stay empty. */
 struct entry *keyspace_make_object(struct keyspace *keyspace, const struct key *key, enum object_kind object_kind);
 /* Overwrite a string from an offset on, filling a gap with zero bytes; entry may be NULL.  It becomes FLAG_RAW. */
@@ -929,14 +941,14 @@ struct kernel {
     void (*release)(void *object);         /* gives back a reference to an OBJECT; must not come back into the kernel */
     int64_t (*object_bytes)(void *object); /* what is counted for one that is not the kernel's own */
     void *(*make_object)(struct kernel *kernel, int object_kind); /* a new one, empty; NULL where there is no memory */
-    size_t object_head_bytes[OBJECT_KINDS];                       /* what an object of the kernel's own takes by itself */
-    struct limits *limits;                                        /* shared */
+    size_t object_head_bytes[OBJECT_KINDS]; /* what an object of the kernel's own takes by itself */
+    struct limits *limits;                  /* shared */
     /* A key that is attended to was changed or has ended; a key's time was over.  Must not come back into the kernel. */
     void (*touched)(void *owner, const char *key, size_t bytes);
     void (*ended)(void *owner, const char *key, size_t bytes);
     bool interrupted; /* set by touched(): the batch stops behind the command that runs, for others have to be served */
     bool hands_over;  /* no operation runs, since what they do would have to be told; handlers do */
-    void *owner;                                                  /* borrowed: what make_object needs */
+    void *owner;      /* borrowed: what make_object needs */
     struct command commands[1 << COMMANDS_BITS]; /* by hash of the name; name_bytes 0: empty */
     struct shard_stats **shards;                 /* owned list of borrowed blocks */
     size_t shards_count;

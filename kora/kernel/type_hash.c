@@ -317,8 +317,7 @@ OPERATION(op_hincrby)
     struct text field = text_of(&argv[2]), found;
     char digits[INTEGER_BYTES_MAX];
     int64_t increment, number = 0;
-    if (!parse_integer(argv[3].data, argv[3].bytes, &increment) ||
-        !find_hash(turn, request, argv, &key, &entry, &hash))
+    if (!parse_integer(argv[3].data, argv[3].bytes, &increment) || !find_hash(turn, request, argv, &key, &entry, &hash))
         return false;
     if (hash != NULL && hash_get(hash, field, &found) && !parse_integer(found.data, found.bytes, &number))
         return false;

@@ -6,6 +6,10 @@
 
 #include <stdlib.h>
 
+_Static_assert(offsetof(struct set_value, form) == offsetof(struct set_value, pack.note) &&
+                   offsetof(struct set_value, form) == offsetof(struct set_value, integers.form),
+               "a set's form has one place");
+
 /* --- Integers --- */
 
 static inline int64_t integer_at(const struct integers *integers, size_t place)
@@ -68,7 +72,7 @@ static bool find_integer(const struct integers *integers, int64_t integer, size_
 static struct integers make_integers(size_t count, uint32_t width)
 {
     size_t bytes = ((count * width + 8 + 15) & ~(size_t)15) - 8;
-    return (struct integers){allocate(bytes), (uint32_t)count, (uint32_t)(bytes / width), width};
+    return (struct integers){allocate(bytes), (uint32_t)count, (uint32_t)(bytes / width), width, SET_INTEGERS};
 }
 
 static void insert_integer(struct integers *integers, size_t place, int64_t integer)
@@ -174,7 +178,7 @@ static void change_form(struct set_value *set, enum set_form form)
         set->pack = pack;
         *bytes += (int64_t)block_bytes(pack.data);
     }
-    set->form = (uint8_t)form;
+    set->form = form;
 }
 
 static inline bool fits_pack(const struct set_value *set, uint32_t count, struct text member)
@@ -307,7 +311,6 @@ uint32_t set_shed(struct set_value *set, uint32_t count)
     if (set->form != SET_TABLE) {
         set->value.bytes -= (int64_t)block_bytes(small_block(set));
         free(small_block(set));
-        set->form = SET_PACK;
         set->pack = (struct pack){0};
         return shed;
     }

@@ -237,9 +237,7 @@ _NON_ZERO: Final = re.compile(rb"[^\0]")
 _STRIDE: Final = 64
 
 # How many registers a run of one byte covers, by its byte; and these registers.  The others are not of one byte.
-_SPANS: Final = bytes(
-    (byte & 3) + 1 if byte & 0x80 else 0 if byte & 0x40 else (byte & 0x3F) + 1 for byte in range(256)
-)
+_SPANS: Final = bytes((byte & 3) + 1 if byte & 0x80 else 0 if byte & 0x40 else (byte & 0x3F) + 1 for byte in range(256))
 _RUNS: Final = tuple(
     bytes([(byte >> 2 & 31) + 1 if byte & 0x80 else 0]) * span for byte, span in zip(range(256), _SPANS, strict=True)
 )

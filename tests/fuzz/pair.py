@@ -76,6 +76,12 @@ Action: TypeAlias = Send | Advance | Expire | Store
 class Pile:
     """A value of a type that only tests have; `alive` counts those that somebody still holds."""
 
+    kind = "pile"
+    encoding = "heap"
+    keeps_when_empty = True
+    effort = 1
+    counted_bytes = 0
+
     def __init__(self, size_bytes: int, alive: list[int]) -> None:
         self.size_bytes = size_bytes
         self._alive = alive
@@ -193,6 +199,7 @@ _SETTLED: Final[dict[str, Callable[[Any, Client, list[bytes]], Any]]] = {
     "config|resetstat": _settled_resetstat,
     "config|set": _settled_config_set,
     "debug": _settled_debug,
+    "hrandfield": _kind_only,
     "info": _kind_only,
     "memory|usage": _kind_only,
     "object|idletime": _kind_only,
@@ -306,7 +313,7 @@ class Side:
         for db in self.engine.databases.used():
             for key in sorted(db):
                 value = db.find(key)
-                text = value.size_bytes if type(value) is Pile else bytes(value)
+                text = _elements(value)
                 found[f"key {key!r} of database {db.index}"] = (
                     type_name(value),
                     encoding(value),
@@ -318,6 +325,15 @@ class Side:
     def free_discarded(self) -> None:
         for shard in self.engine.shards:
             free_all(shard, self.clock)
+
+
+def _elements(value: Any) -> object:
+    if type(value) is Pile:
+        return value.size_bytes
+    kind = type_name(value)
+    if kind == "hash":
+        return value.flat(), [value.deadline(field) for field in value.fields()]
+    return value.members() if kind == "set" else bytes(value)
 
 
 class Pair:
