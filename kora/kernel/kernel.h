@@ -517,9 +517,9 @@ bool sorted_set_here(const struct sorted_set_walk *walk, struct ranked *ranked);
 void sorted_set_next(struct sorted_set_walk *walk);
 void sorted_set_previous(struct sorted_set_walk *walk);
 size_t sorted_set_random(struct sorted_set *set); /* a rank; it has members */
-/* Of a big one, for SCAN: as members_scan(), and the member there. */
-uint32_t sorted_set_scan(const struct sorted_set *set, uint64_t cursor);
-struct ranked sorted_set_scanned(const struct sorted_set *set, uint32_t index);
+/* Of a big one, for SCAN: as members_left(), and the member at a place. */
+uint32_t sorted_set_left(const struct sorted_set *set, uint64_t cursor);
+struct ranked sorted_set_scanned(const struct sorted_set *set, uint32_t place);
 size_t sorted_set_effort(const struct sorted_set *set);
 const char *sorted_set_audit(const struct sorted_set *set);
 

@@ -64,7 +64,7 @@ cdef extern from "kernel.h":
     bint sorted_set_here(const sorted_set_walker *walk, ranked *ranked)
     void sorted_set_next(sorted_set_walker *walk)
     size_t sorted_set_random(sorted_set *set)
-    uint32_t sorted_set_scan(const sorted_set *set, uint64_t cursor)
+    uint32_t sorted_set_left(const sorted_set *set, uint64_t cursor)
     ranked sorted_set_scanned(const sorted_set *set, uint32_t index)
     size_t sorted_set_effort(const sorted_set *set)
     const char *sorted_set_audit(const sorted_set *set)
@@ -363,19 +363,20 @@ cdef class SortedSet:
 
     # Walking
 
-    def scan(self, uint64_t cursor, Py_ssize_t count):
-        cdef uint32_t index
+    def scan(self, uint64_t cursor, uint64_t count):
+        cdef uint32_t place
+        cdef uint32_t stop
         cdef ranked ranked
         if sorted_set_is_small(&self.c):
             return 0, self.slice(0, sorted_set_count(&self.c))
-        index = sorted_set_scan(&self.c, cursor)
+        stop = sorted_set_left(&self.c, cursor)
+        place = following = stop - min(<uint64_t>stop, count)
         pairs = []
-        while index != NO_MEMBER and count > 0:
-            ranked = sorted_set_scanned(&self.c, index)
+        while place < stop:
+            ranked = sorted_set_scanned(&self.c, place)
             pairs.append(_pair(&ranked))
-            index -= 1
-            count -= 1
-        return 0 if index == NO_MEMBER else <uint64_t>index + 1, pairs
+            place += 1
+        return following, pairs
 
     def audit(self):
         """Count everything again, for tests; raises AssertionError with what is wrong."""

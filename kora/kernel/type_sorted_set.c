@@ -801,14 +801,14 @@ size_t sorted_set_random(struct sorted_set *set)
     return (size_t)(((unsigned __int128)next_random(&set->value.limits->random) * sorted_set_count(set)) >> 64);
 }
 
-uint32_t sorted_set_scan(const struct sorted_set *set, uint64_t cursor)
+uint32_t sorted_set_left(const struct sorted_set *set, uint64_t cursor)
 {
-    return members_scan(set->ordered->members, cursor);
+    return members_left(set->ordered->members, cursor);
 }
 
-struct ranked sorted_set_scanned(const struct sorted_set *set, uint32_t index)
+struct ranked sorted_set_scanned(const struct sorted_set *set, uint32_t place)
 {
-    const struct scored *member = scored_at(set, index);
+    const struct scored *member = scored_at(set, place);
     return (struct ranked){name_of(member), member->score};
 }
 
