@@ -26,15 +26,15 @@ FAMILIES = (
     introspection,
     debug,
     cluster,
-    hashes,
-    list_,
-    sets,
-    sorted_set,
-    bitmaps,
-    hyperloglog,
-    geo,
     transactions,
     pubsub,
+    hashes,
+    sets,
+    bitmaps,
+    hyperloglog,
+    list_,
+    sorted_set,
+    geo,
 )
 
 

@@ -21,7 +21,7 @@
  * the client's parser, batch_prepare() and batch_run() do what is said below, and a request that is not for them runs in
  * Python: by its handler, or by call() of the reference if it needs a closer look.  One write per read.
  *
- * WHAT IT OWNS.  Every key and every string; of other types it holds a reference to the Python value.  One struct
+ * WHAT IT OWNS.  Every key and every string; of other types it holds a reference to the Python object.  One struct
  * kernel belongs to one engine; nothing is shared between engines and nothing is global.  Each block of memory has one
  * owner, named beside the pointer's declaration below.  All of it runs on the loop's thread, under the interpreter
  * lock: there are no locks here.
@@ -50,6 +50,20 @@
  *                           | INTEGER: int64_t                        | key
  *                           | LARGE:   pointer, length, capacity      | key        strings from LARGE_BYTES_MIN on
  *                           | OBJECT:  PyObject *                     | key        a value of any other type
+ *
+ * HASHES AND SETS are structs inside Python objects (hashes.pxi), so that commands which run in Python have them as
+ * objects, and operations as structs, without a call or a copy between the two.
+ *
+ *   - Small ones are a PACK: one block with all strings, a length on both sides of each (pack.c).  Two bytes beside each
+ *     string, and one wait for memory.  What is in it is found by walking; the limits of Redis' listpacks hold for it,
+ *     and keep the walk short.  Sets of integers are a sorted array instead, of 2, 4 or 8 bytes each, as Redis' intset.
+ *   - Large ones are MEMBERS: a hash table whose nodes are also an array without gaps (members.c).  So a random member is
+ *     one index away, which SPOP wants; SCAN walks the array backwards and misses nothing, since removing a member only
+ *     moves others forward; and with linear hashing there is never a pause for a larger table, nor a second table beside
+ *     the first while one grows.  A member is one block; the value of a hash's field stands behind its name in it, which
+ *     is what makes a field take half of what it takes in Redis, with its three blocks.
+ *
+ * What is rare is left to Python: deadlines of fields are in the object, and operations step aside for a hash with any.
  *
  * The hash is keyed (SipHash) with a secret of the process, since whoever can choose keys must not be able to choose
  * collisions.  Memory is counted exactly, as what the allocator has set aside for each block.

@@ -102,7 +102,7 @@ def test_a_set_is_a_set(limits: Limits, program: list[tuple[str, bytes]]) -> Non
 
 
 def test_a_small_hash_keeps_the_order_of_its_fields() -> None:
-    value = make(Hash, Limits())
+    value = make(Hash, Limits(hash_max_listpack_entries=128))
     for number in range(128):
         value.set(b"f%d" % number, b"%d" % number)
     value.set(b"f3", b"again")
