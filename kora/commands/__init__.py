@@ -14,6 +14,7 @@ from kora.commands.pubsub import pubsub
 from kora.commands.server import server
 from kora.commands.sets import sets
 from kora.commands.sorted_sets import sorted_set
+from kora.commands.sorting import sorting
 from kora.commands.strings import string
 from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
@@ -33,6 +34,7 @@ FAMILIES = (
     bitmaps,
     hyperloglog,
     list_,
+    sorting,
     sorted_set,
     geo,
 )

@@ -8,6 +8,7 @@ from typing import Final
 
 from kora import glob
 from kora.engine.client import Client
+from kora.engine.key_specs import UnknownKeys
 from kora.engine.registry import Command, Family, KeySpec, Registry
 from kora.engine.usage import Argument
 from kora.errors import CommandError, SyntaxFault
@@ -213,6 +214,8 @@ class _Tree:
     def __init__(self, command: Command) -> None:
         self._specs = len(command.key_specs)
         self._keys = 0
+        # SORT's patterns stand for keys that nobody can tell beforehand, which is a key spec, too.
+        self._unknown = next((place for place, spec in enumerate(command.key_specs) if type(spec) is UnknownKeys), 0)
 
     def arguments(self, arguments: Iterable[Argument]) -> Reply:
         return [self._argument(argument) for argument in arguments]
@@ -222,6 +225,9 @@ class _Tree:
         if argument.kind == "key" and self._specs:
             docs["key_spec_index"] = min(self._keys, self._specs - 1)
             self._keys += 1
+        elif argument.kind == "pattern" and self._unknown:
+            docs["key_spec_index"] = self._unknown
+            self._keys = self._unknown + 1
         if argument.token:
             docs["token"] = argument.token
         flags = ["optional"] if argument.optional else []

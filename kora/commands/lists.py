@@ -284,7 +284,7 @@ def _move(client: Client, source: bytes, target: bytes, from_left: bool, to_left
         other = db.find(target, List)
         if other is None:
             other = db.make(List)
-    element = value.pop_left() if from_left else value.pop_right()
+    element: bytes = value.pop_left() if from_left else value.pop_right()
     _push(client, target, other, [element], to_left)
     if source == target:
         # It is settled, and was never empty.
@@ -328,7 +328,7 @@ def _pop_or_wait(client: Client, argv: list[bytes], from_left: bool) -> Reply:
     keys = argv[1:-1]
     found = _mpop(client, keys, from_left, 1)
     if found is None:
-        return client.wait(keys, timeout_s, NULL_ARRAY)
+        return client.wait(keys, timeout_s, NULL_ARRAY, argv)
     key, elements = found
     return [key, elements[0]]
 
@@ -345,7 +345,7 @@ def _pop_or_wait(client: Client, argv: list[bytes], from_left: bool) -> Reply:
 def blmpop(client: Client, argv: list[bytes]) -> Reply:
     keys, from_left, count = _parse_mpop(argv[2:])
     timeout_s = parse_timeout(argv[1])
-    return _mpop(client, keys, from_left, count) or client.wait(keys, timeout_s, NULL_ARRAY)
+    return _mpop(client, keys, from_left, count) or client.wait(keys, timeout_s, NULL_ARRAY, argv)
 
 
 @list_(
@@ -356,9 +356,8 @@ def blmpop(client: Client, argv: list[bytes]) -> Reply:
     access=_MOVING,
 )
 def blmove(client: Client, argv: list[bytes]) -> Reply:
-    _, source, target, wherefrom, whereto, timeout = argv
-    from_left, to_left = _parse_side(wherefrom), _parse_side(whereto)
-    return _move_or_wait(client, source, target, from_left, to_left, timeout)
+    from_left, to_left = _parse_side(argv[3]), _parse_side(argv[4])
+    return _move_or_wait(client, argv, from_left, to_left)
 
 
 @list_(
@@ -369,16 +368,18 @@ def blmove(client: Client, argv: list[bytes]) -> Reply:
     access=_MOVING,
 )
 def brpoplpush(client: Client, argv: list[bytes]) -> Reply:
-    _, source, target, timeout = argv
-    return _move_or_wait(client, source, target, from_left=False, to_left=True, timeout=timeout)
+    return _move_or_wait(client, argv, from_left=False, to_left=True)
 
 
-def _move_or_wait(
-    client: Client, source: bytes, target: bytes, from_left: bool, to_left: bool, timeout: bytes
-) -> Reply:
-    timeout_s = parse_timeout(timeout)
+def _move_or_wait(client: Client, argv: list[bytes], from_left: bool, to_left: bool) -> Reply:
+    source, target = argv[1:3]
+    timeout_s = parse_timeout(argv[-1])
     element = _move(client, source, target, from_left, to_left)
-    return client.wait([source], timeout_s, None) if element is None else element
+    if element is not None:
+        return element
+    reply = client.wait((source,), timeout_s, NULL_ARRAY, argv)
+    # Where nobody may wait Redis answers as LMOVE; but when the time is over as BLPOP.
+    return None if reply is NULL_ARRAY else reply
 
 
 # Looking, and changing inside

@@ -15,19 +15,18 @@ from kora.engine.registry import Family, keys_at, keys_unknown
 from kora.errors import CommandError, SyntaxFault, WrongType
 from kora.resp.reply import Reply
 from kora.store.keyspace import Keyspace
-from kora.types.hash import Hash
 from kora.types.kinds import type_name
 from kora.types.list import List
 from kora.types.number import parse_integer
-from kora.types.set import Set
-from kora.types.sorted_set import SortedSet
 
 sorting = Family("generic")
 
 _COMPLEXITY: Final = (
     "O(N+M*log(M)) where N is the number of elements, and M the number of those returned; O(N) if nothing is sorted."
 )
-_OPTIONS: Final = "[BY pattern:pattern] [LIMIT offset:int count:int] [GET pattern:pattern [GET pattern:pattern ...]]"
+_OPTIONS: Final = (
+    "[BY pattern:pattern] [offset_count=LIMIT offset:int count:int] [GET pattern:pattern [GET pattern:pattern ...]]"
+)
 _ORDER: Final = "[order=ASC | DESC] [sorting=ALPHA]"
 # How many words follow an option.
 _OPERANDS: Final = {b"ASC": 0, b"DESC": 0, b"ALPHA": 0, b"LIMIT": 2, b"BY": 1, b"GET": 1, b"STORE": 1}
@@ -102,7 +101,7 @@ _PATTERN_KEYS: Final = keys_unknown(
     flags="write denyoom",
     since="1.0.0",
     complexity=_COMPLEXITY,
-    acl="set sortedset list dangerous",
+    acl="-keyspace set sortedset list dangerous",
     access=("RO access", "RO access", "OW update"),
     keys=(
         keys_at(1),
@@ -125,7 +124,7 @@ def sort(client: Client, argv: list[bytes]) -> Reply:
     flags="readonly",
     since="7.0.0",
     complexity=_COMPLEXITY,
-    acl="set sortedset list dangerous",
+    acl="-keyspace set sortedset list dangerous",
     access=("RO access", "RO access"),
     keys=(keys_at(1), _PATTERN_KEYS),
 )
@@ -198,12 +197,12 @@ def _read(db: Keyspace, key: bytes) -> Ordered:
         return Ordered(0, lambda start, stop: [])
     value = db.find(key)
     kind = type_name(value)
-    if kind == List.kind:
+    if kind == "list":
         return Ordered(len(value), value.slice)
-    if kind == Set.kind:
+    if kind == "set":
         members = value.members()
         return Unordered(len(members), lambda start, stop: members[start:stop])
-    if kind == SortedSet.kind:
+    if kind == "zset":
         return Ordered(len(value), lambda start, stop: [member for member, _ in value.slice(start, stop)])
     raise WrongType
 
@@ -294,11 +293,10 @@ def _string_of(db: Keyspace, key: bytes) -> bytes | None:
 
 
 def _field_of(db: Keyspace, key: bytes, name: bytes, now_ms: int) -> bytes | None:
-    try:
-        value = db.read(key, Hash)
-    except WrongType:
+    if not db.touch(key):
         return None
-    if value is None:
+    value = db.find(key)
+    if type_name(value) != "hash":
         return None
     if 0 < value.next_deadline_ms <= now_ms:
         deadline_ms = value.deadline(name)

@@ -25,7 +25,10 @@ NO_REPLY_YET: Final = Replies()
 
 # The kind of value that a family's blocking commands wait for, by the family's group.
 _KINDS: Final = {"list": "list", "sorted-set": "zset", "stream": "stream"}
-_FLOAT: Final = re.compile(rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.IGNORECASE)
+_FLOAT: Final = re.compile(
+    rb"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?\d{1,3})?)",
+    re.IGNORECASE,
+)
 _TIMEOUT_MS_MAX: Final = (1 << 63) - 1
 
 Place: TypeAlias = tuple[int, bytes]  # a database's number, and a key
@@ -35,7 +38,7 @@ def parse_timeout(word: bytes) -> float:
     """Seconds; 0 is for ever.  Raises CommandError in Redis' words (getTimeoutFromObjectOrReply, timeout.c)."""
     if not _FLOAT.fullmatch(word):
         raise CommandError("ERR timeout is not a float or out of range")
-    timeout_s = float(word)
+    timeout_s = float.fromhex(word.decode()) if b"x" in word.lower() else float(word)
     if timeout_s < 0:
         raise CommandError("ERR timeout is negative")
     if timeout_s * 1000 > _TIMEOUT_MS_MAX:

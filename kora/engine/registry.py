@@ -208,10 +208,11 @@ def _key_ranges(ranges: list[KeyRange], access: Sequence[str]) -> tuple[KeyRange
 
 
 def _categories(flags: frozenset[str], group: str, acl: str) -> tuple[str, ...]:
+    """`acl` has those that do not follow from flags and group, and by `-keyspace` those that do and should not."""
     found = set(acl.split())
     for flag in flags:
         found.update(_IMPLIED.get(flag, ()))
-    if group in _GROUP_CATEGORIES:
+    if group in _GROUP_CATEGORIES and f"-{_GROUP_CATEGORIES[group]}" not in found:
         found.add(_GROUP_CATEGORIES[group])
     if "fast" not in found:
         found.add("slow")

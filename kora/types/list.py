@@ -308,7 +308,8 @@ class List:
         """Count one more element, and see to the encoding, as Redis does before it adds it."""
         if not self._big:
             # It takes the bare length for what the element will need.
-            self._big = _is_too_big(self._limits.list_max_listpack_size, self._pack_bytes + len(value), self._length + 1)
+            limit = self._limits.list_max_listpack_size
+            self._big = _is_too_big(limit, self._pack_bytes + len(value), self._length + 1)
         self._length += 1
         self._item_bytes += _item_size(value)
         self._pack_bytes += _pack_size(value)
@@ -367,7 +368,7 @@ def _item_size(value: bytes) -> int:
 
 
 def _pack_size(value: bytes) -> int:
-    """Bytes of an element in a listpack (listpack.c): a code with the length, the content, and a length to go back by."""
+    """Bytes of an element in a listpack (listpack.c): a code with its length, itself, and a length to go back by."""
     length = len(value)
     if length <= 20 and is_integer(value):
         number = int(value)

@@ -114,6 +114,37 @@ QUIRKS = (
         "HSCAN knows it, and the others say that only HSCAN does, as in 7.4",
         "it belongs to the fields' deadlines of 7.4, which Kora has.",
     ),
+    Quirk(
+        "OBJECT ENCODING of a list",
+        "7.0 says quicklist of every list",
+        "a small one is a listpack, as in 7.2; a quicklist becomes one again as soon as all that it holds is small"
+        " enough, where 7.2 also waits until one node is left",
+        "how many nodes are left depends on how they came about, and would only be kept for this answer.",
+    ),
+    Quirk(
+        "LREM and LPOS by -9223372036854775808",
+        "7.0 takes it for a count or a rank, whose opposite is itself",
+        "-ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+        "that is what 7.2 made of it.",
+    ),
+    Quirk(
+        "SORT BY … ALPHA with weights that are equal",
+        "with LIMIT the order of elements of the same weight is that in which a partial quicksort leaves them",
+        "they stay in the order they have",
+        "it is as good an order as any, and does not depend on LIMIT.",
+    ),
+    Quirk(
+        "SORT … ALPHA and the NUL",
+        "a text ends at a NUL, and texts that are equal so far are in any order",
+        "all of it is compared",
+        "bytes are not C strings here.",
+    ),
+    Quirk(
+        "SORT of a sorted set",
+        "leaves it a skiplist, however small it is",
+        "its encoding stays",
+        "a command that reads should not change anything.",
+    ),
 )
 
 
@@ -124,6 +155,10 @@ def is_quirky(argv: Sequence[bytes]) -> bool:
         return (b"SETNAME" in rest and len(rest) != 3) or (b"AUTH" in rest and len(rest) != 4)
     if name == b"SCAN":
         return b"MATCH" in rest and rest[rest.index(b"MATCH") + 1 :][:1] != [b"*"]
+    if name in (b"LREM", b"LPOS"):
+        return b"-9223372036854775808" in rest
+    if name in (b"SORT", b"SORT_RO"):
+        return {b"BY", b"ALPHA", b"LIMIT"} <= set(rest)
     if name == b"CONFIG":
         return rest[:1] == [b"SET"] and b"" in rest
     return False

@@ -9,8 +9,9 @@ from .quirks import QUIRKS
 from .test_connection_commands import CONNECTION
 from .test_server_commands import SERVER
 from .words import DATABASES, GENERIC, STRINGS
+from .words_lists import BLOCKING, LISTS, SORTING
 
-_TABLES = (STRINGS, GENERIC, DATABASES, CONNECTION, SERVER)
+_TABLES = (STRINGS, GENERIC, DATABASES, CONNECTION, SERVER, LISTS, BLOCKING, SORTING)
 
 EXCUSED = {
     "client|info": "the fields' names are compared, in test_connection_commands; the values are each server's own",
