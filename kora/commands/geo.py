@@ -61,7 +61,7 @@ def _shown_distance(metres: float, unit_m: float) -> bytes:
 
 
 @geo(
-    "GEOADD key [condition=NX | XX] [CH] longitude:double latitude:double member"
+    "GEOADD key [condition=NX | XX] [change=CH] longitude:double latitude:double member"
     " [longitude:double latitude:double member ...]",
     "Adds members with their places to a geo index, which is a sorted set.",
     flags="write denyoom",
@@ -325,7 +325,7 @@ def _shown(found: _Found, search: _Search) -> Reply:
 
 _FROM_USAGE: Final = (
     "<from=FROMMEMBER member | FROMLONLAT <longitude_latitude=longitude:double latitude:double>>"
-    f" <by=<circle=BYRADIUS radius:double {_UNIT_USAGE}> | <box=BYBOX width:double height:double {_UNIT_USAGE}>>"
+    f" <by=<circle=BYRADIUS radius:double {_UNIT_USAGE}> | <box=BYBOX <width:double> height:double {_UNIT_USAGE}>>"
 )
 _COUNT_USAGE: Final = "[count=COUNT count:int [ANY]]"
 _ORDER_USAGE: Final = "[order=ASC | DESC]"

@@ -69,7 +69,8 @@ ADD_OPTIONS: Final = frozenset({b"NX", b"XX", b"GT", b"LT", b"CH", b"INCR"})
 
 
 @sorted_set(
-    "ZADD key [condition=NX | XX] [comparison=GT | LT] [CH] [INCR] score:double member [score:double member ...]",
+    "ZADD key [condition=NX | XX] [comparison=GT | LT] [change=CH] [increment=INCR]"
+    " score:double member [score:double member ...]",
     "Adds members to a sorted set, or changes their scores; creates the key if it is not there.",
     flags="write denyoom fast",
     since="1.2.0",
@@ -417,7 +418,7 @@ def _parse_range(
         elif word == b"LIMIT" and place + 1 < len(words):
             asked.offset, asked.count = parse_integer(words[place]), parse_integer(words[place + 1])
             place += 2
-        elif word == b"REV" and reverse is None:
+        elif word == b"REV" and reverse is None and not asked.reverse:
             asked.reverse = True
         elif word in (b"BYSCORE", b"BYLEX") and sort is None and not asked.sort:
             asked.sort = word
@@ -672,7 +673,7 @@ def _pop_or_wait(client: Client, argv: list[bytes], highest: bool) -> Reply:
     timeout_s = parse_timeout(timeout)
     found = _first_found(client, keys)
     if found is None:
-        return client.wait(keys, timeout_s, NULL_ARRAY)
+        return client.wait(keys, timeout_s, NULL_ARRAY, argv)
     key, value = found
     return [key, *_pop(client, key, value, highest, 1)[0]]
 
@@ -749,7 +750,7 @@ def bzmpop(client: Client, argv: list[bytes]) -> Reply:
     asked = _parse_pop(argv[2:])
     timeout_s = parse_timeout(argv[1])
     popped = _pop_from(client, asked)
-    return client.wait(asked.keys, timeout_s, NULL_ARRAY) if popped is None else popped
+    return client.wait(asked.keys, timeout_s, NULL_ARRAY, argv) if popped is None else popped
 
 
 # Unions, intersections and differences, of sorted sets and of sets, whose members have a score of 1

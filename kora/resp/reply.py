@@ -4,8 +4,7 @@ Command handlers return plain Python, and only this module knows how the two pro
 
     None → null     int → integer    bytes → bulk     str → bulk (UTF-8)    float → double (bulk in RESP2)
     bool → boolean (integer in RESP2)    list, tuple → array    dict → map (flat array in RESP2)    set → set (array)
-    Simple, NullArray, Verbatim, BigNumber, PrintedDouble, Items, Push, Encoded and CommandError say themselves what they
-    are.
+    Simple, NullArray, Verbatim, BigNumber, PrintedDouble, Items, Push, Encoded and CommandError say what they are.
 """
 
 import math

@@ -145,6 +145,12 @@ QUIRKS = (
         "its encoding stays",
         "a command that reads should not change anything.",
     ),
+    Quirk(
+        "WITHSCORE of ZRANK and ZREVRANK",
+        "unknown in 7.0",
+        "as in 7.2",
+        "it came with Redis 7.2.",
+    ),
 )
 
 
@@ -159,6 +165,8 @@ def is_quirky(argv: Sequence[bytes]) -> bool:
         return b"-9223372036854775808" in rest
     if name in (b"SORT", b"SORT_RO"):
         return {b"BY", b"ALPHA", b"LIMIT"} <= set(rest)
+    if name in (b"ZRANK", b"ZREVRANK"):
+        return len(rest) == 3
     if name == b"CONFIG":
         return rest[:1] == [b"SET"] and b"" in rest
     return False

@@ -26,6 +26,10 @@ EXCEPTIONS = {
     ("client|unblock", "arguments"): "the choice is named as in Redis 7.2",
     ("hello", "arguments"): "the block after AUTH is named as in Redis 7.2",
     ("hscan", "arguments"): "NOVALUES came with Redis 7.4",
+    ("zrank", "arity"): "WITHSCORE came with Redis 7.2",
+    ("zrank", "arguments"): "WITHSCORE came with Redis 7.2",
+    ("zrevrank", "arity"): "WITHSCORE came with Redis 7.2",
+    ("zrevrank", "arguments"): "WITHSCORE came with Redis 7.2",
     ("psubscribe", "arguments"): "Redis has a block of one around the one argument",
     ("debug", "arguments"): "Redis documents none, though it wants at least one",
 }

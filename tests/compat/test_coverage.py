@@ -10,10 +10,14 @@ from .test_connection_commands import CONNECTION
 from .test_server_commands import SERVER
 from .words import DATABASES, GENERIC, STRINGS
 from .words_lists import BLOCKING, LISTS, SORTING
+from .words_sorted_sets import GEO, LEX, SORTED_SETS
 
-_TABLES = (STRINGS, GENERIC, DATABASES, CONNECTION, SERVER, LISTS, BLOCKING, SORTING)
+_TABLES = (STRINGS, GENERIC, DATABASES, CONNECTION, SERVER, LISTS, BLOCKING, SORTING, SORTED_SETS, LEX, GEO)
 
 EXCUSED = {
+    "bzmpop": "waits in real time; ZMPOP is compared, and what is there in test_sorted_set_commands",
+    "bzpopmax": "waits in real time; ZPOPMAX is compared, and what is there in test_sorted_set_commands",
+    "bzpopmin": "waits in real time; ZPOPMIN is compared, and what is there in test_sorted_set_commands",
     "client|info": "the fields' names are compared, in test_connection_commands; the values are each server's own",
     "client|pause": "a pause ends in real time; its mistakes are compared in MISTAKES of test_mistakes",
     "client|setinfo": "came with Redis 7.2",

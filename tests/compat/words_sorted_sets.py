@@ -6,7 +6,7 @@ from .words import FLOATS, INTEGERS, Word, keys, options, some, texts, words
 
 # Few members and scores, so that requests meet; long members make a large set of a small one.
 members = st.sampled_from(
-    (b"m", b"n", b"o", b"p", b"q", b"", b"\x00\xff", b"mm", b"x" * 64, b"y" * 65, b"10", b"Palermo", b"Catania")
+    (b"m", b"n", b"o", b"p", b"q", b"", b"\x00\xff", b"mm", b"x" * 64, b"y" * 65, b"10", b"7", b"Palermo", b"Catania")
 )
 scores = (
     st.sampled_from((b"1", b"2", b"2", b"3", b"-1", b"0", b"1.5", b"0.1", b"inf", b"-inf", b"-0", b"1e20", b"0x10"))
@@ -83,7 +83,8 @@ SORTED_SETS: dict[str, st.SearchStrategy[list[Word]]] = {
     "ZREMRANGEBYSCORE": words("ZREMRANGEBYSCORE", keys, ends, ends),
     "ZPOPMIN": words("ZPOPMIN", keys, st.lists(counts, max_size=1)),
     "ZPOPMAX": words("ZPOPMAX", keys, st.lists(counts, max_size=1)),
-    "ZMPOP": words("ZMPOP", sources(), st.sampled_from((b"MIN", b"MAX", b"x")), options(words("COUNT", counts), max_size=1)),
+    "ZMPOP": words("ZMPOP", sources(), st.sampled_from((b"MIN", b"MAX", b"x")),
+        options(words("COUNT", counts), max_size=1)),
     "ZUNION": words("ZUNION", weighed("WITHSCORES")),
     "ZINTER": words("ZINTER", weighed("WITHSCORES")),
     "ZDIFF": words("ZDIFF", sources(), options("WITHSCORES", "WEIGHTS", max_size=1)),
@@ -176,7 +177,6 @@ GEO: dict[str, st.SearchStrategy[list[Word]]] = {
 OTHERS: dict[str, st.SearchStrategy[list[Word]]] = {
     "SET": words("SET", keys, texts),
     "DEL": words("DEL", keys),
-    "SADD": words("SADD", keys, some(members)),
     "TYPE": words("TYPE", keys),
     "OBJECT": words("OBJECT", "ENCODING", keys),
     "COPY": words("COPY", keys, keys, options("REPLACE")),
