@@ -36,6 +36,12 @@ UINT_MAX: Final = 2**32 - 1
 LONG_MAX: Final = 2**63 - 1
 ULONG_MAX: Final = 2**64 - 1
 
+# What may happen at maxmemory: kora/store/eviction.py says how.
+POLICIES: Final = (
+    "noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu", "volatile-random",
+    "volatile-ttl",
+)  # fmt: skip
+
 FILE_NAME: Final = "kora.toml"
 # Read by other modules or by the test suite, and so no mistake in the environment.
 ENVIRONMENT_ELSEWHERE: Final = ("KORA_CONFIG", "KORA_KERNEL", "KORA_REQUIRE_KERNEL", "KORA_REQUIRE_PEERS")
@@ -219,8 +225,11 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _limit("maxmemory", Kind.MEMORY, 0, "Bytes that the data may take; 0 sets no limit.",
            mutable=True, maximum=ULONG_MAX),
     _limit("maxmemory-policy", Kind.ENUM, "noeviction",
-           "What happens at maxmemory: noeviction refuses commands that would need more.",
-           mutable=True, choices=("noeviction",)),
+           "What happens at maxmemory: noeviction refuses commands that would need more; the others delete keys, of "
+           "all or of those with a deadline: least recently used, least frequently used, any, or the next to end.",
+           mutable=True, choices=POLICIES),
+    _limit("maxmemory-samples", Kind.INTEGER, 5, "Keys that are looked at to choose one to evict.",
+           mutable=True, minimum=1, maximum=64),
     _limit("proto-max-bulk-len", Kind.MEMORY, 512 * _MB, "Bytes of the longest string, in a request or stored.",
            mutable=True, minimum=_MB, maximum=LONG_MAX),
     _limit("client-query-buffer-limit", Kind.MEMORY, 1024 * _MB,
@@ -234,6 +243,10 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _keyspace("active-expire-effort", Kind.INTEGER, 1,
               "How hard to look for expired keys that nobody asks for; more takes more CPU.",
               mutable=True, minimum=1, maximum=10),
+    _keyspace("lazyfree-lazy-eviction", Kind.BOOLEAN, False,
+              "Large values of evicted keys are freed in the background.", mutable=True),
+    _keyspace("lazyfree-lazy-user-del", Kind.BOOLEAN, False, "DEL frees large values in the background, as UNLINK.",
+              mutable=True),
     _keyspace("lazyfree-lazy-user-flush", Kind.BOOLEAN, True,
               "FLUSHALL and FLUSHDB without SYNC or ASYNC free memory in the background.", mutable=True),
 
@@ -333,12 +346,15 @@ class Config:
     enable_debug_command: str
     maxmemory: int
     maxmemory_policy: str
+    maxmemory_samples: int
     proto_max_bulk_len: int
     client_query_buffer_limit: int
     databases: int
     shards: int
     hz: int
     active_expire_effort: int
+    lazyfree_lazy_eviction: bool
+    lazyfree_lazy_user_del: bool
     lazyfree_lazy_user_flush: bool
     notify_keyspace_events: str
     hash_max_listpack_entries: int

@@ -151,7 +151,7 @@ def _flush(client: Client, databases: list[Keyspace], words: list[bytes]) -> Rep
     if wanted not in ([], [b"ASYNC"], [b"SYNC"]):
         raise SyntaxFault
     for keyspace in databases:
-        keyspace.flush()
+        engine.flush_database(keyspace)
     if wanted == [b"SYNC"] or (not wanted and not engine.config.lazyfree_lazy_user_flush):
         for shard in engine.shards:
             free_all(shard, engine.clock)
@@ -168,13 +168,10 @@ def _flush(client: Client, databases: list[Keyspace], words: list[bytes]) -> Rep
 def swapdb(client: Client, argv: list[bytes]) -> Reply:
     _, first, second = argv
     first_index, second_index = _index(first, "first"), _index(second, "second")
-    databases = client.engine.databases
     try:
-        one, other = databases[first_index], databases[second_index]
+        client.engine.swap_databases(first_index, second_index)
     except IndexError:
         raise DatabaseOutOfRange from None
-    if one is not other:
-        one.swap(other)
     return OK
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 _BIG_REPLY_BYTES = 1 << 14
+# How long a command may take part in making room: Redis' limit at its default tenacity (evictionTimeLimitUs, evict.c).
+EVICTION_BUDGET_NS = 500_000
 
 
 def execute(client: Client, data: bytes) -> bytes:
@@ -249,8 +251,11 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
     flags = command.flags
     if not client.authenticated and "no_auth" not in flags:
         return AuthRequired()
-    if "denyoom" in flags and 0 < engine.config.maxmemory < engine.memory_bytes:
-        return OutOfMemory()
+    # As in Redis, whatever is on its way takes part in making room; what is over the limit by a little is let be.
+    if engine.config.maxmemory and not engine.nested and not engine.make_room(EVICTION_BUDGET_NS):
+        is_about_to_grow = "denyoom" in flags or (command.name == "exec" and _grows(engine, client))
+        if is_about_to_grow:
+            return OutOfMemory()
     if client.listens_only and command.name not in _OF_SUBSCRIBERS:
         return SubscribersOnly(command.name)
     is_paused = engine.paused_until_ms and ("write" in flags or not engine.paused_writes_only)
@@ -264,6 +269,12 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
         client.transaction.requests.append(argv)
         return QUEUED
     return None
+
+
+def _grows(engine: "Engine", client: Client) -> bool:
+    """Whether a transaction has a command that may need memory."""
+    requests = client.transaction.requests if client.transaction is not None else []
+    return any("denyoom" in engine.registry.find(argv).flags for argv in requests)
 
 
 # What a client that listens to channels may say in RESP2, where replies and messages could not be told apart.

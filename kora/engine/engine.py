@@ -19,6 +19,8 @@ from kora.engine.transactions import Watches
 from kora.observe.board import Board
 from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
+from kora.store.eviction import Evictor
+from kora.store.fields import FieldDeadlines
 from kora.store.keyspace import Keyspace
 from kora.store.shard import make_shards
 from kora.types.limits import Limits
@@ -89,7 +91,9 @@ class Engine:
         self.shards = make_shards(
             config.shards, lambda: implementation.make_stats(len(registry.slots), config.hotkey_top_k)
         )
+        self.field_deadlines: dict[int, FieldDeadlines] = {}  # by the database's number
         self.databases = Databases(self._make_database, config.databases)
+        self._evictor = Evictor(self.clock)
         # Who wants to know what happens to it.
         self.pubsub = PubSub()
         self.notifications = Notifications(self.pubsub)
@@ -154,6 +158,20 @@ class Engine:
         """The command that runs has left errands: see to it that they are run before the next."""
         self.errands = True
         self.implementation.interrupt()
+
+    def make_room(self, budget_ns: int) -> bool:
+        """Evict keys for at most so long; returns whether the data is within maxmemory."""
+        config = self.config
+        policy, limit_bytes = config.maxmemory_policy, config.maxmemory
+        stop_ns = self.monotonic_ns() + budget_ns
+        while limit_bytes and self.memory_bytes > limit_bytes:
+            if policy == "noeviction" or not self._evictor.evict(
+                self.databases.used(), policy, config.maxmemory_samples, config.lazyfree_lazy_eviction
+            ):
+                return False
+            if self.monotonic_ns() >= stop_ns:
+                break
+        return True
 
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at every request; it tests only this one flag."""
@@ -222,7 +240,25 @@ class Engine:
         keyspace = self.implementation.make_keyspace(index, self.shards)
         keyspace.touched = self._touched
         keyspace.notify = self.notifications.notifier(keyspace)
+        self.field_deadlines[index] = FieldDeadlines()
+        keyspace.note_fields = self.field_deadlines[index].note
         return keyspace
+
+    def swap_databases(self, first: int, second: int) -> None:
+        """Exchange the contents of two databases.  Raises IndexError for a number that is not one of the server's."""
+        one, other = self.databases[first], self.databases[second]
+        if one is other:
+            return
+        one.swap(other)
+        deadlines = self.field_deadlines
+        deadlines[first], deadlines[second] = deadlines[second], deadlines[first]
+        for index in (first, second):
+            self.databases[index].note_fields = deadlines[index].note
+
+    def flush_database(self, keyspace: Keyspace) -> int:
+        """Forget all keys of a database, and return how many."""
+        self.field_deadlines[keyspace.index].clear()
+        return keyspace.flush()
 
     def _touched(self, keyspace: Keyspace, key: bytes) -> None:
         """A key that somebody attends to was changed, or has ended."""

@@ -112,7 +112,7 @@ def _stats(snapshot: Snapshot) -> Iterator[Field]:
     yield "instantaneous_output_kbps", f"{snapshot.bytes_out_rate / 1024:.2f}"
     yield "rejected_connections", snapshot.connections_rejected
     yield "expired_keys", snapshot.expired
-    yield "evicted_keys", 0  # noeviction is the only policy
+    yield "evicted_keys", snapshot.evicted
     yield "keyspace_hits", snapshot.hits
     yield "keyspace_misses", snapshot.misses
     yield "total_error_replies", sum(snapshot.errors.values())

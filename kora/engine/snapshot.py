@@ -143,6 +143,10 @@ class Snapshot:
         return self.total.expired
 
     @property
+    def evicted(self) -> int:
+        return self.total.evicted
+
+    @property
     def commands_processed(self) -> int:
         return sum(command.calls for command in self.total.commands)
 

@@ -119,6 +119,7 @@ cdef extern from "kernel.h":
         uint64_t hits
         uint64_t misses
         uint64_t expired
+        uint64_t evicted
         command_stats *commands
         size_t commands_count
         hot_keys hot_keys
@@ -233,6 +234,7 @@ cdef extern from "kernel.h":
     expired keyspace_expire_due(keyspace *keyspace, unsigned slot, uint64_t place, int64_t now_ms,
                                 uint64_t deleted_max)
     entry *keyspace_random(keyspace *keyspace)
+    entry *keyspace_random_volatile(keyspace *keyspace)
     discarded keyspace_discard(keyspace *keyspace, unsigned start, unsigned stop)
     uint64_t discarded_free_some(kernel *kernel, discarded *discarded, shard_stats *stats, uint64_t entries_max)
     void discarded_free(kernel *kernel, discarded *discarded)
@@ -565,6 +567,14 @@ cdef class ShardStats:
     def expired(self):
         return self.c.expired
 
+    @property
+    def evicted(self):
+        return self.c.evicted
+
+    @evicted.setter
+    def evicted(self, uint64_t count):
+        self.c.evicted = count
+
 
 # --- Databases ---
 
@@ -620,6 +630,7 @@ cdef class Keyspace:
     cdef dict _attended
     cdef object _notify
     cdef public object touched
+    cdef public object note_fields
     cdef readonly int index
     cdef public object average_ttl_ms
 
@@ -634,7 +645,7 @@ cdef class Keyspace:
         self.index = index
         self.average_ttl_ms = 0
         self._attended = {}
-        self._notify = self.touched = _nobody
+        self._notify = self.touched = self.note_fields = _nobody
         keyspace_init(&self.c, kernel.c)
         self.c.owner = <void *>self
         for shard in self._shards:
@@ -762,6 +773,10 @@ cdef class Keyspace:
         entry.touched_s = self.c.now_s
         return True
 
+    def has_quietly(self, bytes name not None):
+        cdef key key
+        return self._find(name, &key) is not NULL
+
     def usage_bytes(self, bytes name not None):
         cdef key key
         cdef entry *entry = self._find(name, &key)
@@ -808,6 +823,13 @@ cdef class Keyspace:
             entry = keyspace_drop_deadline(&self.c, key, entry)
         self._store(key, entry, value)
         keyspace_changed(&self.c, key)
+        if type(value) is not bytes and type(value) is not bytearray:
+            self._note(key, value)
+        return 0
+
+    cdef int _note(self, key *key, value) except -1:
+        if value.kind == "hash" and value.next_deadline_ms:
+            self.note_fields(PyBytes_FromStringAndSize(key.data, key.bytes), value.next_deadline_ms)
         return 0
 
     def set(self, bytes name not None, value):
@@ -866,6 +888,8 @@ cdef class Keyspace:
             self.c.stats.memory_bytes += size_bytes - value.counted_bytes
             value.counted_bytes = size_bytes
             keyspace_changed(&self.c, &key)
+        if is_stored:
+            self._note(&key, value)
         return True
 
     def delete(self, bytes name not None):
@@ -892,6 +916,9 @@ cdef class Keyspace:
         self._peek(source, &source_key)
         target_key = other._locate(target)
         keyspace_move(&self.c, &source_key, &other.c, &target_key)
+        cdef entry *entry = keyspace_peek(&other.c, &target_key)
+        if entry.kind == OBJECT:
+            other._note(&target_key, <object>entry_object(entry))
 
     # Deadlines
 
@@ -1012,6 +1039,18 @@ cdef class Keyspace:
             name = PyBytes_FromStringAndSize(text.data, text.bytes)
             if self._find(name, &key) is not NULL:
                 return name
+
+    def sample(self, int count, bint volatile):
+        cdef entry *entry
+        cdef text text
+        keys = []
+        for _ in range(count):
+            entry = keyspace_random_volatile(&self.c) if volatile else keyspace_random(&self.c)
+            if entry is NULL:
+                break
+            text = entry_key(entry)
+            keys.append(PyBytes_FromStringAndSize(text.data, text.bytes))
+        return keys
 
     def count_in_slot(self, unsigned slot):
         return self.c.slots[slot].count if self.c.slots is not NULL else 0

@@ -683,6 +683,7 @@ struct shard_stats {
     uint64_t hits;
     uint64_t misses;
     uint64_t expired;
+    uint64_t evicted;
     struct command_stats *commands; /* owned: by slot in the registry */
     size_t commands_count;
     struct hot_keys hot_keys;
@@ -871,6 +872,8 @@ struct expired keyspace_expire_due(struct keyspace *keyspace, unsigned slot, uin
                                    uint64_t deleted_max);
 /* An entry, each equally likely, or NULL. */
 struct entry *keyspace_random(struct keyspace *keyspace);
+/* One of those with a deadline, or NULL; which are next to each other in the tables are about equally likely. */
+struct entry *keyspace_random_volatile(struct keyspace *keyspace);
 
 /* Keys that were taken out of a database and are freed bit by bit. */
 struct discarded {

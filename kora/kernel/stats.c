@@ -44,7 +44,7 @@ void shard_stats_reset(struct shard_stats *stats)
 {
     stats->bytes_in = stats->bytes_out = 0;
     stats->hits = stats->misses = 0;
-    stats->expired = 0;
+    stats->expired = stats->evicted = 0;
     forget_commands(stats);
 }
 

@@ -1039,6 +1039,34 @@ struct entry *keyspace_random(struct keyspace *keyspace)
     return random_of(kernel, table->bits == TABLE_SPLIT ? random_part(kernel, table) : table);
 }
 
+/* An entry with a deadline in a table that has one: the next from a random bucket on. */
+static struct entry *random_volatile_of(struct kernel *kernel, const struct table *table)
+{
+    size_t mask = ((size_t)1 << table->bits) - 1;
+    size_t place = random_below(kernel, mask + 1);
+    while (!(table->buckets[place] & BUCKET_VOLATILE))
+        place = (place + 1) & mask;
+    return bucket_entry(table->buckets[place]);
+}
+
+struct entry *keyspace_random_volatile(struct keyspace *keyspace)
+{
+    if (keyspace->volatile_count == 0)
+        return NULL;
+    struct kernel *kernel = keyspace->kernel;
+    unsigned slot = (unsigned)random_below(kernel, SLOTS);
+    while (keyspace->slots[slot].volatile_count == 0)
+        slot = (slot + 1) % SLOTS;
+    const struct table *table = &keyspace->slots[slot];
+    if (table->bits != TABLE_SPLIT)
+        return random_volatile_of(kernel, table);
+    const struct split *split = table->split;
+    size_t places = (size_t)1 << split->bits, place = random_below(kernel, places);
+    while (split->parts[place]->volatile_count == 0)
+        place = (place + 1) & (places - 1);
+    return random_volatile_of(kernel, split->parts[place]);
+}
+
 /* --- Freeing bit by bit --- */
 
 struct discarded keyspace_discard(struct keyspace *keyspace, unsigned start, unsigned stop)

@@ -22,6 +22,7 @@ COUNTERS: Final = (
     "hits",  # look-ups for reading that found a key, as keyspace_hits
     "misses",
     "expired",  # keys deleted because their time was over
+    "evicted",  # keys deleted to stay within maxmemory
 )
 
 # The bucket of every duration up to 16 µs: looking it up costs a third of working it out.
@@ -76,6 +77,7 @@ class ShardStats:
         self.hits = 0
         self.misses = 0
         self.expired = 0
+        self.evicted = 0
         self.commands = [CommandStats() for _ in range(commands)]  # by slot in the registry
         self.hot_keys = HotKeys(hot_keys_max)
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 BUDGET_NS: Final = 1_000_000
 # Full collections look at every container object there is; younger ones at what is new.
 _FULL_COLLECTION_TURNS: Final = 60
+# Hashes with fields that are due which are looked at in a turn, in each database.
+_HASHES_PER_TURN: Final = 100
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,30 @@ def _expire(worker: Worker) -> bool:
     )
 
 
+def _expire_fields(worker: Worker) -> bool:
+    engine = worker.engine
+    if not engine.active_expire:
+        return False
+    now_ms = engine.clock.wall_ms()
+    looked = [
+        engine.field_deadlines[keyspace.index].end_due(keyspace, now_ms, _HASHES_PER_TURN)
+        for keyspace in engine.databases.used()
+    ]
+    return max(looked, default=0) == _HASHES_PER_TURN
+
+
 def _lazyfree(worker: Worker) -> bool:
     if worker.shard.lazyfree:
         free_some(worker.shard, BUDGET_NS, worker.engine.clock)
     return bool(worker.shard.lazyfree)
+
+
+def _evict(worker: Worker) -> bool:
+    """For a limit that nobody's command came up against, since it was lowered."""
+    engine = worker.engine
+    if not 0 < engine.config.maxmemory < engine.memory_bytes:
+        return False
+    return engine.make_room(BUDGET_NS) and engine.memory_bytes > engine.config.maxmemory
 
 
 def _decay_hot_keys(worker: Worker) -> bool:
@@ -124,7 +146,9 @@ def _collect_garbage(worker: Worker) -> bool:
 # busy all the time leaves at least half of the loop to clients.
 JOBS: Final = (
     Job("expire-cycle", _expire, per_shard=True, share=0.25),
+    Job("field-expire-cycle", _expire_fields, per_shard=False, share=0.1),
     Job("lazyfree", _lazyfree, per_shard=True, share=0.25),
+    Job("eviction-cycle", _evict, per_shard=False, share=0.25),
     Job("hotkey-decay", _decay_hot_keys, per_shard=True, share=0.02, period_s=60.0),
     Job("client-timeouts", _close_idle_clients, per_shard=False, share=0.1, period_s=1.0),
     Job("gc", _collect_garbage, per_shard=False, share=0.1, period_s=1.0),

@@ -259,6 +259,8 @@ METRICS: Final[tuple[Family, ...]] = (
            _snapshot(lambda s: s.misses)),
     Family("kora_expired_keys_total", "counter", "", "Keys deleted because their time was over.",
            _snapshot(lambda s: s.expired)),
+    Family("kora_evicted_keys_total", "counter", "", "Keys deleted to stay within maxmemory.",
+           _snapshot(lambda s: s.evicted)),
     Family("kora_changes_total", "counter", "", "Changes of keys since start.",
            _snapshot(lambda s: s.changes)),
     Family("kora_database_keys", "gauge", "", "Keys by database.",

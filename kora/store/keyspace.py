@@ -68,6 +68,7 @@ class Keyspace:
         "average_ttl_ms",
         "changes",
         "index",
+        "note_fields",
         "notify",
         "now_s",
         "stats",
@@ -95,6 +96,8 @@ class Keyspace:
         # Who wants to know.  notify() has an event of a key, as keyspace notifications name them: b"lpush", b"expired".
         self.notify: Callable[[bytes, bytes], object] = nobody
         self.touched: Callable[[Keyspace, bytes], object] = nobody  # an attended key was changed or has ended
+        # note_fields(key, deadline_ms): a hash was stored or changed, whose fields end then at the earliest.
+        self.note_fields: Callable[[bytes, int], object] = nobody
         self.attends_all = False
         self._attended: dict[bytes, int] = {}  # how many attend to a key
         # The contents: swapped as a whole by swap(), forgotten as a whole by flush().
@@ -169,6 +172,11 @@ class Keyspace:
         """As find(), of any kind, for whoever has no use for the value."""
         return self.find(key) is not None
 
+    def has_quietly(self, key: bytes) -> bool:
+        """As has(), and without counting as use of the key."""
+        slot = self._locate(key)
+        return key in self._tables[slot] and not (self.volatile and self._expire_if_due(slot, key))
+
     def usage_bytes(self, key: bytes) -> int | None:
         """What a key takes with all that belongs to it, or None; counts nothing."""
         value = self.find(key)
@@ -207,6 +215,13 @@ class Keyspace:
         self.changes += 1
         if self._attended or self.attends_all:
             self._tell(key)
+        if (
+            type(value) is not bytes
+            and type(value) is not bytearray
+            and value.kind == "hash"
+            and value.next_deadline_ms
+        ):
+            self.note_fields(key, value.next_deadline_ms)
 
     def set_many(self, words: list[bytes], first: int) -> None:
         """As set() for words[first], its value behind it, and so on to the end: the loop of MSET."""
@@ -294,6 +309,8 @@ class Keyspace:
             self._stats_of(slot).memory_bytes += size_bytes - value.counted_bytes
             value.counted_bytes = size_bytes
             self._changed(key)
+            if value.kind == "hash" and value.next_deadline_ms:
+                self.note_fields(key, value.next_deadline_ms)
         else:
             self.set(key, value)
         return True
@@ -432,6 +449,22 @@ class Keyspace:
             if not (self.volatile and self._expire_if_due(slot, key)):
                 return key
         return None
+
+    def sample(self, count: int, volatile: bool) -> list[bytes]:
+        """So many keys drawn at random, of those with a deadline if that is wanted; none if there are none.
+
+        Those whose time is over may be among them, and the same key more than once.
+        """
+        if not (self.volatile if volatile else self._count):
+            return []
+        keys = []
+        for _ in range(count):
+            slot = self._random_slot()
+            if volatile:
+                # From there on, to the next with a deadline.
+                slot = next(other % SLOTS for other in range(slot, slot + SLOTS) if self._deadlines[other % SLOTS])
+            keys.append(random_key((self._deadlines if volatile else self._tables)[slot]))
+        return keys
 
     def count_in_slot(self, slot: int) -> int:
         return len(self._tables[slot])

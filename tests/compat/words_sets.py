@@ -51,7 +51,24 @@ positions = st.sampled_from(
 )  # fmt: skip
 units = st.sampled_from((b"BYTE", b"BIT", b"bit", b"FOO"))
 encodings = st.sampled_from(
-    (b"u1", b"i1", b"u8", b"i8", b"i5", b"u17", b"u63", b"i64", b"i63", b"u64", b"i65", b"u0", b"I8", b"x", b"i", b"i08")
+    (
+        b"u1",
+        b"i1",
+        b"u8",
+        b"i8",
+        b"i5",
+        b"u17",
+        b"u63",
+        b"i64",
+        b"i63",
+        b"u64",
+        b"i65",
+        b"u0",
+        b"I8",
+        b"x",
+        b"i",
+        b"i08",
+    )
 )
 field_offsets = st.sampled_from((b"0", b"1", b"3", b"8", b"60", b"100", b"#0", b"#1", b"#3", b"-1", b"#-1", b"#", b"x"))
 numbers = st.sampled_from(

@@ -4,7 +4,7 @@ import pytest
 
 from kora import kernel
 from kora.commands import make_registry
-from kora.config import Config
+from kora.config import POLICIES, Config
 from kora.engine.client import TURN_BYTES_MAX
 from kora.engine.engine import Engine
 from kora.errors import CommandError
@@ -148,6 +148,40 @@ def test_commands_that_need_memory_are_refused_above_maxmemory(engine, run):
     assert run("GET", "k") == b"x" * 100_000
     assert run("DEL", "k") == 1
     assert run("SET", "other", "v") == "OK"
+
+
+@pytest.mark.parametrize("policy", [policy for policy in POLICIES if policy != "noeviction"])
+def test_keys_are_evicted_so_that_writes_go_on(make_engine, policy):
+    engine = make_engine("--maxmemory", "200kb", "--maxmemory-policy", policy)
+    run = runner(engine.connect())
+    for number in range(3000):
+        assert run("SET", number, b"x" * 100, "EX", 1000 + number) == "OK"
+    assert 300 < run("DBSIZE") < 2000
+    assert run("GET", 2999) == b"x" * 100 or "random" in policy or policy == "volatile-ttl"
+    shown = dict(line.split(":", 1) for line in run("INFO").decode().splitlines() if ":" in line)
+    assert int(shown["evicted_keys"]) == 3000 - run("DBSIZE")
+    assert engine.memory_bytes <= 200 * 1024 + 500  # a command makes room for itself before it knows how much it needs
+
+
+def test_volatile_policies_refuse_writes_when_no_key_may_go(make_engine):
+    run = runner(make_engine("--maxmemory", "100kb", "--maxmemory-policy", "volatile-lru").connect())
+    with pytest.raises(CommandError, match="^OOM"):
+        for number in range(3000):
+            run("SET", number, b"x" * 100)
+    assert run("DEL", "0") == 1
+
+
+def test_a_transaction_that_needs_memory_is_refused_as_a_whole(run):
+    run("SET", "k", b"x" * 100_000)
+    run("MULTI")
+    run("SET", "other", "v")
+    run("DISCARD")
+    run("CONFIG", "SET", "maxmemory", "50000")
+    run("MULTI")
+    with pytest.raises(CommandError, match="^OOM"):
+        run("SET", "other", "v")
+    with pytest.raises(CommandError, match="^EXECABORT"):
+        run("EXEC")
 
 
 def test_hot_keys_are_sampled_and_scaled(make_engine):

@@ -41,6 +41,18 @@ def test_a_group_is_named_before_its_alternatives():
     ]
 
 
+def test_what_follows_a_word_and_a_count_may_repeat():
+    line = "HTTL key FIELDS numfields:int field [field ...]"
+    assert str(parse(line)) == "HTTL key FIELDS numfields field [field ...]"
+    assert parse(line).arity == -5
+    *_, block = parse(line).arguments
+    assert (block.token, block.optional, block.multiple) == ("FIELDS", False, False)
+    assert [(argument.name, argument.multiple) for argument in block.arguments] == [
+        ("numfields", False),
+        ("field", True),
+    ]
+
+
 @pytest.mark.parametrize("line", ["GET key]", "SET key [NX", "CLIENT REPLY <ON | OFF"])
 def test_a_line_that_is_not_of_the_grammar_is_refused(line):
     with pytest.raises(AssertionError):

@@ -78,8 +78,7 @@ class Pile:
 
     kind = "pile"
     encoding = "heap"
-    keeps_when_empty = True
-    effort = 1
+    keeps_when_empty = False
     counted_bytes = 0
 
     def __init__(self, size_bytes: int, alive: list[int]) -> None:
@@ -95,6 +94,10 @@ class Pile:
 
     def __len__(self) -> int:
         return self.size_bytes
+
+    @property
+    def effort(self) -> int:
+        return self.size_bytes // 1000
 
     def shed(self, count: int) -> int:
         count = min(count, self.size_bytes)
@@ -328,12 +331,17 @@ class Side:
 
 
 def _elements(value: Any) -> object:
+    """All that a value holds; in no order where large ones have none."""
     if type(value) is Pile:
         return value.size_bytes
     kind = type_name(value)
     if kind == "hash":
-        return value.flat(), [value.deadline(field) for field in value.fields()]
-    return value.members() if kind == "set" else bytes(value)
+        return sorted((field, value.get(field), value.deadline(field)) for field in value.fields())
+    if kind == "set":
+        return sorted(value.members())
+    if kind in ("list", "zset"):
+        return repr(value.slice(0, len(value)))  # tells -0.0 from 0.0
+    return bytes(value)
 
 
 class Pair:

@@ -21,7 +21,7 @@ from tests.compat.words import (
     texts,
     words,
 )
-from tests.compat.words_hashes import HASHES
+from tests.compat.words_hashes import FIELD_DEADLINES, HASHES
 from tests.compat.words_lists import LISTS
 from tests.compat.words_sets import SETS
 from tests.compat.words_sorted_sets import SORTED_SETS
@@ -212,6 +212,16 @@ def test_programs_of_many_members_do_the_same(flags: tuple[str, ...], program: l
 @given(flags=flags, program=actions({**LARGE, **ENDING, "GET": STRINGS["GET"], "DEL": GENERIC["DEL"]}, max_size=5))
 @examples(150)
 def test_programs_of_large_values_do_the_same(flags: tuple[str, ...], program: list[Action]) -> None:
+    check(flags, program)
+
+
+# But for random picks, which are each implementation's own.
+_HASHES = {name: strategy for name, strategy in {**HASHES, **FIELD_DEADLINES}.items() if name != "HRANDFIELD"}
+
+
+@given(flags=flags, program=actions({**_HASHES, **GENERIC, "fill": HASHES["HSET"], "SET": STRINGS["SET"]}))
+@examples(300)
+def test_programs_over_hashes_do_the_same(flags: tuple[str, ...], program: list[Action]) -> None:
     check(flags, program)
 
 

@@ -94,6 +94,10 @@ class Store:
         return sum(shard.stats.expired for shard in self.shards)
 
     @property
+    def evicted(self) -> int:
+        return sum(shard.stats.evicted for shard in self.shards)
+
+    @property
     def pending(self) -> int:
         """Keys that were flushed and are not freed yet."""
         return sum(map(pending_keys, self.shards))

@@ -221,6 +221,7 @@ def test_freeing_without_a_budget_frees_nothing(store):
 
 def test_a_store_can_be_dropped_before_its_flushed_keys_are_freed(make_store):
     class Value:
+        kind = "thing"
         size_bytes = 16
 
     store = make_store()
@@ -355,6 +356,7 @@ def test_a_copy_of_an_edited_string_changes_independently(store):
 class Pile:
     """A value that is no string: it is changed in place, and knows how large it is."""
 
+    kind = "pile"
     keeps_when_empty = False
     counted_bytes = 0
 

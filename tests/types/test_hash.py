@@ -1,11 +1,20 @@
 """Hashes as values: against a model, and what a command cannot see."""
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from kora.types.hash import Hash
 from kora.types.limits import Limits
@@ -15,12 +24,16 @@ VALUES = st.sampled_from([b"", b"v", b"1", b"v" * 64, b"v" * 65]) | st.binary(ma
 
 
 class HashMachine(RuleBasedStateMachine):
-    """A hash does what two dicts do; sizes, encodings and deadlines stay right."""
+    """A hash does what two dicts do, and its encoding and deadlines are right."""
+
+    # Given by whoever runs it.
+    make: Callable[[type], Any]
+    limits: Limits
 
     @initialize(entries=st.sampled_from([2, 8, 128]))
     def start(self, entries):
-        self.limits = Limits(hash_max_listpack_entries=entries)
-        self.hash = Hash(self.limits)
+        self.limits.hash_max_listpack_entries = entries
+        self.hash = self.make(Hash)
         self.values = {}
         self.deadlines = {}
         self.is_large = False
@@ -59,9 +72,8 @@ class HashMachine(RuleBasedStateMachine):
     @rule()
     def go_on_with_a_copy(self):
         copy = self.hash.copy()
-        assert (copy.encoding, copy.size_bytes, copy.flat()) == (
-            self.hash.encoding, self.hash.size_bytes, self.hash.flat(),
-        )  # fmt: skip
+        assert copy.encoding == self.hash.encoding
+        assert sorted(copy.flat()) == sorted(self.hash.flat())
         self.hash.set(b"only in the original", b"v")
         self.hash.shed(5)
         self.hash = copy
@@ -93,43 +105,44 @@ class HashMachine(RuleBasedStateMachine):
             assert value.random() in self.values.items()
 
 
-TestHashMachine = HashMachine.TestCase
+def test_a_hash_does_what_two_dicts_do(make_value, limits):
+    shared = limits
+
+    class Machine(HashMachine):
+        make = staticmethod(make_value)
+        limits = shared
+
+    run_state_machine_as_test(Machine)
 
 
-@pytest.fixture
-def limits():
-    return Limits()
-
-
-def filled(limits, count, length=1):
-    value = Hash(limits)
+def filled(value, count, length=1):
     for number in range(count):
         value.set(b"f%d" % number, b"v" * length)
     return value
 
 
-def test_a_hash_becomes_large_by_its_fields_or_by_their_length_and_stays_so(limits):
-    value = filled(limits, 128)
+def test_a_hash_becomes_large_by_its_fields_or_by_their_length_and_stays_so(make_value, limits):
+    value = filled(make_value(Hash), limits.hash_max_listpack_entries)
     assert value.encoding == "listpack"
     value.set(b"one more", b"v")
     assert value.encoding == "hashtable"
     for field in value.fields()[1:]:
         value.delete(field)
     assert (len(value), value.encoding) == (1, "hashtable")
-    assert filled(limits, 1, 64).encoding == "listpack"
-    assert filled(limits, 1, 65).encoding == "hashtable"
+    assert filled(make_value(Hash), 1, 64).encoding == "listpack"
+    assert filled(make_value(Hash), 1, 65).encoding == "hashtable"
 
 
 def test_limits_that_change_count_from_the_next_change_on(limits):
-    value = filled(limits, 10)
+    value = filled(Hash(limits), 10)
     limits.hash_max_listpack_entries = 5
     assert value.encoding == "listpack"
     value.set(b"f1", b"w")
     assert value.encoding == "hashtable"
 
 
-def test_a_small_hash_with_deadlines_has_an_encoding_of_its_own(limits):
-    value = filled(limits, 3)
+def test_a_small_hash_with_deadlines_has_an_encoding_of_its_own(make_value):
+    value = filled(make_value(Hash), 3)
     value.expire(b"f1", 10)
     assert value.encoding == "listpackex"
     value.persist(b"f1")
@@ -139,15 +152,15 @@ def test_a_small_hash_with_deadlines_has_an_encoding_of_its_own(limits):
 
 
 def test_a_size_goes_back_to_where_it_was(limits):
-    for count in (5, 500):
-        value = filled(limits, count)
+    for count in (5, 600):
+        value = filled(Hash(limits), count)
         size_bytes = value.size_bytes
         value.set(b"more", b"v" * 1000)
         value.expire(b"more", 10)
         assert value.size_bytes > size_bytes + 1000
         value.set(b"more", b"")
         value.delete(b"more")
-        if count == 500:
+        if count == 600:
             assert value.size_bytes == size_bytes
         assert value.shed(1000) == count
         assert value.size_bytes == Hash(limits).size_bytes
@@ -155,7 +168,7 @@ def test_a_size_goes_back_to_where_it_was(limits):
 
 
 def test_a_field_whose_deadline_is_set_again_and_again_takes_no_more_memory(limits):
-    value = filled(limits, 2)
+    value = filled(Hash(limits), 2)
     for deadline_ms in range(10_000):
         value.expire(b"f0", 20_000 - deadline_ms)
     assert len(value._due) < 100
@@ -163,10 +176,11 @@ def test_a_field_whose_deadline_is_set_again_and_again_takes_no_more_memory(limi
     assert value.end_due(10_001) == [b"f0"]
 
 
-@given(st.data())
-def test_a_scan_returns_what_is_there_all_the_time(data):
+@given(data=st.data())
+def test_a_scan_returns_what_is_there_all_the_time(make_value, limits, data):
     """Fields that come and go while it runs hide none of those that stay."""
-    value = filled(Limits(hash_max_listpack_entries=0), 40)
+    limits.hash_max_listpack_entries = 0
+    value = filled(make_value(Hash), 40)
     stay = set(value.fields()[::2])
     seen = set()
     cursor = -1
@@ -181,8 +195,8 @@ def test_a_scan_returns_what_is_there_all_the_time(data):
 
 
 @pytest.mark.parametrize("count", [10, 200])
-def test_random_picks_are_about_even(limits, count):
-    value = filled(limits, count)
+def test_random_picks_are_about_even(make_value, count):
+    value = filled(make_value(Hash), count)
     value.delete(b"f3")
     picks = Counter(value.random()[0] for _ in range(count * 100))
     assert len(picks) == count - 1
@@ -190,8 +204,8 @@ def test_random_picks_are_about_even(limits, count):
     assert min(picks.values()) > 30
 
 
-def test_shedding_takes_any_fields_and_says_how_many(limits):
-    value = filled(limits, 300)
+def test_shedding_takes_any_fields_and_says_how_many(make_value):
+    value = filled(make_value(Hash), 300)
     value.expire(b"f299", 5)
     assert value.effort >= 600
     assert value.shed(100) == 100
