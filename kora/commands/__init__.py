@@ -20,24 +20,9 @@ from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
 
 FAMILIES = (
-    string,
-    generic,
-    connection,
-    server,
-    introspection,
-    debug,
-    cluster,
-    transactions,
-    pubsub,
-    hashes,
-    sets,
-    bitmaps,
-    hyperloglog,
-    list_,
-    sorting,
-    sorted_set,
-    geo,
-)
+    string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
+    sets, bitmaps, hyperloglog, sorted_set, geo,
+)  # fmt: skip
 
 
 def make_registry() -> Registry:

@@ -11,7 +11,6 @@ from kora.engine.client import Client
 from kora.engine.registry import Family
 from kora.errors import CommandError, SyntaxFault
 from kora.resp.reply import Reply
-from kora.store.keyspace import Keyspace
 from kora.types.bits import (
     IntegerKind,
     bytes_around,
@@ -62,19 +61,13 @@ def setbit(client: Client, argv: list[bytes]) -> Reply:
         raise _NotABit
     db = client.db
     place, mask = offset >> 3, 0x80 >> (offset & 7)
-    part = _part(db, key, place, 1)
+    part = db.part(key, place, 1)
     old = part[0] if part else 0
     new = old | mask if bit == b"1" else old & ~mask
     if not part or new != old:
         db.edit(key, place, bytes((new,)))
         db.notify(b"setbit", key)
     return int(old & mask != 0)
-
-
-def _part(db: Keyspace, key: bytes, start: int, count: int) -> bytes:
-    """Some bytes of a string that is about to be changed, fewer where it ends."""
-    value = db.find(key, bytes)
-    return b"" if value is None else bytes(value[start : start + count])
 
 
 @bitmaps(
@@ -86,10 +79,10 @@ def _part(db: Keyspace, key: bytes, start: int, count: int) -> bytes:
 def getbit(client: Client, argv: list[bytes]) -> Reply:
     _, key, text = argv
     offset = _parse_offset(client, text)
-    value = client.db.read(key, bytes)
-    if value is None or offset >> 3 >= len(value):
+    if not client.db.touch(key):
         return 0
-    return value[offset >> 3] >> (7 - (offset & 7)) & 1
+    part = client.db.part(key, offset >> 3, 1)
+    return part[0] >> (7 - (offset & 7)) & 1 if part else 0
 
 
 @dataclass
@@ -275,8 +268,7 @@ def bitfield(client: Client, argv: list[bytes]) -> Reply:
         return _read_integers(client, key, operations)
     db = client.db
     stop = max((operation.offset + operation.kind.bits + 7) >> 3 for operation in changing)
-    value = db.find(key, bytes)
-    is_grown = value is None or len(value) < stop
+    is_grown = not db.part(key, stop - 1, 1)
     if is_grown:
         # Even where nothing is written in the end.
         db.edit(key, stop - 1, b"\0")
@@ -284,7 +276,7 @@ def bitfield(client: Client, argv: list[bytes]) -> Reply:
     has_changed = False
     for operation in operations:
         first, size = bytes_around(operation.offset, operation.kind.bits)
-        part = _part(db, key, first, size)
+        part = db.part(key, first, size)
         old = read_integer(part, operation.offset, operation.kind)
         new, reply = _outcome(operation, old)
         replies.append(reply)
@@ -314,11 +306,13 @@ def _outcome(operation: _Operation, old: int) -> tuple[int | None, int | None]:
 
 
 def _read_integers(client: Client, key: bytes, operations: list[_Operation]) -> Reply:
-    value = client.db.read(key, bytes) or b""
+    db = client.db
+    db.touch(key)
+    db.part(key, 0, 0)  # of the wrong type, it is refused even if nothing is read
     replies = []
     for operation in operations:
-        first, size = bytes_around(operation.offset, operation.kind.bits)
-        replies.append(read_integer(bytes(value[first : first + size]), operation.offset, operation.kind))
+        part = db.part(key, *bytes_around(operation.offset, operation.kind.bits))
+        replies.append(read_integer(part, operation.offset, operation.kind))
     return replies
 
 

@@ -70,7 +70,7 @@ def pfadd(client: Client, argv: list[bytes]) -> Reply:
 def pfcount(client: Client, argv: list[bytes]) -> Reply:
     _, *keys = argv
     if len(keys) > 1:
-        return count_registers(_largest(_registers(client, keys)))
+        return count_registers(_largest(_registers(client, keys, [])))
     value = client.db.read(keys[0], bytes)
     if value is None:
         return 0
@@ -85,11 +85,13 @@ def pfcount(client: Client, argv: list[bytes]) -> Reply:
     return count
 
 
-def _registers(client: Client, keys: list[bytes]) -> Iterable[bytes]:
+def _registers(client: Client, keys: list[bytes], found: list[HyperLogLog]) -> Iterable[bytes]:
+    """The registers of each, one after another, since the first that is wrong ends it; what was found is noted."""
     for key in keys:
         value = client.db.read(key, bytes)
         if value is not None:
-            yield _open(client, value).registers()
+            found.append(_open(client, value))
+            yield found[-1].registers()
 
 
 def _largest(sources: Iterable[bytes]) -> bytes:
@@ -107,8 +109,8 @@ def _largest(sources: Iterable[bytes]) -> bytes:
 def pfmerge(client: Client, argv: list[bytes]) -> Reply:
     target = argv[1]
     db = client.db
-    sources = [_open(client, value) for key in argv[1:] if (value := db.read(key, bytes)) is not None]
-    registers = _largest(source.registers() for source in sources)
+    sources: list[HyperLogLog] = []
+    registers = _largest(_registers(client, argv[1:], sources))
     value = db.find(target, bytes)
     is_new = value is None
     found = HyperLogLog(sparse_max_bytes=client.engine.limits.hll_sparse_max_bytes) if is_new else _open(client, value)

@@ -1006,6 +1006,9 @@ def zintercard(client: Client, argv: list[bytes]) -> Reply:
 
 # Random members, and walking
 
+# So many random members, of which each may come again and again, fill gigabytes; Redis tries.
+_REPEATS_MAX: Final = 1 << 24
+
 
 @sorted_set(
     "ZRANDMEMBER key [options=count:int [WITHSCORES]]",
@@ -1026,7 +1029,7 @@ def zrandmember(client: Client, argv: list[bytes]) -> Reply:
     with_scores = len(words) == 2
     if len(words) > 2 or (with_scores and words[1].upper() != b"WITHSCORES"):
         raise SyntaxFault
-    if with_scores and not -(INT64_MAX // 2) <= count <= INT64_MAX // 2:
+    if count < -_REPEATS_MAX or (with_scores and count > INT64_MAX // 2):
         raise CommandError("ERR value is out of range")
     value = client.db.read(key, SortedSet)
     pairs = [] if value is None else _pick(value, count)

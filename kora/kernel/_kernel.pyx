@@ -765,6 +765,21 @@ cdef class Keyspace:
         entry.touched_s = self.c.now_s
         return self._value(entry, True) if kind is None else self._value_of_kind(entry, kind)
 
+    def part(self, bytes name not None, size_t start, size_t count):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        cdef char digits[32]
+        cdef text text
+        if entry is NULL:
+            return b""
+        if entry.kind == OBJECT:
+            raise WrongType
+        entry.touched_s = self.c.now_s
+        text = entry_string(entry, digits)
+        if start >= text.bytes:
+            return b""
+        return PyBytes_FromStringAndSize(text.data + start, min(count, text.bytes - start))
+
     def has(self, bytes name not None):
         cdef key key
         cdef entry *entry = self._find(name, &key)

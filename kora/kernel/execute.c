@@ -1290,7 +1290,7 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
         const struct command *command = request->command;
         struct argument *argv = batch->arguments + request->first;
         if (UNLIKELY(command == NULL || command->operation == NULL || request->argc < command->argc_min ||
-                     request->argc > command->argc_max || kernel->hands_over))
+                     request->argc > command->argc_max || kernel->hands_over || turn->keyspace->tells_ends))
             return place;
         if (UNLIKELY(!kernel->observing) && command->lengthy)
             turn->started = clock_now(&kernel->clock);

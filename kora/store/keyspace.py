@@ -168,6 +168,11 @@ class Keyspace:
             raise WrongType
         return value
 
+    def part(self, key: bytes, start: int, count: int) -> bytes:
+        """As find(key, bytes), for some bytes of a string, which may be long; fewer where it ends, or is not there."""
+        value = self.find(key, bytes)
+        return b"" if value is None else bytes(value[start : start + count])
+
     def has(self, key: bytes) -> bool:
         """As find(), of any kind, for whoever has no use for the value."""
         return self.find(key) is not None

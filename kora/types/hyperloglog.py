@@ -143,7 +143,7 @@ class HyperLogLog:
         cardinality = self.cached_count
         if cardinality is None:
             cardinality = count_registers(self.registers())
-            self.data[_CARDINALITY] = cardinality.to_bytes(8, "little")
+            self.data[_CARDINALITY] = cardinality.to_bytes(8, "little", signed=True)
         return cardinality
 
     def forget_count(self) -> None:
@@ -370,7 +370,9 @@ def count_registers(registers: bytes) -> int:
     for value in range(_HASH_BITS, 0, -1):
         z = (z + histogram[value]) * 0.5
     z += REGISTERS * _sigma(histogram[0] / REGISTERS)
-    return int(_ALPHA * REGISTERS * REGISTERS / z + 0.5)
+    estimate = _ALPHA * REGISTERS * REGISTERS / z if z else inf
+    # Only registers that no element can set lead beyond; it is what Redis answers, on the usual machines.
+    return int(estimate + 0.5) if estimate < 1 << 63 else -(1 << 63)
 
 
 _ALPHA: Final = 0.721347520444481703680  # 1 / (2 ln 2)

@@ -484,6 +484,7 @@ def test_zrandmember(run, run3, fails):
     assert fails("ZRANDMEMBER", "z", "x") == NOT_AN_INTEGER
     assert fails("ZRANDMEMBER", "z", 1, "FOO") == SYNTAX
     assert fails("ZRANDMEMBER", "z", INT64_MAX, "WITHSCORES") == "ERR value is out of range"
+    assert fails("ZRANDMEMBER", "z", -INT64_MAX) == "ERR value is out of range"
     assert (
         fails("ZRANDMEMBER", "z", -INT64_MAX - 1)
         == f"ERR value is out of range, value must between {-INT64_MAX} and {INT64_MAX}"

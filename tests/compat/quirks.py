@@ -103,8 +103,26 @@ QUIRKS = (
         "a pattern should not depend on the machine.",
     ),
     Quirk(
+        "BITFIELD OVERFLOW SAT of SET to a number far below",
+        "where the type's largest number less this one is beyond 64 bits, a signed integer becomes its largest number",
+        "it becomes its smallest number",
+        "it is an overflow in checkSignedBitfieldOverflow (bitops.c), which is there to find overflows.",
+    ),
+    Quirk(
+        "SETBIT and BITFIELD that change nothing",
+        "the string's encoding becomes raw, though nobody is told of a change",
+        "nothing happens",
+        "the encoding of a short string is not worth a change that WATCH and caches would be told of.",
+    ),
+    Quirk(
+        "WITHSCORE of ZRANK and ZREVRANK",
+        "unknown in 7.0",
+        "as in 7.2",
+        "it came with Redis 7.2.",
+    ),
+    Quirk(
         "more than 16,777,216 random picks with repetition",
-        "HRANDFIELD with a count below -16,777,216 makes as many picks as asked for, until memory is out",
+        "with a count below -16,777,216 they pick as often as asked, until memory is out",
         "-ERR value is out of range",
         "one small request must not be able to fill the memory.",
     ),
@@ -145,12 +163,6 @@ QUIRKS = (
         "its encoding stays",
         "a command that reads should not change anything.",
     ),
-    Quirk(
-        "WITHSCORE of ZRANK and ZREVRANK",
-        "unknown in 7.0",
-        "as in 7.2",
-        "it came with Redis 7.2.",
-    ),
 )
 
 
@@ -169,4 +181,6 @@ def is_quirky(argv: Sequence[bytes]) -> bool:
         return len(rest) == 3
     if name == b"CONFIG":
         return rest[:1] == [b"SET"] and b"" in rest
+    if name == b"BITFIELD":
+        return b"SAT" in rest and any(word[:3] == b"-92" for word in rest)
     return False

@@ -11,11 +11,26 @@ from .test_server_commands import SERVER
 from .words import DATABASES, GENERIC, STRINGS
 from .words_hashes import FIELD_DEADLINES, HASHES
 from .words_lists import BLOCKING, LISTS, SORTING
+from .words_sets import BITMAPS, HYPERLOGLOGS, SETS
 from .words_sorted_sets import GEO, LEX, SORTED_SETS
 
 _TABLES = (
-    STRINGS, GENERIC, DATABASES, CONNECTION, SERVER, HASHES, LISTS, BLOCKING, SORTING, SORTED_SETS, LEX, GEO,
-)  # fmt: skip
+    STRINGS,
+    GENERIC,
+    DATABASES,
+    CONNECTION,
+    SERVER,
+    HASHES,
+    LISTS,
+    BLOCKING,
+    SORTING,
+    SETS,
+    BITMAPS,
+    HYPERLOGLOGS,
+    SORTED_SETS,
+    LEX,
+    GEO,
+)
 
 EXCUSED = {
     "bzmpop": "waits in real time; ZMPOP is compared, and what is there in test_sorted_set_commands",
@@ -35,6 +50,7 @@ EXCUSED = {
     "config|rewrite": "the file is each server's own",
     "debug": "what is in a server is its own affair",
     "memory|usage": "sizes are each server's own; here only that of a key that is not there, and mistakes",
+    "pfselftest": "takes seconds in Redis; compared once, in test_set_commands",
     **dict.fromkeys(map(str.lower, FIELD_DEADLINES), "came with Redis 7.4"),
     **dict.fromkeys(
         ("discard", "exec", "multi", "unwatch", "watch"), "compared over several connections, in test_transactions"
@@ -72,7 +88,9 @@ def test_every_command_is_compared_or_excused() -> None:
 
 def test_every_command_that_the_kernel_answers_is_compared() -> None:
     """By its replies, so that none is excused: there are two implementations of them, and this is their arbiter."""
-    compared = {name.lower() for table in (STRINGS, GENERIC, CONNECTION) for name in table}
+    compared = {
+        name.lower() for table in (STRINGS, GENERIC, CONNECTION, HASHES, LISTS, SETS, SORTED_SETS) for name in table
+    }
     missing = sorted(set(OPERATIONS) - compared)
     assert not missing, f"the kernel answers these: give them a strategy in tests/compat/words.py: {missing}"
 

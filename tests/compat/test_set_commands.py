@@ -23,8 +23,13 @@ _AROUND = {
 _FILL = {f"SADD {number}": SETS["SADD"] for number in range(6)}
 
 _ANY_ORDER = frozenset({b"smembers", b"spop", b"srandmember", b"sinter", b"sunion", b"sdiff"})
-# Redis has small sets in listpacks since 7.2.
-_ENCODINGS = (b"$9\r\nhashtable\r\n", b"$8\r\nlistpack\r\n")
+# Redis has small sets in listpacks since 7.2.  A SETBIT that changes nothing makes a string raw in Redis; in Kora it
+# does nothing, since WATCH and client-side caches would be told of it.
+_ENCODINGS = {
+    (b"$9\r\nhashtable\r\n", b"$8\r\nlistpack\r\n"),
+    (b"$3\r\nraw\r\n", b"$6\r\nembstr\r\n"),
+    (b"$3\r\nraw\r\n", b"$3\r\nint\r\n"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +42,7 @@ def _or_as_sets(is_alike: Callable[..., bool]) -> Callable[..., bool]:
         name = step[0].lower()
         if expected[:1] != found[:1]:
             return False
-        if name == b"object" and (expected, found) == _ENCODINGS:
+        if name == b"object" and (expected, found) in _ENCODINGS:
             return True
         if name in _ANY_ORDER and expected[:1] in b"*~":
             (theirs,), (ours,) = read_replies(expected), read_replies(found)
@@ -52,8 +57,16 @@ def _or_as_sets(is_alike: Callable[..., bool]) -> Callable[..., bool]:
     return is_alike_or_as_sets
 
 
+def _is_left_to_chance(step: Step) -> bool:
+    """Whether the two servers may pick different members; words.py bends requests into such."""
+    name = step[0].upper()
+    if name == b"SPOP":
+        return step[2:] in ((), (b"1",))
+    return name == b"SRANDMEMBER" and step[2:] in ((b"1",), (b"-1",))
+
+
 def _and_members(program: list[Step]) -> list[Step]:
-    return program + [(b"SMEMBERS", key) for key in _POOL]
+    return [step for step in program if not _is_left_to_chance(step)] + [(b"SMEMBERS", key) for key in _POOL]
 
 
 @given(program=programs({**SETS, **_FILL, **_AROUND}, max_size=40), protocol=protocols)
@@ -141,3 +154,13 @@ def test_a_hyperloglog_has_the_same_bytes_after_thousands_of_elements(redis: Red
         compare_program(redis, program)
     finally:
         redis.run("CONFIG", "SET", "hll-sparse-max-bytes", 3000)
+
+
+def test_both_find_themselves_in_order(redis: RedisServer) -> None:
+    compare_program(redis, [(b"PFSELFTEST",), (b"PFSELFTEST", b"x")])
+
+
+@pytest.mark.parametrize("byte", [b"\xff", b"\xfe", b"\x55", b"\x49", b"\x92", b"\0"])
+def test_registers_that_no_element_sets_are_counted_alike(redis: RedisServer, byte: bytes) -> None:
+    value = b"HYLL\0\0\0\0" + bytes(7) + b"\x80" + byte * 12288
+    compare_program(redis, [(b"SET", b"a", value), (b"PFCOUNT", b"a"), (b"PFCOUNT", b"a", b"b"), (b"GET", b"a")])

@@ -78,7 +78,7 @@ class Pile:
 
     kind = "pile"
     encoding = "heap"
-    keeps_when_empty = False
+    keeps_when_empty = True
     counted_bytes = 0
 
     def __init__(self, size_bytes: int, alive: list[int]) -> None:
@@ -336,12 +336,10 @@ def _elements(value: Any) -> object:
         return value.size_bytes
     kind = type_name(value)
     if kind == "hash":
-        return sorted((field, value.get(field), value.deadline(field)) for field in value.fields())
-    if kind == "set":
-        return sorted(value.members())
+        return value.flat(), [value.deadline(field) for field in value.fields()]
     if kind in ("list", "zset"):
         return repr(value.slice(0, len(value)))  # tells -0.0 from 0.0
-    return bytes(value)
+    return value.members() if kind == "set" else bytes(value)
 
 
 class Pair:

@@ -322,6 +322,14 @@ def test_edit_makes_an_edited_string_and_keeps_its_deadline(store, value, offset
     store.audit()
 
 
+@pytest.mark.parametrize("value", [b"0123456789", b"12", bytearray(b"0123456789")])
+def test_part_gives_the_bytes_that_there_are(store, value):
+    store.db.set(b"a", value)
+    for start, count in [(0, 1), (1, 5), (1, 50), (9, 1), (9, 2), (10, 1), (1 << 40, 1), (0, 0), (2, 1 << 40)]:
+        assert store.db.part(b"a", start, count) == value[start : start + count]
+    assert store.db.part(b"no", 0, 10) == b""
+
+
 def test_edit_of_another_key_than_was_found_last(store):
     store.db.set(b"k", b"hello")
     store.db.find(b"k", bytes), store.db.find(b"other", bytes)
