@@ -1197,6 +1197,7 @@ cdef class Keyspace:
 # --- Values that are no strings ---
 
 include "hashes.pxi"
+include "lists.pxi"
 
 
 # --- Requests ---

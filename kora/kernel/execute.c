@@ -987,7 +987,7 @@ OPERATION(op_persist)
     return true;
 }
 
-/* --- Other types: type_hash.c, type_set.c --- */
+/* --- Other types: type_hash.c, type_set.c, type_list.c, type_sorted_set.c --- */
 
 OPERATION(op_hset);
 OPERATION(op_hmset);
@@ -1010,6 +1010,28 @@ OPERATION(op_scard);
 OPERATION(op_smembers);
 OPERATION(op_spop);
 OPERATION(op_srandmember);
+OPERATION(op_lpush);
+OPERATION(op_rpush);
+OPERATION(op_lpushx);
+OPERATION(op_rpushx);
+OPERATION(op_lpop);
+OPERATION(op_rpop);
+OPERATION(op_llen);
+OPERATION(op_lindex);
+OPERATION(op_lset);
+OPERATION(op_lrange);
+OPERATION(op_zadd);
+OPERATION(op_zincrby);
+OPERATION(op_zrem);
+OPERATION(op_zcard);
+OPERATION(op_zscore);
+OPERATION(op_zmscore);
+OPERATION(op_zrank);
+OPERATION(op_zrevrank);
+OPERATION(op_zpopmin);
+OPERATION(op_zpopmax);
+OPERATION(op_zrange);
+OPERATION(op_zrevrange);
 
 static const struct {
     const char *name;
@@ -1075,6 +1097,28 @@ static const struct {
     {"smembers", op_smembers},
     {"spop", op_spop},
     {"srandmember", op_srandmember},
+    {"lpush", op_lpush},
+    {"rpush", op_rpush},
+    {"lpushx", op_lpushx},
+    {"rpushx", op_rpushx},
+    {"lpop", op_lpop},
+    {"rpop", op_rpop},
+    {"llen", op_llen},
+    {"lindex", op_lindex},
+    {"lset", op_lset},
+    {"lrange", op_lrange},
+    {"zadd", op_zadd},
+    {"zincrby", op_zincrby},
+    {"zrem", op_zrem},
+    {"zcard", op_zcard},
+    {"zscore", op_zscore},
+    {"zmscore", op_zmscore},
+    {"zrank", op_zrank},
+    {"zrevrank", op_zrevrank},
+    {"zpopmin", op_zpopmin},
+    {"zpopmax", op_zpopmax},
+    {"zrange", op_zrange},
+    {"zrevrange", op_zrevrange},
 };
 
 /* --- Finding a command by its name --- */

@@ -10,4 +10,6 @@
 #include "table.c"
 #include "text.c"
 #include "type_hash.c"
+#include "type_list.c"
 #include "type_set.c"
+#include "type_sorted_set.c"

@@ -12,7 +12,8 @@
  *   parser.c    bytes to requests
  *   table.c     entries, tables, databases
  *   members.c   the hash table of a large value's members
- *   type_hash.c, type_set.c       the types of values that are no strings, one a file, and their commands
+ *   type_hash.c, type_set.c, type_list.c, type_sorted_set.c
+ *               the types of values that are no strings, one a file, and their commands
  *   stats.c     clocks, histograms, hot keys
  *   execute.c   the batch executor and the commands that it knows
  *
@@ -396,6 +397,145 @@ uint32_t set_shed(struct set_value *set, uint32_t count);
 void set_copy(const struct set_value *set, struct set_value *copy); /* which is new, and has its limits */
 void set_free(struct set_value *set);                               /* what it owns */
 const char *set_audit(const struct set_value *set);
+
+/* --- Lists (type_list.c) ---
+ *
+ * A small list is one pack.  A big one is a deque of packs, its NODES, each of as many items as list-max-listpack-size
+ * allows, 8 KB of them by default: so an item costs two bytes beside its own, and pushing or popping moves 8 KB at most.
+ * An item that is larger than that has a node of its own.  Nodes stand in CHUNKS of up to 128, and those in an array.
+ *
+ *     chain     | chunk, items | chunk, items | …              free places at both ends
+ *     chunk     | pack | pack | …                              free places at both ends
+ *
+ * What is at an index is found by adding up counts, of chunks and then of the nodes in one, and by walking one pack from
+ * its nearer end.  A million items of 10 bytes are in 12 chunks, a million of 10 KB in 8000: some thousand additions at
+ * worst, of numbers that stand side by side.  Not a tree: pushing and popping at the ends is what a list is for, and
+ * here they never look at anything but the last chunk's last node.
+ *
+ * OBJECT ENCODING tells whether a list would be one listpack in Redis, and that goes by the bytes a listpack has.  So
+ * each pack's note is what its items would take in one. */
+
+struct chain;
+
+#define LIST_IS_BIG UINT32_MAX
+
+struct list {
+    struct value value;
+    union {
+        struct pack pack; /* owned; its note is what its items would take in a listpack */
+        struct {
+            struct chain *chain; /* owned */
+            uint32_t unused[3];
+            uint32_t form; /* LIST_IS_BIG; else a pack's note, which is never so much */
+        };
+    };
+};
+
+void list_free(struct list *list);
+void list_copy(struct list *copy, const struct list *list); /* into a new one, which has its limits */
+size_t list_count(const struct list *list);
+bool list_is_small(const struct list *list);
+size_t list_effort(const struct list *list);
+void list_push(struct list *list, bool at_end, struct text item);
+/* The first or last item of a list that is not empty; good until the list changes. */
+struct text list_end(const struct list *list, bool at_end);
+void list_pop(struct list *list, bool at_end);
+struct text list_get(const struct list *list, size_t index);
+void list_set(struct list *list, size_t index, struct text item);
+void list_insert(struct list *list, size_t index, struct text item);
+void list_delete(struct list *list, size_t index, size_t count);
+/* Remove what equals an item, at most so many; returns how many. */
+size_t list_remove(struct list *list, struct text item, bool from_end, size_t count_max);
+size_t list_shed(struct list *list, size_t count); /* at the end, whole nodes; returns how many */
+const char *list_audit(const struct list *list);
+
+/* Where a walk is.  `node` is NULL once it is over. */
+struct list_walk {
+    const struct list *list;
+    const struct pack *node;
+    uint32_t span, place; /* of the node: its chunk, and its place there */
+    size_t at;            /* in the node */
+};
+
+struct list_walk list_walk(const struct list *list, size_t index);
+struct text list_here(const struct list_walk *walk);
+void list_next(struct list_walk *walk);
+void list_previous(struct list_walk *walk);
+
+/* --- Sorted sets (type_sorted_set.c) ---
+ *
+ * A small one is a pack of members and scores by turns, in order of (score, member).  A score stands in it as an integer
+ * of 1, 2 or 4 bytes if it is one, or else as the double.
+ *
+ * A big one has every member, with its score, in a block of its own, and two ways to it:
+ *
+ *   - a hash table by member, for ZSCORE and for finding out whether ZADD adds;
+ *   - a B+tree in order of (score, member), in which a branch knows for each child how many members are below it and
+ *     what the first of them is.  So the path to a rank, and the rank of a member, are sums along one path.
+ *
+ *     branch    | count, score, member of the first, child | …      up to 32
+ *     leaf      | score | score | …  | member | member | …          up to 64, linked to the leaves beside it
+ *
+ * Scores stand in the leaves a second time, since comparing by a pointer is a wait for memory, of which a skip list has
+ * twenty on the way to one of a million members.  With leaves two thirds full that is 24 bytes a member; those that are
+ * filled in order are left full. */
+
+struct ordered;
+struct leaf;
+
+#define SORTED_SET_IS_BIG 1
+
+struct sorted_set {
+    struct value value;
+    union {
+        struct pack pack; /* owned */
+        struct {
+            struct ordered *ordered; /* owned */
+            uint32_t unused[3];
+            uint32_t form; /* SORTED_SET_IS_BIG, or a pack's note: 0 */
+        };
+    };
+};
+
+/* A member on a walk by rank; its bytes are good until the sorted set changes. */
+struct ranked {
+    struct text member;
+    double score;
+};
+
+struct sorted_set_walk {
+    const struct sorted_set *set;
+    size_t at;               /* in the pack, or PACK_END */
+    const struct leaf *leaf; /* or NULL */
+    unsigned place;          /* in it */
+};
+
+void sorted_set_free(struct sorted_set *set);
+void sorted_set_copy(struct sorted_set *copy, const struct sorted_set *set); /* into a new one, which has its limits */
+size_t sorted_set_count(const struct sorted_set *set);
+bool sorted_set_is_small(const struct sorted_set *set);
+bool sorted_set_score(const struct sorted_set *set, struct text member, double *score);
+/* Give a member its score, which is no NaN; tells whether that was its score before. */
+enum added { IS_SAME, IS_NEW, IS_MOVED };
+enum added sorted_set_add(struct sorted_set *set, struct text member, double score);
+bool sorted_set_remove(struct sorted_set *set, struct text member);
+/* Returns SIZE_MAX for one that is not in it. */
+size_t sorted_set_rank(const struct sorted_set *set, struct text member);
+/* How many come before a score or a member; with `inclusive` those that are equal count too. */
+size_t sorted_set_scores_below(const struct sorted_set *set, double score, bool inclusive);
+size_t sorted_set_members_below(const struct sorted_set *set, struct text member, bool inclusive);
+void sorted_set_remove_slice(struct sorted_set *set, size_t start, size_t stop);
+/* A walk from a rank; false where it is over. */
+struct sorted_set_walk sorted_set_walk(const struct sorted_set *set, size_t rank);
+bool sorted_set_here(const struct sorted_set_walk *walk, struct ranked *ranked);
+void sorted_set_next(struct sorted_set_walk *walk);
+void sorted_set_previous(struct sorted_set_walk *walk);
+size_t sorted_set_random(struct sorted_set *set); /* a rank; it has members */
+/* Of a big one, for SCAN: as members_left(), and the member at a place. */
+uint32_t sorted_set_left(const struct sorted_set *set, uint64_t cursor);
+struct ranked sorted_set_scanned(const struct sorted_set *set, uint32_t place);
+size_t sorted_set_effort(const struct sorted_set *set);
+const char *sorted_set_audit(const struct sorted_set *set);
 
 /* --- Requests (parser.c) --- */
 

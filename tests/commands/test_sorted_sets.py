@@ -37,6 +37,7 @@ def run3(engine):
 def events(client):
     """The events of keys, in order, as keyspace notifications name them."""
     found = []
+    client.engine.implementation.set_handing_over(True)  # as where notifications are on
     client.db.notify = lambda event, key: found.append((event.decode(), key.decode()))
     return found
 

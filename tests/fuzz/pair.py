@@ -331,11 +331,14 @@ class Side:
 
 
 def _elements(value: Any) -> object:
+    """All that a value holds; in no order where large ones have none."""
     if type(value) is Pile:
         return value.size_bytes
     kind = type_name(value)
     if kind == "hash":
         return value.flat(), [value.deadline(field) for field in value.fields()]
+    if kind in ("list", "zset"):
+        return repr(value.slice(0, len(value)))  # tells -0.0 from 0.0
     return value.members() if kind == "set" else bytes(value)
 
 

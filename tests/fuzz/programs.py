@@ -127,6 +127,40 @@ SMOVE k k v
 SUNION k k
 SINTERSTORE k k k
 SDIFF k k
+LPUSH k v v
+RPUSH k v i z
+LPUSHX k v
+RPUSHX k v
+LPOP k
+LPOP k i
+RPOP k
+LLEN k
+LINDEX k i
+LSET k i v
+LRANGE k 0 -1
+LRANGE k i i
+LREM k i v
+LTRIM k i i
+LINSERT k BEFORE v v
+LMOVE k k LEFT RIGHT
+ZADD k i v
+ZADD k i v i z 1.5 v
+ZADD k x i v
+ZINCRBY k i v
+ZREM k v i
+ZCARD k
+ZSCORE k v
+ZMSCORE k v i
+ZRANK k v
+ZREVRANK k v
+ZPOPMIN k
+ZPOPMAX k
+ZPOPMAX k i
+ZRANGE k 0 -1
+ZRANGE k i i WITHSCORES
+ZREVRANGE k 0 i
+ZREVRANGE k i i WITHSCORES
+ZCOUNT k i i
 PING
 PING v
 ECHO v

@@ -22,7 +22,9 @@ from tests.compat.words import (
     words,
 )
 from tests.compat.words_hashes import FIELD_DEADLINES, HASHES
+from tests.compat.words_lists import LISTS
 from tests.compat.words_sets import SETS
+from tests.compat.words_sorted_sets import SORTED_SETS
 from tests.fuzz import programs as fuzz
 from tests.fuzz.pair import Action, Advance, Expire, Pair, Send, Store, cut, encode, show
 from tests.kernel.operations import OPERATIONS
@@ -119,6 +121,8 @@ TABLES: Table = {
     "HEXPIRE": words("HEXPIRE", "h", "1", "FIELDS", "2", "5", "m5"),
     "COPY": words("COPY", st.sampled_from((b"s", b"h")), st.sampled_from((b"s", b"h", b"t")), "REPLACE"),
 }
+# Those that choose by chance are left out.
+ORDERED: Table = {name: SORTED_SETS[name] for name in SORTED_SETS if name not in ("ZRANDMEMBER", "ZSCAN")}
 PLAIN: Table = {"PING": SETTINGS["PING"], "ECHO": words("ECHO", texts)}
 _FILL: Table = {f"fill {name}": STRINGS[name] for name in ("SET", "MSET", "APPEND", "SETEX")}
 
@@ -193,6 +197,12 @@ def test_programs_over_hashes_and_sets_do_the_same(flags: tuple[str, ...], progr
     check(flags, program)
 
 
+@given(flags=flags, program=actions({**LISTS, **ORDERED, **GENERIC, **ENDING, "HELLO": SETTINGS["HELLO"]}))
+@examples(500)
+def test_programs_over_lists_and_sorted_sets_do_the_same(flags: tuple[str, ...], program: list[Action]) -> None:
+    check(flags, program)
+
+
 @given(flags=flags, program=actions({**TABLES, "HELLO": SETTINGS["HELLO"]}))
 @examples(150)
 def test_programs_of_many_members_do_the_same(flags: tuple[str, ...], program: list[Action]) -> None:
@@ -217,11 +227,12 @@ def test_programs_over_hashes_do_the_same(flags: tuple[str, ...], program: list[
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_each_operation_in_many_forms(name: str) -> None:
-    tables = (STRINGS, GENERIC, HASHES, SETS, ENDING, MANY, PLAIN, LARGE, CHOOSING, TABLES)
+    tables = (STRINGS, GENERIC, HASHES, SETS, LISTS, ORDERED, ENDING, MANY, PLAIN, LARGE, CHOOSING, TABLES)
     forms = [table[name.upper()] for table in tables if name.upper() in table]
     mixed = {"it": st.one_of(forms), "again": st.one_of(forms), **_FILL, "ends": st.one_of(list(ENDING.values()))}
-    for prefix, filled in (("h", HASHES["HSET"]), ("s", SETS["SADD"])):
-        if name.startswith(prefix) and name.upper() in {**HASHES, **SETS}:
+    fills = ((HASHES, HASHES["HSET"]), (SETS, SETS["SADD"]), (LISTS, LISTS["RPUSH"]), (ORDERED, ORDERED["ZADD"]))
+    for table, filled in fills:
+        if name.upper() in table:
             mixed["fill it"] = filled
 
     @given(flags=flags, program=actions(mixed, max_size=6))
@@ -249,7 +260,7 @@ def test_bent_streams_in_pieces_do_the_same(part: int) -> None:
 
 
 def test_every_operation_is_in_the_programs() -> None:
-    drawn = {name.lower() for table in (STRINGS, GENERIC, HASHES, SETS, PLAIN) for name in table}
+    drawn = {name.lower() for table in (STRINGS, GENERIC, HASHES, SETS, LISTS, ORDERED, PLAIN) for name in table}
     assert not set(OPERATIONS) - drawn, "give these a strategy in tests/compat/words.py, or in PLAIN here"
     forms = {form[0].lower().decode() for form in fuzz._COMMON}
     chance = {name.lower() for name in CHOOSING}  # a bent request would have them choose among several

