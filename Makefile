@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := python -m pytest -n 2 --dist worksteal
-KERNEL := $(wildcard kora/kernel/*.c kora/kernel/*.h kora/kernel/*.pyx kora/kernel/build.py)
+KERNEL := $(wildcard kora/kernel/*.c kora/kernel/*.h kora/kernel/*.pyx kora/kernel/*.pxi kora/kernel/build.py)
 
 .PHONY: run test check bench compile sanitize fuzz docs soak clean
 
@@ -95,7 +95,7 @@ sanitize: $(VENV)/installed-dev
 fuzz: $(VENV)/installed-dev
 	$(BIN)/python tests/fuzz/run.py $(ARGS)
 
-# Twenty times the random programs of `make test`, then 50 million commands, after which memory must be what it was.
+# Eighty times the random programs of `make test`, then 50 million commands, after which memory must be what it was.
 soak: $(VENV)/installed-dev
 	KORA_LONG=1 $(BIN)/python -m pytest -n 2 tests/compat tests/resp tests/store tests/kernel $(ARGS)
 	$(BIN)/python tests/fuzz/soak.py

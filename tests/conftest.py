@@ -16,7 +16,7 @@ from kora.engine.engine import Engine
 from kora.errors import CommandError
 from tests.resp_reader import read_replies
 
-# Random programs are the same ones each time, so that a failure is found by everybody; KORA_LONG=1 takes twenty times
+# Random programs are the same ones each time, so that a failure is found by everybody; KORA_LONG=1 takes many times
 # as many, and new ones.  No test asserts on times, so none has a deadline.
 LONG = bool(os.environ.get("KORA_LONG"))
 settings.register_profile(

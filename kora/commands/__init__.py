@@ -1,35 +1,30 @@
 """The command families, one thin file each, in slot order: a slot is a command's place in every statistics array."""
 
 from kora.commands.acl import acl
+from kora.commands.bitmaps import bitmaps
 from kora.commands.cluster import cluster
 from kora.commands.connection import connection
 from kora.commands.debug import debug
 from kora.commands.generic import generic
+from kora.commands.geo import geo
 from kora.commands.hashes import hashes
+from kora.commands.hyperloglog import hyperloglog
 from kora.commands.introspection import introspection
 from kora.commands.lists import list_
 from kora.commands.pubsub import pubsub
 from kora.commands.server import server
+from kora.commands.sets import sets
+from kora.commands.sorted_sets import sorted_set
 from kora.commands.sorting import sorting
+from kora.commands.streams import stream
 from kora.commands.strings import string
 from kora.commands.transactions import transactions
 from kora.engine.registry import Registry
 
 FAMILIES = (
-    string,
-    generic,
-    connection,
-    server,
-    introspection,
-    debug,
-    cluster,
-    transactions,
-    pubsub,
-    hashes,
-    list_,
-    sorting,
-    acl,
-)
+    string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
+    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl,
+)  # fmt: skip
 
 
 def make_registry() -> Registry:

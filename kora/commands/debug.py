@@ -90,7 +90,7 @@ def _sleep(client: Client, argv: list[bytes]) -> Reply:
 def _object(client: Client, argv: list[bytes]) -> Reply:
     _, _, key = argv
     db = client.db
-    value = db.inspect(key)
+    value = db.inspect(key, quietly=True)
     if value is None:
         raise NoSuchKey
     idle_s = db.idle_s(key)

@@ -1,5 +1,6 @@
 """Commands that take keys of any type: deleting, expiring, renaming, copying, listing and looking inside."""
 
+from collections.abc import Callable
 from typing import Final
 
 from kora.commands.scanning import parse_cursor, parse_scan
@@ -38,7 +39,7 @@ _CHANGING: Final = ("nondeterministic_output",)
 )
 def del_(client: Client, argv: list[bytes]) -> Reply:
     db = client.db
-    return sum(map(db.unlink if client.engine.config.lazyfree_lazy_user_del else db.delete, argv[1:]))
+    return _remove(client, argv, db.unlink if client.engine.config.lazyfree_lazy_user_del else db.delete)
 
 
 @generic(
@@ -51,7 +52,16 @@ def del_(client: Client, argv: list[bytes]) -> Reply:
     tips=_MULTI_SHARD,
 )
 def unlink(client: Client, argv: list[bytes]) -> Reply:
-    return sum(map(client.db.unlink, argv[1:]))
+    return _remove(client, argv, client.db.unlink)
+
+
+def _remove(client: Client, argv: list[bytes], remove: Callable[[bytes], bool]) -> int:
+    removed = 0
+    for key in argv[1:]:
+        if remove(key):
+            client.db.notify(b"del", key)
+            removed += 1
+    return removed
 
 
 @generic(
@@ -155,8 +165,10 @@ def _expire(client: Client, argv: list[bytes], command: str, unit_ms: int, start
         return 0
     if deadline_ms <= client.engine.clock.wall_ms():
         db.delete(key)
+        db.notify(b"del", key)
     else:
         db.expire(key, deadline_ms)
+        db.notify(b"expire", key)
     return 1
 
 
@@ -253,7 +265,10 @@ def _in_seconds(time_ms: int) -> int:
 )
 def persist(client: Client, argv: list[bytes]) -> Reply:
     _, key = argv
-    return int(client.db.has(key) and client.db.persist(key))
+    if not client.db.has(key) or not client.db.persist(key):
+        return 0
+    client.db.notify(b"persist", key)
+    return 1
 
 
 # Moving and copying
@@ -271,7 +286,7 @@ def rename(client: Client, argv: list[bytes]) -> Reply:
     if not client.db.has(source):
         raise NoSuchKey
     if source != target:
-        client.db.rename(source, target)
+        _rename(client.db, source, target)
     return OK
 
 
@@ -289,8 +304,21 @@ def renamenx(client: Client, argv: list[bytes]) -> Reply:
     # Also when both names are the same.
     if client.db.has(target):
         return 0
-    client.db.rename(source, target)
+    _rename(client.db, source, target)
     return 1
+
+
+def _rename(db: Keyspace, source: bytes, target: bytes) -> None:
+    _tell_of_new(db, target)
+    db.rename(source, target)
+    db.notify(b"rename_from", source)
+    db.notify(b"rename_to", target)
+
+
+def _tell_of_new(db: Keyspace, key: bytes) -> None:
+    """RENAME and COPY delete what they overwrite, so that the key is new again (renameGenericCommand, db.c)."""
+    if db.tells_more and db.has(key):
+        db.notify(b"new", key)
 
 
 @generic(
@@ -322,7 +350,9 @@ def copy_(client: Client, argv: list[bytes]) -> Reply:
         return 0
     if not replace and target_db.has(target):
         return 0
+    _tell_of_new(target_db, target)
     target_db.set_until(target, copy(db.find(source)), db.deadline(source))
+    target_db.notify(b"copy_to", target)
     return 1
 
 
@@ -341,6 +371,8 @@ def move(client: Client, argv: list[bytes]) -> Reply:
     if not client.db.has(key) or target_db.has(key):
         return 0
     client.db.rename(key, key, target_db)
+    client.db.notify(b"move_from", key)
+    target_db.notify(b"move_to", key)
     return 1
 
 
@@ -416,7 +448,7 @@ generic.container("OBJECT", "Tells how the value of a key is stored.", since="2.
     tips=_CHANGING,
 )
 def object_encoding(client: Client, argv: list[bytes]) -> Reply:
-    value = client.db.inspect(argv[2])
+    value = client.db.inspect(argv[2], quietly=True)
     return None if value is None else encoding(value)
 
 
@@ -430,7 +462,7 @@ def object_encoding(client: Client, argv: list[bytes]) -> Reply:
 )
 def object_freq(client: Client, argv: list[bytes]) -> Reply:
     db, key = client.db, argv[2]
-    if db.inspect(key) is None:
+    if db.inspect(key, quietly=True) is None:
         return None
     if not client.engine.config.maxmemory_policy.endswith("-lfu"):
         raise CommandError(
@@ -451,7 +483,7 @@ def object_freq(client: Client, argv: list[bytes]) -> Reply:
 )
 def object_idletime(client: Client, argv: list[bytes]) -> Reply:
     key = argv[2]
-    if client.db.inspect(key) is None:
+    if client.db.inspect(key, quietly=True) is None:
         return None
     if client.engine.config.maxmemory_policy.endswith("-lfu"):
         raise CommandError(
@@ -470,5 +502,5 @@ def object_idletime(client: Client, argv: list[bytes]) -> Reply:
     tips=_CHANGING,
 )
 def object_refcount(client: Client, argv: list[bytes]) -> Reply:
-    value = client.db.inspect(argv[2])
+    value = client.db.inspect(argv[2], quietly=True)
     return None if value is None else references(value)

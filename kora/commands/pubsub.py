@@ -74,6 +74,8 @@ def punsubscribe(client: Client, argv: list[bytes]) -> Reply:
     access="not_key",
 )
 def ssubscribe(client: Client, argv: list[bytes]) -> Reply:
+    if client.engine.nested:
+        raise CommandError("ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client")
     return _subscribe(client, client.engine.pubsub.shard_channels, argv[1:])
 
 
@@ -92,8 +94,6 @@ def sunsubscribe(client: Client, argv: list[bytes]) -> Reply:
 
 
 def _subscribe(client: Client, space: Space, names: list[bytes]) -> Reply:
-    if client.engine.nested and client.protocol == 2:
-        raise CommandError("ERR Command not allowed inside a transaction")
     replies = []
     for name in names:
         client.engine.pubsub.subscribe(client, space, name)

@@ -13,6 +13,7 @@ _CURSOR: Final = re.compile(rb"[+-]?[0-9]+")
 
 def parse_cursor(text: bytes) -> int:
     """As strtoul takes it, signs included: an unsigned 64-bit integer, where -1 is the largest; nothing at all is 0."""
+    text, _, _ = text.partition(b"\0")  # as a string of C
     if not text:
         return 0
     if not _CURSOR.fullmatch(text) or len(text) > 4096:

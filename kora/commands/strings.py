@@ -125,6 +125,7 @@ def _set_access(argv: Sequence[bytes]) -> str:
 def set_(client: Client, argv: list[bytes]) -> Reply:
     if len(argv) == 3:
         client.db.set(argv[1], argv[2])
+        client.db.notify(b"set", argv[1])
         return OK
     _, key, value, *words = argv
     options = _parse_options(words, _SET_OPTIONS)
@@ -138,6 +139,9 @@ def set_(client: Client, argv: list[bytes]) -> Reply:
     if options.keep and db.has(key):
         deadline_ms = db.deadline(key)
     db.set_until(key, value, deadline_ms)
+    db.notify(b"set", key)
+    if options.expiry is not None:
+        db.notify(b"expire", key)
     return old if options.get else OK
 
 
@@ -153,6 +157,7 @@ def setnx(client: Client, argv: list[bytes]) -> Reply:
     if client.db.has(key):
         return 0
     client.db.set(key, value)
+    client.db.notify(b"set", key)
     return 1
 
 
@@ -166,7 +171,7 @@ def setnx(client: Client, argv: list[bytes]) -> Reply:
 def setex(client: Client, argv: list[bytes]) -> Reply:
     _, key, seconds, value = argv
     deadline_ms = _deadline_ms(client, seconds, True, True, "setex")
-    client.db.set_until(key, value, deadline_ms)
+    _set_until(client, key, value, deadline_ms)
     return OK
 
 
@@ -180,8 +185,15 @@ def setex(client: Client, argv: list[bytes]) -> Reply:
 def psetex(client: Client, argv: list[bytes]) -> Reply:
     _, key, milliseconds, value = argv
     deadline_ms = _deadline_ms(client, milliseconds, False, True, "psetex")
-    client.db.set_until(key, value, deadline_ms)
+    _set_until(client, key, value, deadline_ms)
     return OK
+
+
+def _set_until(client: Client, key: bytes, value: bytes, deadline_ms: int) -> None:
+    db = client.db
+    db.set_until(key, value, deadline_ms)
+    db.notify(b"set", key)
+    db.notify(b"expire", key)
 
 
 @string(
@@ -195,6 +207,7 @@ def getset(client: Client, argv: list[bytes]) -> Reply:
     _, key, value = argv
     old = client.db.read(key, bytes)
     client.db.set(key, value)
+    client.db.notify(b"set", key)
     return old
 
 
@@ -210,6 +223,7 @@ def getdel(client: Client, argv: list[bytes]) -> Reply:
     value = client.db.read(key, bytes)
     if value is not None:
         client.db.delete(key)
+        client.db.notify(b"del", key)
     return value
 
 
@@ -232,10 +246,12 @@ def getex(client: Client, argv: list[bytes]) -> Reply:
         deadline_ms = _deadline_ms(client, options.expiry, options.in_seconds, options.from_now, "getex")
         if deadline_ms <= client.engine.clock.wall_ms():
             db.delete(key)
+            db.notify(b"del", key)
         else:
             db.expire(key, deadline_ms)
-    elif options.keep:
-        db.persist(key)
+            db.notify(b"expire", key)
+    elif options.keep and db.persist(key):
+        db.notify(b"persist", key)
     return value
 
 
@@ -306,9 +322,12 @@ def append(client: Client, argv: list[bytes]) -> Reply:
     value = db.find(key, bytes)
     if value is None:
         db.set(key, tail)
-        return len(tail)
-    _check_length(client, len(value) + len(tail))
-    return db.edit(key, len(value), tail)
+        length = len(tail)
+    else:
+        _check_length(client, len(value) + len(tail))
+        length = db.edit(key, len(value), tail)
+    db.notify(b"append", key)
+    return length
 
 
 @string(
@@ -367,7 +386,9 @@ def setrange(client: Client, argv: list[bytes]) -> Reply:
     if not part:
         return 0 if value is None else len(value)
     _check_length(client, offset + len(part))
-    return client.db.edit(key, offset, part)
+    length = client.db.edit(key, offset, part)
+    client.db.notify(b"setrange", key)
+    return length
 
 
 def _check_length(client: Client, length: int) -> None:
@@ -380,12 +401,14 @@ def _increase(client: Client, key: bytes, increment: int) -> int:
     value = db.find(key, bytes)
     if value is None:
         db.set(key, format_integer(increment))
+        db.notify(b"incrby", key)
         return increment
     number = SMALL_VALUES.get(value) if type(value) is bytes else None
     total = increment + (number if number is not None else parse_integer(bytes(value)))
     if not INT64_MIN <= total <= INT64_MAX:
         raise Overflow
     db.replace(key, format_integer(total))
+    db.notify(b"incrby", key)
     return total
 
 
@@ -456,6 +479,7 @@ def incrbyfloat(client: Client, argv: list[bytes]) -> Reply:
         client.db.set(key, result)
     else:
         client.db.replace(key, result)
+    client.db.notify(b"incrbyfloat", key)
     return result
 
 

@@ -5,7 +5,7 @@ from kora.engine.client import Client
 from kora.engine.registry import Family
 from kora.engine.transactions import Transaction
 from kora.errors import CommandError
-from kora.resp.reply import NULL_ARRAY, OK, Encoded, Reply
+from kora.resp.reply import NULL_ARRAY, OK, Encoded, Replies, Reply
 
 transactions = Family("transactions")
 
@@ -33,12 +33,15 @@ def exec_(client: Client, argv: list[bytes]) -> Reply:
     if transaction is None:
         raise CommandError("ERR EXEC without MULTI")
     is_kept = client.engine.watches.are_kept(client)
-    _end(client)
+    client.end_transaction()
     if transaction.is_broken:
         raise CommandError("EXECABORT Transaction discarded because of previous errors.")
     if not is_kept:
         return NULL_ARRAY
     replies = run_inside(client, transaction.requests)
+    if not all(replies):
+        # CLIENT REPLY took some away, and an array with holes in it could not be read.
+        return Replies()
     return Encoded(b"*%d\r\n%b" % (len(replies), b"".join(replies)))
 
 
@@ -52,7 +55,7 @@ def exec_(client: Client, argv: list[bytes]) -> Reply:
 def discard(client: Client, argv: list[bytes]) -> Reply:
     if client.transaction is None:
         raise CommandError("ERR DISCARD without MULTI")
-    _end(client)
+    client.end_transaction()
     return OK
 
 
@@ -76,9 +79,3 @@ def watch(client: Client, argv: list[bytes]) -> Reply:
 def unwatch(client: Client, argv: list[bytes]) -> Reply:
     client.engine.watches.unwatch(client)
     return OK
-
-
-def _end(client: Client) -> None:
-    client.transaction = None
-    client.engine.watches.unwatch(client)
-    client.update_gate()

@@ -7,8 +7,8 @@ that finds nothing again keeps its place.  Times come in ns of the engine's cloc
 
 import heapq
 import re
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from kora.errors import CommandError
 from kora.resp.reply import Replies, Reply
@@ -30,6 +30,9 @@ _FLOAT: Final = re.compile(
     re.IGNORECASE,
 )
 _TIMEOUT_MS_MAX: Final = (1 << 63) - 1
+_TIMER_S_MAX: Final = 3600.0
+# Deadlines of waits that are over which may be kept in any case.
+_OVER_MAX: Final = 64
 
 Place: TypeAlias = tuple[int, bytes]  # a database's number, and a key
 
@@ -49,7 +52,7 @@ def parse_timeout(word: bytes) -> float:
 class Wait:
     """What one client waits for."""
 
-    __slots__ = ("argv", "client", "command", "keys", "keyspace", "on_timeout", "wakes_on_loss")
+    __slots__ = ("argv", "client", "command", "has_deadline", "keys", "keyspace", "on_timeout", "wakes_on_loss")
 
     def __init__(
         self,
@@ -66,11 +69,8 @@ class Wait:
         self.argv = argv
         self.keys = keys
         self.on_timeout = on_timeout
+        self.has_deadline = False  # it is among the deadlines
         self.wakes_on_loss = wakes_on_loss  # also when a key goes, or is of another kind then: XREADGROUP
-
-    def is_served_by(self, key: bytes) -> bool:
-        """Whether what a key holds now is reason enough to look."""
-        return self.wakes_on_loss or type_name(self.keyspace.find(key)) == _KINDS[self.command.group]
 
 
 class Blocking:
@@ -78,8 +78,11 @@ class Blocking:
         self._engine = engine
         self._waits: dict[Place, dict[Wait, None]] = {}  # in the order in which clients came
         self._ready: dict[Place, None] = {}
-        self._deadlines: list[tuple[int, int, Wait]] = []  # a heap; those of waits that are over are passed over
+        self._deadlines: list[tuple[int, int, Wait]] = []  # a heap, with some of waits that are over
+        self._over = 0  # how many of these
+        self._timer: Any = None  # of the event loop, for the first deadline
         self._serial = 0
+        self._wary = 0  # how many waits wake on a loss
         self._retried: Wait | None = None
 
     def __len__(self) -> int:
@@ -100,7 +103,7 @@ class Blocking:
         on_timeout: Reply,
         wakes_on_loss: bool,
     ) -> Reply:
-        if self._retried is not None and self._retried.client is client:
+        if self.is_retrying(client):
             client.waiting = self._retried
             return NO_REPLY_YET
         assert client.command is not None
@@ -110,14 +113,20 @@ class Blocking:
             client.db.attend(key)
         client.waiting = wait
         client.parked = client.halted = True
+        self._wary += wakes_on_loss
         if timeout_s:
             # As Redis, up to the next millisecond, so that the shortest wait is one.
             deadline_ns = self._engine.monotonic_ns() + int(timeout_s * 1000 + 0.999999) * 1_000_000
             self._serial += 1
+            wait.has_deadline = True
             heapq.heappush(self._deadlines, (deadline_ns, self._serial, wait))
             if self._deadlines[0][2] is wait:
-                self._set_timer(deadline_ns)
+                self._set_timer()
         return NO_REPLY_YET
+
+    def is_retrying(self, client: "Client") -> bool:
+        """Whether what runs is the request of a client that waits, once more."""
+        return self._retried is not None and self._retried.client is client
 
     def touch(self, place: Place) -> bool:
         """A key was changed: whether somebody waits for it, and serve() has to be called."""
@@ -131,23 +140,31 @@ class Blocking:
         while self._ready:
             place = next(iter(self._ready))
             del self._ready[place]
-            for wait in list(self._waits.get(place, ())):
-                if wait.client.waiting is not wait:
-                    continue
-                if wait.is_served_by(place[1]):
-                    self._retry(wait)
-                elif not any(wait.wakes_on_loss for wait in self._waits.get(place, ())):
-                    break  # somebody has taken all there was
+            waits = self._waits.get(place)
+            if waits:
+                self._serve(place[1], waits)
+
+    def _serve(self, key: bytes, waits: dict[Wait, None]) -> None:
+        keyspace = next(iter(waits)).keyspace
+        kind = type_name(keyspace.find(key))
+        for wait in _in_order(waits):
+            if kind == "none" and not self._wary:
+                break  # somebody has taken all there was
+            if wait.client.waiting is wait and (wait.wakes_on_loss or kind == _KINDS[wait.command.group]):
+                self._retry(wait)
+                kind = type_name(keyspace.find(key))
 
     def expire(self) -> None:
         """Answer those whose time is over."""
         now_ns = self._engine.monotonic_ns()
         while self._deadlines and self._deadlines[0][0] <= now_ns:
             wait = heapq.heappop(self._deadlines)[2]
+            wait.has_deadline = False
             if wait.client.waiting is wait:
                 self.end(wait, wait.client.encode(wait.on_timeout))
-        if self._deadlines:
-            self._set_timer(self._deadlines[0][0])
+            else:
+                self._over -= 1
+        self._set_timer()
 
     def unblock(self, client: "Client", error: CommandError | None) -> None:
         """CLIENT UNBLOCK: answer a client that waits as if its time were over, or with an error."""
@@ -171,6 +188,7 @@ class Blocking:
             return
         client.waiting = None
         client.parked = False
+        self._wary -= wait.wakes_on_loss
         for key in wait.keys:
             place = wait.keyspace.index, key
             waits = self._waits[place]
@@ -178,6 +196,13 @@ class Blocking:
             if not waits:
                 del self._waits[place]
             wait.keyspace.disregard(key)
+        if wait.has_deadline:
+            self._over += 1
+            if self._over > _OVER_MAX and self._over * 2 > len(self._deadlines):
+                # Who waits for hours and is served at once, again and again, must not pile them up.
+                self._deadlines = [one for one in self._deadlines if one[2].client.waiting is one[2]]
+                heapq.heapify(self._deadlines)
+                self._over = 0
 
     def _retry(self, wait: Wait) -> None:
         client = wait.client
@@ -191,6 +216,21 @@ class Blocking:
             client.waiting = wait
             self.end(wait, data)
 
-    def _set_timer(self, deadline_ns: int) -> None:
-        delay_ns = max(0, deadline_ns - self._engine.monotonic_ns())
-        self._engine.call_later(delay_ns / 1e9, self.expire)
+    def _set_timer(self) -> None:
+        """For the first deadline, or as far ahead as event loops like it: expire() will see."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._deadlines:
+            delay_ns = max(0, self._deadlines[0][0] - self._engine.monotonic_ns())
+            self._timer = self._engine.call_later(min(delay_ns / 1e9, _TIMER_S_MAX), self.expire)
+
+
+def _in_order(waits: dict[Wait, None]) -> Iterator[Wait]:
+    """Those that wait, in order.  Often the first takes all there is: only for the third a list of all is made."""
+    first = next(iter(waits))
+    yield first
+    second = next((wait for wait in waits if wait is not first), None)
+    if second is not None:
+        yield second
+        yield from [wait for wait in waits if wait is not first and wait is not second]

@@ -76,11 +76,12 @@ def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes
     """Run requests for as long as the turn lasts; what is left is in client.backlog and client.parser."""
     engine = client.engine
     engine.board.words[CLIENT] = client.id
+    outer = engine.implementation.running
     engine.implementation.running = client
     client.more = client.parser.more
     out: list[bytes] = []
     call(client, requests, out)
-    engine.implementation.running = None
+    engine.implementation.running = outer
     if client.halted:
         client.halted = False
         client.backlog = requests[len(out) :]  # one reply each
@@ -123,7 +124,8 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
                 continue
         # Admit.
         if client.gated or engine.gated:
-            answer = _admit(engine, client, command, argv)
+            admit = _admit_inside if engine.nested else _admit
+            answer = admit(engine, client, command, argv)
             if answer is not None:
                 if isinstance(answer, CommandError):
                     _reject(client, command, answer, argv, out)
@@ -136,7 +138,7 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
         # Run.
         client.command = command
         if command.lengthy:
-            key = argv[command.first_key] if command.first_key else b""
+            key = argv[command.first_key] if 0 < command.first_key < len(argv) else b""
             engine.board.begin_command(started_ns, command.board_name, client.board_address, key)
         try:
             reply = command.handler(client, argv)
@@ -181,7 +183,8 @@ def run_inside(client: Client, requests: list[list[bytes]]) -> list[bytes]:
 def run_errands(client: Client, data: bytes = b"") -> bytes:
     """What a command has left to do behind itself; returns its reply, with what was pushed to its client meanwhile.
 
-    In a transaction or a script it waits for the end of that.
+    A message comes behind the reply of the command that sent it, as in Redis 7.2; in a transaction or a script all this
+    waits for the end of that.
     """
     engine = client.engine
     tracking = engine.tracking
@@ -195,11 +198,8 @@ def run_errands(client: Client, data: bytes = b"") -> bytes:
     tracking.broadcast()
     engine.errands = False
     if client.pushed:
-        data = b"".join(client.pushed) + data
+        data += b"".join(client.pushed)
         client.pushed.clear()
-    if client.pushed_behind:
-        data += b"".join(client.pushed_behind)
-        client.pushed_behind.clear()
     return data
 
 
@@ -240,7 +240,10 @@ def _reject(client: Client, command: Command | None, error: CommandError, argv: 
         return
     if command is not None and command.slot >= 0:
         client.db.stats.commands[command.slot].rejected += 1
-    if client.transaction is not None:
+    if command is not None and command.name == "exec":
+        client.end_transaction()
+        error = CommandError(f"EXECABORT Transaction discarded because of: {error.message.removeprefix('ERR ')}")
+    elif client.transaction is not None:
         client.transaction.is_broken = True
     engine.count_error(error.prefix)
     out.append(client.encode(error))
@@ -262,44 +265,55 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
     Parks the client if it may run later.
     """
     flags = command.flags
+    transaction = client.transaction
+    ending = transaction if command.name == "exec" else None  # it does whatever was queued
     if not client.authenticated and "no_auth" not in flags:
         return AuthRequired()
-    if client.transaction is not None and "no_multi" in flags:
+    if transaction is not None and "no_multi" in flags:
         return CommandError("ERR Command not allowed inside a transaction")
-    if not client.user.may_do_all:
-        denial = engine.acl.denial(client, command, argv)
-        if denial is not None:
-            return denial
+    denial = _denial(engine, client, command, argv)
+    if denial is not None:
+        return denial
+    needs_memory = "denyoom" in flags or (ending is not None and ending.needs_memory)
     # As in Redis, whatever is on its way takes part in making room; what is over the limit by a little is let be.
-    if engine.config.maxmemory and not engine.nested and not engine.make_room(EVICTION_BUDGET_NS):
-        is_about_to_grow = "denyoom" in flags or (command.name == "exec" and _grows(engine, client))
-        if is_about_to_grow:
-            return OutOfMemory()
+    if engine.config.maxmemory and not engine.make_room(EVICTION_BUDGET_NS) and needs_memory:
+        return OutOfMemory()
     if client.listens_only and command.name not in _OF_SUBSCRIBERS:
         return SubscribersOnly(command.name)
-    is_paused = engine.paused_until_ms and ("write" in flags or not engine.paused_writes_only)
+    writes = "write" in flags or command.name in _AS_GOOD_AS_WRITING or (ending is not None and ending.writes)
     # Redis lets CLIENT UNPAUSE wait like the rest, so that nobody can end a pause of all before its time.
-    if is_paused and command.name != "client|unpause" and not engine.nested:
+    if engine.paused_until_ms and (writes or not engine.paused_writes_only) and command.name != "client|unpause":
         client.parked = True
         return None
-    if client.transaction is not None and command.name not in _OUTSIDE_TRANSACTIONS:
-        client.transaction.requests.append(argv)
+    if transaction is not None and command.name not in _OUTSIDE_TRANSACTIONS:
+        transaction.add(argv, needs_memory, writes)
+        if transaction.size_bytes > engine.config.client_query_buffer_limit:
+            engine.log("warning", "transaction over the limit of query buffers", client=client.address)
+            client.closing = True
         return QUEUED
     if client.tracking is not None:
         engine.tracking.admit(client, client.tracking, command, argv)
     return None
 
 
-def _grows(engine: "Engine", client: Client) -> bool:
-    """Whether a transaction has a command that may need memory."""
-    requests = client.transaction.requests if client.transaction is not None else []
-    return any("denyoom" in engine.registry.find(argv).flags for argv in requests)
+def _admit_inside(engine: "Engine", client: Client, command: Command, argv: list[bytes]) -> Reply:
+    """As _admit(), for what EXEC has begun: only the user's rights may have changed since."""
+    denial = _denial(engine, client, command, argv)
+    if denial is None and client.tracking is not None:
+        engine.tracking.admit(client, client.tracking, command, argv)
+    return denial
+
+
+def _denial(engine: "Engine", client: Client, command: Command, argv: list[bytes]) -> CommandError | None:
+    return None if client.user.may_do_all else engine.acl.denial(client, command, argv)
 
 
 # What a client that listens to channels may say in RESP2, where replies and messages could not be told apart.
 _OF_SUBSCRIBERS: Final = frozenset(
     ("ping", "subscribe", "ssubscribe", "psubscribe", "unsubscribe", "sunsubscribe", "punsubscribe", "quit", "reset")
 )
+# What replicas would be told of besides writes, so that CLIENT PAUSE WRITE holds it up as well.
+_AS_GOOD_AS_WRITING: Final = frozenset(("publish", "spublish", "pfcount", "eval", "evalsha", "fcall"))
 # What runs at once although MULTI has begun.
 _OUTSIDE_TRANSACTIONS: Final = frozenset(("exec", "discard", "multi", "watch", "quit", "reset"))
 
@@ -327,5 +341,7 @@ def _sample_keys(engine: "Engine", client: Client, requests: list[list[bytes]]) 
         if command is not None and command.first_key and len(argv) >= command.argc_min:
             # One key stands for all of the command's, or MGET of a thousand would pay for a thousand.
             keys = command.keys(argv)
+            if not keys:
+                continue
             key = keys[int(random() * len(keys))]
             client.db.stats_of(key).hot_keys.record(key, ratio * len(keys))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from kora import kernel
 from kora.observe.board import address_text
-from kora.resp.reply import Encoder, Reply, encode2, encode3
+from kora.resp.reply import Encoder, Push, Replies, Reply, encode2, encode3
 
 if TYPE_CHECKING:
     from kora.engine.acl import User
@@ -71,7 +71,6 @@ class Client(ClientState):
         "patterns",
         "protocol",
         "pushed",
-        "pushed_behind",
         "shard_channels",
         "skips_left",
         "tracking",
@@ -129,8 +128,7 @@ class Client(ClientState):
         self.command: Command | None = None  # that runs, or ran last
         self.last_ns = engine.clock.monotonic_ns()
         self.backlog: list[list[bytes]] = []  # parsed, and waiting for their turn
-        self.pushed: list[bytes] = []  # to be sent in front of the reply of the command that runs
-        self.pushed_behind: list[bytes] = []  # to be sent behind that reply
+        self.pushed: list[bytes] = []  # to be sent behind the reply of the command that runs
         self.more = False  # the turn ended before the input did
         self.halted = False  # the turn ends after the command that runs
         self.parked = False  # takes no turns until kick(): CLIENT PAUSE, or it is waiting
@@ -183,14 +181,6 @@ class Client(ClientState):
             return on_timeout
         return self.engine.blocking.park(self, argv, keys, timeout_s, on_timeout, wakes_on_loss)
 
-    def push_behind(self, data: bytes) -> None:
-        """As push(), but behind the reply to the command that runs."""
-        if self.engine.implementation.running is self:
-            self.pushed_behind.append(data)
-            self.engine.interrupt()
-        else:
-            self.deliver(data)
-
     def push(self, data: bytes) -> None:
         """Send something that is no reply to the command that runs: behind all that was answered before."""
         if self.engine.implementation.running is self:
@@ -215,13 +205,18 @@ class Client(ClientState):
         self.skips_left = count
         self._choose_encoder()
 
+    def end_transaction(self) -> None:
+        """Back to one command at a time: what was queued and what is watched is forgotten."""
+        self.transaction = None
+        self.engine.watches.unwatch(self)
+        self.update_gate()
+
     def reset(self) -> None:
         """RESET: as if just connected."""
-        self.engine.watches.unwatch(self)
+        self.end_transaction()
         self.engine.pubsub.forget(self)
         self.engine.tracking.stop(self)
         self.never_evicted = self.never_touches = False
-        self.transaction = None
         self.db = self.engine.databases[0]
         self.name = b""
         self.protocol = 2
@@ -233,12 +228,20 @@ class Client(ClientState):
         if self.skips_left:
             self.encode = self._skip
         else:
-            self.encode = _mute if self.muted else encode3 if self.protocol == 3 else encode2
+            self.encode = self._mute if self.muted else self._encode
 
-    def _skip(self, _: Reply) -> bytes:
+    @property
+    def _encode(self) -> Encoder:
+        return encode3 if self.protocol == 3 else encode2
+
+    def _mute(self, reply: Reply) -> bytes:
+        # Who listens to what is told in any case, as messages are.
+        return self._encode(reply) if type(reply) is Push or type(reply) is Replies else b""
+
+    def _skip(self, reply: Reply) -> bytes:
         self.skips_left -= 1
         self._choose_encoder()
-        return b""
+        return self._mute(reply)
 
     @property
     def closing(self) -> bool:
@@ -272,7 +275,3 @@ def _drop(data: bytes) -> None:
 
 def _no_bytes() -> int:
     return 0
-
-
-def _mute(_: Reply) -> bytes:
-    return b""

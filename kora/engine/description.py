@@ -17,6 +17,7 @@ def class_of(client: "Client") -> str:
 def describe(client: "Client", idle_ns: int, argv_bytes: int) -> str:
     """The line of CLIENT LIST: Redis 7.0's fields, and the library's as 7.2 has them (catClientInfoString)."""
     input_bytes, output_bytes = client.parser.buffered_bytes, client.output_bytes()
+    multi_bytes = client.transaction.size_bytes if client.transaction else 0
     fields: dict[str, object] = {
         "id": client.id,
         "addr": client.address,
@@ -34,13 +35,13 @@ def describe(client: "Client", idle_ns: int, argv_bytes: int) -> str:
         "qbuf": input_bytes,
         "qbuf-free": 0,  # what arrives is kept as it is, without room for more
         "argv-mem": argv_bytes,
-        "multi-mem": 0,
+        "multi-mem": multi_bytes,
         "rbs": 0,  # there is no fixed reply buffer: what is not sent at once waits in the transport
         "rbp": 0,
         "obl": 0,
         "oll": 1 if output_bytes else 0,
         "omem": output_bytes,
-        "tot-mem": _CONNECTION_BYTES + input_bytes + argv_bytes + output_bytes,
+        "tot-mem": _CONNECTION_BYTES + input_bytes + argv_bytes + multi_bytes + output_bytes,
         "events": ("" if client.parked else "r") + ("w" if output_bytes else ""),
         "cmd": client.last_command,
         "user": client.user.name.decode("utf-8", "surrogateescape"),

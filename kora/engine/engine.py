@@ -260,7 +260,7 @@ class Engine:
         keyspace = self.implementation.make_keyspace(index, self.shards)
         keyspace.touched = self._touched
         keyspace.attends_all = self.tracking.prefixes_count > 0
-        keyspace.notify = self.notifications.notifier(keyspace)
+        self.notifications.follow(keyspace)
         self.field_deadlines[index] = FieldDeadlines()
         keyspace.note_fields = self.field_deadlines[index].note
         return keyspace
@@ -292,7 +292,7 @@ class Engine:
     def _set_notifications(self, flags: str) -> None:
         self.notifications.set_flags(flags)
         for keyspace in self.databases.used():
-            keyspace.notify = self.notifications.notifier(keyspace)
+            self.notifications.follow(keyspace)
         self.implementation.set_handing_over(self.notifications.is_on)
 
     def _follow_limit(self, name: str) -> None:

@@ -72,6 +72,8 @@ def _clients(snapshot: Snapshot) -> Iterator[Field]:
     yield "client_recent_max_input_buffer", snapshot.input_buffer_max_bytes
     yield "client_recent_max_output_buffer", snapshot.output_buffer_max_bytes
     yield "blocked_clients", snapshot.clients_blocked
+    yield "watching_clients", snapshot.clients_watching
+    yield "total_blocking_keys", snapshot.blocking_keys
     yield "tracking_clients", snapshot.tracking_clients
 
 
@@ -116,6 +118,9 @@ def _stats(snapshot: Snapshot) -> Iterator[Field]:
     yield "evicted_keys", snapshot.evicted
     yield "keyspace_hits", snapshot.hits
     yield "keyspace_misses", snapshot.misses
+    yield "pubsub_channels", snapshot.pubsub_channels
+    yield "pubsub_patterns", snapshot.pubsub_patterns
+    yield "pubsubshard_channels", snapshot.pubsub_shard_channels
     yield "total_error_replies", sum(snapshot.errors.values())
     yield "tracking_total_keys", snapshot.tracking_keys
     yield "tracking_total_items", snapshot.tracking_items

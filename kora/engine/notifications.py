@@ -3,7 +3,6 @@
 Handlers tell their database, db.notify(b"lpush", key), which is nobody's business until the setting says otherwise.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -49,9 +48,10 @@ class Notifications:
         """Whether anything is ever published: a class, and a kind of channel."""
         return bool(self.flags & {"K", "E"}) and bool(self.flags - {"K", "E"})
 
-    def notifier(self, keyspace: "Keyspace") -> Callable[[bytes, bytes], object]:
-        """What is to be the notify() of a database."""
-        return partial(self._notify, b"%d" % keyspace.index) if self.is_on else nobody
+    def follow(self, keyspace: "Keyspace") -> None:
+        """Have a database tell what the setting asks for."""
+        keyspace.notify = partial(self._notify, b"%d" % keyspace.index) if self.is_on else nobody
+        keyspace.tells_more = self.is_on and not self.flags.isdisjoint("mn")
 
     def _notify(self, index: bytes, event: bytes, key: bytes) -> None:
         if CLASS_OF[event] in self.flags:

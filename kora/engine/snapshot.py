@@ -48,6 +48,11 @@ class Snapshot:
     clients: int
     clients_max: int
     clients_blocked: int
+    clients_watching: int
+    blocking_keys: int  # keys that a client waits for
+    pubsub_channels: int
+    pubsub_patterns: int
+    pubsub_shard_channels: int
     connections_received: int
     connections_rejected: int
     protocol_errors: int
@@ -193,6 +198,11 @@ def take(
         clients_max=engine.config.maxclients,
         # By a pause, or in a command that waits.
         clients_blocked=sum(client.parked for client in clients),
+        clients_watching=sum(bool(client.watched) for client in clients),
+        blocking_keys=engine.blocking.keys,
+        pubsub_channels=len(engine.pubsub.channels.listeners),
+        pubsub_patterns=len(engine.pubsub.patterns.listeners),
+        pubsub_shard_channels=len(engine.pubsub.shard_channels.listeners),
         connections_received=engine.connections_received,
         connections_rejected=engine.connections_rejected,
         protocol_errors=engine.protocol_errors,

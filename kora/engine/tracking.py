@@ -235,11 +235,11 @@ class Tracking:
         if target is None:
             wish.is_broken = True
             if client.protocol == 3:
-                client.push_behind(encode3(Push([b"tracking-redir-broken", wish.redirect])))
+                client.push(encode3(Push([b"tracking-redir-broken", wish.redirect])))
         elif target.protocol == 3:
-            target.push_behind(encode3(Push([b"invalidate", keys])))
+            target.push(encode3(Push([b"invalidate", keys])))
         elif target is not client and target.subscriptions_count:
-            target.push_behind(encode2([b"message", INVALIDATIONS, keys]))
+            target.push(encode2([b"message", INVALIDATIONS, keys]))
 
 
 # Commands that only look, and yet read no keys: channels are no keys, and a script's commands speak for themselves.

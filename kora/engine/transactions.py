@@ -10,15 +10,29 @@ if TYPE_CHECKING:
 
 QUEUED: Final = Simple("QUEUED")
 
+# What a queued request takes beside the text of its words: a list, and for each word an object and a place in the list.
+REQUEST_BYTES: Final = 64
+WORD_BYTES: Final = 41
+
 
 class Transaction:
     """Between MULTI and EXEC."""
 
-    __slots__ = ("is_broken", "requests")
+    __slots__ = ("is_broken", "needs_memory", "requests", "size_bytes", "writes")
 
     def __init__(self) -> None:
         self.requests: list[list[bytes]] = []
+        self.size_bytes = 0  # of the requests
         self.is_broken = False  # a request could not even be queued: EXEC will run none
+        # Whether any of them does, which EXEC does then.
+        self.needs_memory = False
+        self.writes = False
+
+    def add(self, argv: list[bytes], needs_memory: bool, writes: bool) -> None:
+        self.requests.append(argv)
+        self.size_bytes += REQUEST_BYTES + sum(map(len, argv)) + WORD_BYTES * len(argv)
+        self.needs_memory |= needs_memory
+        self.writes |= writes
 
 
 class Watches:

@@ -6,8 +6,8 @@
 
 Capitals are words to type, small letters arguments.  `[a]` may be left out, `<a | b>` must be one of several, `...`
 repeats what is before it, and `[x ...]` after an `x` means one or more.  `:int`, `:double`, `:time`, `:pattern` and
-`:key` give an argument's kind (`key`, `key1`, … need none); `name=` names a group, as COMMAND DOCS shows it, and is not
-part of the printed line.  Arity, key positions and the argument tree follow.
+`:key` give an argument's kind (`key`, `key1`, … need none); `name=` names a group, a word or a sign (`any=*`), as
+COMMAND DOCS shows it, and is not part of the printed line.  Arity, key positions and the argument tree follow.
 """
 
 import re
@@ -18,6 +18,7 @@ from typing import Final
 from kora.engine.key_specs import KeyRange
 
 _TOKEN = re.compile(r"\.\.\.|[\[\]<>|]|[a-z][a-z0-9_-]*=|[^\s\[\]<>|]+")
+_SIGNS: Final = ("*", "$", "=", "~")
 _KINDS: Final = {
     "int": "integer",
     "double": "double",
@@ -153,8 +154,12 @@ def _sequence(tokens: _Tokens) -> list[Argument]:
 
 
 def _single(tokens: _Tokens) -> Argument:
-    """One argument: `name:kind`, `WORD`, or `WORD name:kind …`, where the word belongs to what follows it."""
+    """One argument: `name:kind`, `WORD`, `name=*`, or `WORD name:kind …`, where the word belongs to what follows it."""
     token = tokens.take()
+    if token in _SIGNS:
+        return Argument(token, "pure-token", token)
+    if token.endswith("="):
+        return replace(_single(tokens), name=token[:-1])
     if not _is_word(token):
         name, _, kind = token.partition(":")
         if not kind:
@@ -180,7 +185,7 @@ def _choice(tokens: _Tokens) -> Argument:
 def _group(tokens: _Tokens, closing: str) -> tuple[Argument, bool]:
     """What is between brackets, and whether it ends in `...`."""
     tokens.take()
-    name = tokens.take()[:-1] if tokens.peek().endswith("=") else ""
+    name = tokens.take()[:-1] if tokens.peek() not in _SIGNS and tokens.peek().endswith("=") else ""
     alternatives = [_sequence(tokens)]
     repeats = False
     while tokens.peek() == "|":

@@ -630,6 +630,7 @@ cdef class Keyspace:
     cdef dict _attended
     cdef object _notify
     cdef public object touched
+    cdef public bint tells_more
     cdef public object note_fields
     cdef readonly int index
     cdef public object average_ttl_ms
@@ -728,21 +729,30 @@ cdef class Keyspace:
 
     # Looking
 
+    cdef int _miss(self, bytes name) except -1:
+        self.c.stats.misses += 1
+        if self.tells_more:
+            self._notify(b"keymiss", name)
+        return 0
+
     def read(self, bytes name not None, kind):
         cdef key key
         cdef entry *entry = self._find(name, &key)
         if entry is NULL:
-            self.c.stats.misses += 1
+            self._miss(name)
             return None
         self.c.stats.hits += 1
         entry.touched_s = self.c.now_s
         return self._value_of_kind(entry, kind)
 
-    def inspect(self, bytes name not None):
+    def inspect(self, bytes name not None, bint quietly=False):
         cdef key key
         cdef entry *entry = self._find(name, &key)
         if entry is NULL:
-            self.c.stats.misses += 1
+            if quietly:
+                self.c.stats.misses += 1
+            else:
+                self._miss(name)
             return None
         self.c.stats.hits += 1
         return self._value(entry, True)
@@ -751,7 +761,7 @@ cdef class Keyspace:
         cdef key key
         cdef entry *entry = self._find(name, &key)
         if entry is NULL:
-            self.c.stats.misses += 1
+            self._miss(name)
             return False
         self.c.stats.hits += 1
         entry.touched_s = self.c.now_s
@@ -764,6 +774,21 @@ cdef class Keyspace:
             return None
         entry.touched_s = self.c.now_s
         return self._value(entry, True) if kind is None else self._value_of_kind(entry, kind)
+
+    def part(self, bytes name not None, size_t start, size_t count):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        cdef char digits[32]
+        cdef text text
+        if entry is NULL:
+            return b""
+        if entry.kind == OBJECT:
+            raise WrongType
+        entry.touched_s = self.c.now_s
+        text = entry_string(entry, digits)
+        if start >= text.bytes:
+            return b""
+        return PyBytes_FromStringAndSize(text.data + start, min(count, text.bytes - start))
 
     def has(self, bytes name not None):
         cdef key key
@@ -819,9 +844,12 @@ cdef class Keyspace:
 
     cdef int _set(self, key *key, object value) except -1:
         cdef entry *entry = keyspace_find(&self.c, key)
+        cdef bint is_new = entry is NULL
         if entry is not NULL and entry_has_deadline(entry):
             entry = keyspace_drop_deadline(&self.c, key, entry)
         self._store(key, entry, value)
+        if is_new:
+            self._tell_of_new(key)
         keyspace_changed(&self.c, key)
         if type(value) is not bytes and type(value) is not bytearray:
             self._note(key, value)
@@ -830,6 +858,11 @@ cdef class Keyspace:
     cdef int _note(self, key *key, value) except -1:
         if value.kind == "hash" and value.next_deadline_ms:
             self.note_fields(PyBytes_FromStringAndSize(key.data, key.bytes), value.next_deadline_ms)
+        return 0
+
+    cdef int _tell_of_new(self, key *key) except -1:
+        if self.tells_more:
+            self._notify(b"new", PyBytes_FromStringAndSize(key.data, key.bytes))
         return 0
 
     def set(self, bytes name not None, value):
@@ -842,6 +875,8 @@ cdef class Keyspace:
         for place in range(first, len(words), 2):
             key = self._locate(words[place])
             self._set(&key, words[place + 1])
+            if self.c.tells_ends:
+                self._notify(b"set", words[place])
 
     def set_until(self, bytes name not None, value, deadline_ms):
         cdef key key = self._locate(name)
@@ -860,12 +895,16 @@ cdef class Keyspace:
         cdef entry *entry = self._peek(name, &key)
         cdef text text
         cdef char digits[32]
+        cdef bint is_new = entry is NULL
+        cdef size_t length
         if entry is not NULL and entry.kind == OBJECT:
             raise WrongType
         text.data = PyBytes_AS_STRING(part)
         text.bytes = PyBytes_GET_SIZE(part)
-        entry = keyspace_edit(&self.c, &key, entry, offset, text)
-        return entry_string(entry, digits).bytes
+        length = entry_string(keyspace_edit(&self.c, &key, entry, offset, text), digits).bytes
+        if is_new:
+            self._tell_of_new(&key)
+        return length
 
     def make(self, kind):
         compiled = _COMPILED.get(kind)
@@ -892,6 +931,14 @@ cdef class Keyspace:
             self._note(&key, value)
         return True
 
+    def resized(self, bytes name not None, value):
+        cdef key key
+        self._peek(name, &key)
+        size_bytes = value.size_bytes
+        self.c.stats.memory_bytes += size_bytes - value.counted_bytes
+        value.counted_bytes = size_bytes
+        self.c.changes += 1
+
     def delete(self, bytes name not None):
         cdef key key
         if self._find(name, &key) is NULL:
@@ -915,10 +962,13 @@ cdef class Keyspace:
         cdef Keyspace other = self if target_keyspace is None else target_keyspace
         self._peek(source, &source_key)
         target_key = other._locate(target)
+        is_new = other.tells_more and keyspace_find(&other.c, &target_key) is NULL
         keyspace_move(&self.c, &source_key, &other.c, &target_key)
         cdef entry *entry = keyspace_peek(&other.c, &target_key)
         if entry.kind == OBJECT:
             other._note(&target_key, <object>entry_object(entry))
+        if is_new:
+            other._tell_of_new(&target_key)
 
     # Deadlines
 
@@ -1142,6 +1192,12 @@ cdef class Keyspace:
         if wrong is not NULL:
             raise AssertionError(wrong.decode())
         return sums
+
+
+# --- Values that are no strings ---
+
+include "hashes.pxi"
+include "lists.pxi"
 
 
 # --- Requests ---
@@ -1580,6 +1636,7 @@ cdef class Kernel:
         (<uint64_t *>kernel.board)[BOARD_CLIENT] = client.id
         if room.output.bytes:
             room.clear()  # of a turn that was broken off
+        outer = self.running
         self.running = client
         plain = self._look(client, turn)
         try:
@@ -1600,7 +1657,7 @@ cdef class Kernel:
                                 place += 1
                                 continue
                             if kernel.interrupted:
-                                self._settle_errands(client, room, room.output.bytes)
+                                self._settle_errands(client, room)
                                 if place < batch.count and room.output.bytes <= TURN_BYTES_MAX:
                                     continue
                         if room.output.bytes > TURN_BYTES_MAX:
@@ -1626,7 +1683,7 @@ cdef class Kernel:
                 if commands >= COMMANDS_PER_TURN:
                     break
         finally:
-            self.running = None
+            self.running = outer
             batch_reset(batch)
             parser_keep(&parser.c)
             parser._more = may_be_more or parser.c.faulty
@@ -1712,17 +1769,17 @@ cdef class Kernel:
         if command.lengthy:
             board_end(kernel)
         if kernel.interrupted:
-            self._settle_errands(client, room, mark)
+            self._settle_errands(client, room)
         return 1
 
-    cdef int _settle_errands(self, ClientState client, _Room room, size_t mark) except -1:
-        """Run what the command has left to do; what was pushed to its client goes around its reply, at mark."""
-        cdef bytes reply = room.output.data[mark:room.output.bytes]
+    cdef int _settle_errands(self, ClientState client, _Room room) except -1:
+        """Run what the command has left to do; what was pushed to its client goes behind its reply."""
         self.c.interrupted = False
-        cdef bytes data = self._run_errands(client, reply)
-        if data is not reply:
-            room.output.bytes = mark
-            output_append(&room.output, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        cdef bytes pushed = self._run_errands(client)
+        if pushed:
+            output_append(&room.output, PyBytes_AS_STRING(pushed), PyBytes_GET_SIZE(pushed))
+            if room.output.failed:
+                raise MemoryError
         return 0
 
     cdef int _fail(self, ClientState client, _Room room, turn *turn, batch *batch, size_t place, error) except -1:

@@ -987,6 +987,52 @@ OPERATION(op_persist)
     return true;
 }
 
+/* --- Other types: type_hash.c, type_set.c, type_list.c, type_sorted_set.c --- */
+
+OPERATION(op_hset);
+OPERATION(op_hmset);
+OPERATION(op_hsetnx);
+OPERATION(op_hincrby);
+OPERATION(op_hdel);
+OPERATION(op_hget);
+OPERATION(op_hmget);
+OPERATION(op_hgetall);
+OPERATION(op_hkeys);
+OPERATION(op_hvals);
+OPERATION(op_hlen);
+OPERATION(op_hexists);
+OPERATION(op_hstrlen);
+OPERATION(op_sadd);
+OPERATION(op_srem);
+OPERATION(op_sismember);
+OPERATION(op_smismember);
+OPERATION(op_scard);
+OPERATION(op_smembers);
+OPERATION(op_spop);
+OPERATION(op_srandmember);
+OPERATION(op_lpush);
+OPERATION(op_rpush);
+OPERATION(op_lpushx);
+OPERATION(op_rpushx);
+OPERATION(op_lpop);
+OPERATION(op_rpop);
+OPERATION(op_llen);
+OPERATION(op_lindex);
+OPERATION(op_lset);
+OPERATION(op_lrange);
+OPERATION(op_zadd);
+OPERATION(op_zincrby);
+OPERATION(op_zrem);
+OPERATION(op_zcard);
+OPERATION(op_zscore);
+OPERATION(op_zmscore);
+OPERATION(op_zrank);
+OPERATION(op_zrevrank);
+OPERATION(op_zpopmin);
+OPERATION(op_zpopmax);
+OPERATION(op_zrange);
+OPERATION(op_zrevrange);
+
 static const struct {
     const char *name;
     operation operation;
@@ -1030,6 +1076,49 @@ static const struct {
     {"expiretime", op_expiretime},
     {"pexpiretime", op_pexpiretime},
     {"persist", op_persist},
+    {"hset", op_hset},
+    {"hmset", op_hmset},
+    {"hsetnx", op_hsetnx},
+    {"hincrby", op_hincrby},
+    {"hdel", op_hdel},
+    {"hget", op_hget},
+    {"hmget", op_hmget},
+    {"hgetall", op_hgetall},
+    {"hkeys", op_hkeys},
+    {"hvals", op_hvals},
+    {"hlen", op_hlen},
+    {"hexists", op_hexists},
+    {"hstrlen", op_hstrlen},
+    {"sadd", op_sadd},
+    {"srem", op_srem},
+    {"sismember", op_sismember},
+    {"smismember", op_smismember},
+    {"scard", op_scard},
+    {"smembers", op_smembers},
+    {"spop", op_spop},
+    {"srandmember", op_srandmember},
+    {"lpush", op_lpush},
+    {"rpush", op_rpush},
+    {"lpushx", op_lpushx},
+    {"rpushx", op_rpushx},
+    {"lpop", op_lpop},
+    {"rpop", op_rpop},
+    {"llen", op_llen},
+    {"lindex", op_lindex},
+    {"lset", op_lset},
+    {"lrange", op_lrange},
+    {"zadd", op_zadd},
+    {"zincrby", op_zincrby},
+    {"zrem", op_zrem},
+    {"zcard", op_zcard},
+    {"zscore", op_zscore},
+    {"zmscore", op_zmscore},
+    {"zrank", op_zrank},
+    {"zrevrank", op_zrevrank},
+    {"zpopmin", op_zpopmin},
+    {"zpopmax", op_zpopmax},
+    {"zrange", op_zrange},
+    {"zrevrange", op_zrevrange},
 };
 
 /* --- Finding a command by its name --- */
@@ -1201,7 +1290,7 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
         const struct command *command = request->command;
         struct argument *argv = batch->arguments + request->first;
         if (UNLIKELY(command == NULL || command->operation == NULL || request->argc < command->argc_min ||
-                     request->argc > command->argc_max || kernel->hands_over))
+                     request->argc > command->argc_max || kernel->hands_over || turn->keyspace->tells_ends))
             return place;
         if (UNLIKELY(!kernel->observing) && command->lengthy)
             turn->started = clock_now(&kernel->clock);

@@ -4,6 +4,12 @@
 
 #include "execute.c"
 #include "hash.c"
+#include "members.c"
+#include "pack.c"
 #include "parser.c"
 #include "table.c"
 #include "text.c"
+#include "type_hash.c"
+#include "type_list.c"
+#include "type_set.c"
+#include "type_sorted_set.c"

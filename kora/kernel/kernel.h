@@ -7,9 +7,13 @@
  *
  *   kernel.c    includes the others: one unit for the compiler
  *   text.c      numbers and words as they come over the wire
+ *   pack.c      byte strings in one block, for small values
  *   hash.c      the keyed hash of tables and sketches, and the hash slot of a key
  *   parser.c    bytes to requests
  *   table.c     entries, tables, databases
+ *   members.c   the hash table of a large value's members
+ *   type_hash.c, type_set.c, type_list.c, type_sorted_set.c
+ *               the types of values that are no strings, one a file, and their commands
  *   stats.c     clocks, histograms, hot keys
  *   execute.c   the batch executor and the commands that it knows
  *
@@ -17,7 +21,7 @@
  * the client's parser, batch_prepare() and batch_run() do what is said below, and a request that is not for them runs in
  * Python: by its handler, or by call() of the reference if it needs a closer look.  One write per read.
  *
- * WHAT IT OWNS.  Every key and every string; of other types it holds a reference to the Python value.  One struct
+ * WHAT IT OWNS.  Every key and every string; of other types it holds a reference to the Python object.  One struct
  * kernel belongs to one engine; nothing is shared between engines and nothing is global.  Each block of memory has one
  * owner, named beside the pointer's declaration below.  All of it runs on the loop's thread, under the interpreter
  * lock: there are no locks here.
@@ -46,6 +50,20 @@
  *                           | INTEGER: int64_t                        | key
  *                           | LARGE:   pointer, length, capacity      | key        strings from LARGE_BYTES_MIN on
  *                           | OBJECT:  PyObject *                     | key        a value of any other type
+ *
+ * HASHES AND SETS are structs inside Python objects (hashes.pxi), so that commands which run in Python have them as
+ * objects, and operations as structs, without a call or a copy between the two.
+ *
+ *   - Small ones are a PACK: one block with all strings, a length on both sides of each (pack.c).  Two bytes beside each
+ *     string, and one wait for memory.  What is in it is found by walking; the limits of Redis' listpacks hold for it,
+ *     and keep the walk short.  Sets of integers are a sorted array instead, of 2, 4 or 8 bytes each, as Redis' intset.
+ *   - Large ones are MEMBERS: a hash table whose nodes are also an array without gaps (members.c).  So a random member is
+ *     one index away, which SPOP wants; SCAN walks the array backwards and misses nothing, since removing a member only
+ *     moves others forward; and with linear hashing there is never a pause for a larger table, nor a second table beside
+ *     the first while one grows.  A member is one block; the value of a hash's field stands behind its name in it, which
+ *     is what makes a field take half of what it takes in Redis, with its three blocks.
+ *
+ * What is rare is left to Python: deadlines of fields are in the object, and operations step aside for a hash with any.
  *
  * The hash is keyed (SipHash) with a secret of the process, since whoever can choose keys must not be able to choose
  * collisions.  Memory is counted exactly, as what the allocator has set aside for each block.
@@ -85,6 +103,28 @@ struct text {
     size_t bytes;
 };
 
+/* memcmp() == 0, without the call: keys and members are short. */
+static inline bool is_same(const char *first, const char *second, size_t bytes)
+{
+    uint64_t one, other;
+    if (LIKELY(bytes >= 8)) {
+        for (size_t at = 0; at + 8 < bytes; at += 8) {
+            memcpy(&one, first + at, 8);
+            memcpy(&other, second + at, 8);
+            if (one != other)
+                return false;
+        }
+        /* The last eight, some of them a second time. */
+        memcpy(&one, first + bytes - 8, 8);
+        memcpy(&other, second + bytes - 8, 8);
+        return one == other;
+    }
+    for (size_t at = 0; at < bytes; at++)
+        if (first[at] != second[at])
+            return false;
+    return true;
+}
+
 /* --- Memory (table.c) ---
  *
  * Like malloc and its relatives, but they end the process where there is no memory, as CPython's and Redis' do on their
@@ -97,6 +137,72 @@ size_t block_bytes(const void *block);
 /* Have the process' allocator keep up to 64 MB of what was freed, where it would give blocks of 128 KB and more back to
  * the system at once: a megabyte that is asked for anew takes 256 page faults, as long as sending it. */
 void keep_freed_memory(void);
+
+/* --- Packs (pack.c) --- */
+
+/* A string with its length in front: seven bits to a byte, the least significant first, and every byte but the last has
+ * its high bit set.  One byte for strings below 128. */
+static inline size_t length_bytes(size_t length)
+{
+    size_t bytes = 1;
+    for (; UNLIKELY(length >= 0x80); length >>= 7)
+        bytes++;
+    return bytes;
+}
+
+/* The string at an address. */
+static inline struct text read_string(const char *data)
+{
+    const unsigned char *at = (const unsigned char *)data;
+    size_t length = *at & 0x7F;
+    for (unsigned shift = 7; UNLIKELY(*at & 0x80); shift += 7)
+        length |= (size_t)(*++at & 0x7F) << shift;
+    return (struct text){(const char *)at + 1, length};
+}
+
+/* Returns where it ends.  Writes length_bytes(text.bytes) + text.bytes. */
+static inline char *write_string(char *target, struct text text)
+{
+    size_t length = text.bytes;
+    for (; UNLIKELY(length >= 0x80); length >>= 7)
+        *target++ = (char)(length | 0x80);
+    *target++ = (char)length;
+    memcpy(target, text.data, text.bytes);
+    return target + text.bytes;
+}
+
+/* Byte strings, one after the other in one block: what small values are made of.  A place is an offset in bytes, good
+ * until the pack changes.  An empty pack, which is all zero bytes, has no block; pack_delete() makes one if nothing is
+ * left.  The owner sees to it that a pack stays far below 2 GB, counts block_bytes(pack->data) as its memory, and hands
+ * in no text that is in the same pack. */
+struct pack {
+    char *data; /* owned */
+    uint32_t bytes;
+    uint32_t capacity;
+    uint32_t count;
+    uint32_t note; /* the owner's; 0 again once the pack is empty */
+};
+
+#define PACK_END SIZE_MAX
+
+size_t pack_first(const struct pack *pack);
+size_t pack_last(const struct pack *pack);
+size_t pack_next(const struct pack *pack, size_t at);
+size_t pack_previous(const struct pack *pack, size_t at); /* of PACK_END: the last */
+size_t pack_seek(const struct pack *pack, size_t index);
+/* Good until the pack changes. */
+struct text pack_get(const struct pack *pack, size_t at);
+/* The first place from `at` on (which may be PACK_END) where that string is, looking at each step-th only. */
+size_t pack_find(const struct pack *pack, size_t at, struct text text, unsigned step);
+/* In front of a place, or at the end. */
+void pack_insert(struct pack *pack, size_t at, struct text text);
+/* That many from a place on, as far as there are so many; returns the place of what follows. */
+size_t pack_delete(struct pack *pack, size_t at, size_t count);
+void pack_replace(struct pack *pack, size_t at, struct text text);
+void pack_free(struct pack *pack);
+struct pack pack_copy(const struct pack *pack);
+/* What is wrong with it, or NULL: for tests. */
+const char *pack_audit(const struct pack *pack);
 
 /* --- Numbers and words (text.c) --- */
 
@@ -115,6 +221,321 @@ bool is_word(struct text given, const char *word);
 uint64_t keyed_hash(const uint64_t secret[2], const char *data, size_t bytes);
 /* CRC-16/XMODEM of the key or of its {tag}, & 16383: Redis Cluster specification, "Hash tags". */
 unsigned slot_of(const char *key, size_t bytes);
+
+/* --- Values that are no strings ---
+ *
+ * They are Python objects.  Those of the kernel's own classes hold a struct right behind the object's head, so that
+ * operations work on it without a call; it begins with a struct value. */
+
+enum object_kind { OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, OBJECT_KINDS };
+
+/* Up to where values stay in their compact form (kora/types/limits.py), and what else all values of a kernel share. */
+struct limits {
+    size_t references; /* the kernel's own, and one for each value: a value may outlive the kernel */
+    uint64_t secret[2];
+    uint64_t random; /* state of the generator: see next_random() */
+    uint32_t hash_entries;
+    uint32_t hash_value;
+    uint32_t set_intset_entries;
+    uint32_t set_entries;
+    uint32_t set_value;
+    uint32_t zset_entries;
+    uint32_t zset_value;
+    int32_t list_size;
+};
+
+struct limits *limits_share(struct limits *limits);
+void limits_release(struct limits *limits);
+uint64_t next_random(uint64_t *state); /* SplitMix64: nothing that has to be secret */
+
+struct value {
+    struct limits *limits; /* shared */
+    int64_t bytes;         /* of the blocks that it owns beside the object itself */
+    int64_t counted;       /* what the keyspace has counted for it, the object included */
+};
+
+/* Where the struct stands in the object: behind its reference count and its type. */
+#define VALUE_OFFSET (2 * sizeof(void *))
+
+/* A pack's offsets have 32 bits; Redis, too, makes none that is larger (LISTPACK_MAX_SAFETY_LIMIT, listpack.c). */
+#define PACK_BYTES_MAX (1u << 30)
+
+/* --- Members of large values (members.c) --- */
+
+/* A member is a block of memory: what its owner wants in front (`ahead` bytes, the same for all), its name with the
+ * length in front of it, and whatever the owner has behind that. */
+struct node {
+    char *block;   /* owned */
+    uint32_t hash; /* the low half */
+    uint32_t next; /* in its chain: the index of a node and 1, or 0 at the end */
+};
+
+/* An array that is never moved as a whole: parts of equal size, of which the first grows to that by and by. */
+struct segments {
+    void **parts; /* owned, as is each part */
+    uint32_t parts_count;
+    uint32_t room; /* items there is room for */
+};
+
+struct members {
+    struct segments nodes; /* struct node; those below count are in use */
+    struct segments heads; /* uint32_t: the first node of each chain and 1, or 0; those below `chains` are in use */
+    uint32_t count;
+    uint32_t chains;
+    uint32_t ahead;
+};
+
+#define NO_MEMBER UINT32_MAX
+#define NODES_BITS 9 /* parts of 8 KB, of both arrays: what is added, and cleared, at a time */
+#define HEADS_BITS 11
+
+/* `bytes` is the owner's count of its blocks, here and below. */
+struct members *members_make(uint32_t ahead, int64_t *bytes);
+void members_free(struct members *members);
+struct members *members_copy(const struct members *members, int64_t *bytes);
+/* The node of a name, or NO_MEMBER; `hash` is keyed_hash() of it. */
+uint32_t members_find(const struct members *members, uint64_t hash, struct text name);
+/* Add one that is not there yet, as the last; takes over the block. */
+void members_add(struct members *members, uint64_t hash, char *block, int64_t *bytes);
+/* The last takes the place of the one that goes. */
+void members_remove(struct members *members, uint32_t index, int64_t *bytes);
+
+static inline struct node *members_node(const struct members *members, uint32_t index)
+{
+    return (struct node *)members->nodes.parts[index >> NODES_BITS] + (index & ((1u << NODES_BITS) - 1));
+}
+
+static inline struct text members_name(const struct members *members, uint32_t index)
+{
+    return read_string(members_node(members, index)->block + members->ahead);
+}
+
+static inline uint64_t member_hash(const struct value *value, struct text name)
+{
+    return keyed_hash(value->limits->secret, name.data, name.bytes);
+}
+
+/* How many nodes a scan has left, the first ones: all of them where it starts, with a cursor of 0. */
+static inline uint32_t members_left(const struct members *members, uint64_t cursor)
+{
+    return cursor == 0 || cursor > members->count ? members->count : (uint32_t)cursor;
+}
+
+/* The last of those, or NO_MEMBER. */
+static inline uint32_t members_scan(const struct members *members, uint64_t cursor)
+{
+    return members_left(members, cursor) - 1;
+}
+
+const char *members_audit(const struct members *members, const uint64_t secret[2], int64_t *bytes);
+
+/* --- Hashes (type_hash.c) --- */
+
+struct hash_value {
+    struct value value;
+    union {
+        struct pack pack;      /* field, value, field, value, …; owned */
+        struct members *table; /* owned; a field's value stands behind its name, with its length in front */
+    };
+    bool is_table;
+    bool is_timed;        /* has had a field with a deadline */
+    uint32_t timed_count; /* fields that have one now: what only Python knows to deal with, which keeps them */
+};
+
+uint32_t hash_count(const struct hash_value *hash);
+/* Texts are good until the hash changes. */
+bool hash_get(const struct hash_value *hash, struct text field, struct text *value);
+bool hash_set(struct hash_value *hash, struct text field, struct text value); /* whether the field is new */
+bool hash_delete(struct hash_value *hash, struct text field);
+/* Walk over all fields: *place is 0 at first; false at the end. */
+bool hash_next(const struct hash_value *hash, size_t *place, struct text *field, struct text *value);
+void hash_random(struct hash_value *hash, struct text *field, struct text *value); /* it has fields */
+uint32_t hash_shed(struct hash_value *hash, uint32_t count);
+void hash_copy(const struct hash_value *hash, struct hash_value *copy); /* which is new, and has its limits */
+void hash_free(struct hash_value *hash);                                /* what it owns */
+const char *hash_audit(const struct hash_value *hash, int64_t bytes_beside);
+
+/* --- Sets (type_set.c) --- */
+
+enum set_form { SET_INTEGERS, SET_PACK, SET_TABLE }; /* 0 is what a new one has */
+
+/* Integers in ascending order, all of them in as many bytes as the largest needs: 2, 4 or 8. */
+struct integers {
+    char *data; /* owned */
+    uint32_t count;
+    uint32_t capacity;
+    uint32_t width;
+    uint32_t form; /* SET_INTEGERS */
+};
+
+struct set_value {
+    struct value value;
+    union {
+        struct integers integers;
+        struct pack pack;
+        struct {
+            struct members *table; /* owned */
+            uint32_t unused[3];
+            /* The enum set_form, in all three at the same place: with a byte behind the union, each set's object would be
+             * 16 bytes larger.  Emptied, a pack is no pack any more but no integers, as is a new set. */
+            uint32_t form;
+        };
+    };
+};
+
+uint32_t set_count(const struct set_value *set);
+bool set_has(const struct set_value *set, struct text member);
+bool set_add(struct set_value *set, struct text member); /* whether it is new */
+bool set_remove(struct set_value *set, struct text member);
+/* Walk over all members: *place is 0 at first; false at the end.  `digits` has room for one that is an integer. */
+bool set_next(const struct set_value *set, size_t *place, char digits[INTEGER_BYTES_MAX], struct text *member);
+/* A place for set_at() and set_remove_at(); the set has members. */
+size_t set_random(struct set_value *set);
+struct text set_at(const struct set_value *set, size_t place, char digits[INTEGER_BYTES_MAX]);
+void set_remove_at(struct set_value *set, size_t place);
+uint32_t set_shed(struct set_value *set, uint32_t count);
+void set_copy(const struct set_value *set, struct set_value *copy); /* which is new, and has its limits */
+void set_free(struct set_value *set);                               /* what it owns */
+const char *set_audit(const struct set_value *set);
+
+/* --- Lists (type_list.c) ---
+ *
+ * A small list is one pack.  A big one is a deque of packs, its NODES, each of as many items as list-max-listpack-size
+ * allows, 8 KB of them by default: so an item costs two bytes beside its own, and pushing or popping moves 8 KB at most.
+ * An item that is larger than that has a node of its own.  Nodes stand in CHUNKS of up to 128, and those in an array.
+ *
+ *     chain     | chunk, items | chunk, items | …              free places at both ends
+ *     chunk     | pack | pack | …                              free places at both ends
+ *
+ * What is at an index is found by adding up counts, of chunks and then of the nodes in one, and by walking one pack from
+ * its nearer end.  A million items of 10 bytes are in 12 chunks, a million of 10 KB in 8000: some thousand additions at
+ * worst, of numbers that stand side by side.  Not a tree: pushing and popping at the ends is what a list is for, and
+ * here they never look at anything but the last chunk's last node.
+ *
+ * OBJECT ENCODING tells whether a list would be one listpack in Redis, and that goes by the bytes a listpack has.  So
+ * each pack's note is what its items would take in one. */
+
+struct chain;
+
+#define LIST_IS_BIG UINT32_MAX
+
+struct list {
+    struct value value;
+    union {
+        struct pack pack; /* owned; its note is what its items would take in a listpack */
+        struct {
+            struct chain *chain; /* owned */
+            uint32_t unused[3];
+            uint32_t form; /* LIST_IS_BIG; else a pack's note, which is never so much */
+        };
+    };
+};
+
+void list_free(struct list *list);
+void list_copy(struct list *copy, const struct list *list); /* into a new one, which has its limits */
+size_t list_count(const struct list *list);
+bool list_is_small(const struct list *list);
+size_t list_effort(const struct list *list);
+void list_push(struct list *list, bool at_end, struct text item);
+/* The first or last item of a list that is not empty; good until the list changes. */
+struct text list_end(const struct list *list, bool at_end);
+void list_pop(struct list *list, bool at_end);
+struct text list_get(const struct list *list, size_t index);
+void list_set(struct list *list, size_t index, struct text item);
+void list_insert(struct list *list, size_t index, struct text item);
+void list_delete(struct list *list, size_t index, size_t count);
+/* Remove what equals an item, at most so many; returns how many. */
+size_t list_remove(struct list *list, struct text item, bool from_end, size_t count_max);
+size_t list_shed(struct list *list, size_t count); /* at the end, whole nodes; returns how many */
+const char *list_audit(const struct list *list);
+
+/* Where a walk is.  `node` is NULL once it is over. */
+struct list_walk {
+    const struct list *list;
+    const struct pack *node;
+    uint32_t span, place; /* of the node: its chunk, and its place there */
+    size_t at;            /* in the node */
+};
+
+struct list_walk list_walk(const struct list *list, size_t index);
+struct text list_here(const struct list_walk *walk);
+void list_next(struct list_walk *walk);
+void list_previous(struct list_walk *walk);
+
+/* --- Sorted sets (type_sorted_set.c) ---
+ *
+ * A small one is a pack of members and scores by turns, in order of (score, member).  A score stands in it as an integer
+ * of 1, 2 or 4 bytes if it is one, or else as the double.
+ *
+ * A big one has every member, with its score, in a block of its own, and two ways to it:
+ *
+ *   - a hash table by member, for ZSCORE and for finding out whether ZADD adds;
+ *   - a B+tree in order of (score, member), in which a branch knows for each child how many members are below it and
+ *     what the first of them is.  So the path to a rank, and the rank of a member, are sums along one path.
+ *
+ *     branch    | count, score, member of the first, child | …      up to 32
+ *     leaf      | score | score | …  | member | member | …          up to 64, linked to the leaves beside it
+ *
+ * Scores stand in the leaves a second time, since comparing by a pointer is a wait for memory, of which a skip list has
+ * twenty on the way to one of a million members.  With leaves two thirds full that is 24 bytes a member; those that are
+ * filled in order are left full. */
+
+struct ordered;
+struct leaf;
+
+#define SORTED_SET_IS_BIG 1
+
+struct sorted_set {
+    struct value value;
+    union {
+        struct pack pack; /* owned */
+        struct {
+            struct ordered *ordered; /* owned */
+            uint32_t unused[3];
+            uint32_t form; /* SORTED_SET_IS_BIG, or a pack's note: 0 */
+        };
+    };
+};
+
+/* A member on a walk by rank; its bytes are good until the sorted set changes. */
+struct ranked {
+    struct text member;
+    double score;
+};
+
+struct sorted_set_walk {
+    const struct sorted_set *set;
+    size_t at;               /* in the pack, or PACK_END */
+    const struct leaf *leaf; /* or NULL */
+    unsigned place;          /* in it */
+};
+
+void sorted_set_free(struct sorted_set *set);
+void sorted_set_copy(struct sorted_set *copy, const struct sorted_set *set); /* into a new one, which has its limits */
+size_t sorted_set_count(const struct sorted_set *set);
+bool sorted_set_is_small(const struct sorted_set *set);
+bool sorted_set_score(const struct sorted_set *set, struct text member, double *score);
+/* Give a member its score, which is no NaN; tells whether that was its score before. */
+enum added { IS_SAME, IS_NEW, IS_MOVED };
+enum added sorted_set_add(struct sorted_set *set, struct text member, double score);
+bool sorted_set_remove(struct sorted_set *set, struct text member);
+/* Returns SIZE_MAX for one that is not in it. */
+size_t sorted_set_rank(const struct sorted_set *set, struct text member);
+/* How many come before a score or a member; with `inclusive` those that are equal count too. */
+size_t sorted_set_scores_below(const struct sorted_set *set, double score, bool inclusive);
+size_t sorted_set_members_below(const struct sorted_set *set, struct text member, bool inclusive);
+void sorted_set_remove_slice(struct sorted_set *set, size_t start, size_t stop);
+/* A walk from a rank; false where it is over. */
+struct sorted_set_walk sorted_set_walk(const struct sorted_set *set, size_t rank);
+bool sorted_set_here(const struct sorted_set_walk *walk, struct ranked *ranked);
+void sorted_set_next(struct sorted_set_walk *walk);
+void sorted_set_previous(struct sorted_set_walk *walk);
+size_t sorted_set_random(struct sorted_set *set); /* a rank; it has members */
+/* Of a big one, for SCAN: as members_left(), and the member at a place. */
+uint32_t sorted_set_left(const struct sorted_set *set, uint64_t cursor);
+struct ranked sorted_set_scanned(const struct sorted_set *set, uint32_t place);
+size_t sorted_set_effort(const struct sorted_set *set);
+const char *sorted_set_audit(const struct sorted_set *set);
 
 /* --- Requests (parser.c) --- */
 
@@ -353,41 +774,6 @@ struct split {
     struct table **parts; /* owned: 1 << bits places; a part of depth d stands in every place with its low d bits */
 };
 
-/* --- Values that are no strings ---
- *
- * They are Python objects.  Those of the kernel's own classes hold a struct right behind the object's head, so that
- * operations work on it without a call; it begins with a struct value. */
-
-enum object_kind { OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, OBJECT_KINDS };
-
-/* Up to where values stay in their compact form (kora/types/limits.py), and what else all values of a kernel share. */
-struct limits {
-    size_t references; /* the kernel's own, and one for each value: a value may outlive the kernel */
-    uint64_t secret[2];
-    uint64_t random; /* state of the generator: see next_random() */
-    uint32_t hash_entries;
-    uint32_t hash_value;
-    uint32_t set_intset_entries;
-    uint32_t set_entries;
-    uint32_t set_value;
-    uint32_t zset_entries;
-    uint32_t zset_value;
-    int32_t list_size;
-};
-
-struct limits *limits_share(struct limits *limits);
-void limits_release(struct limits *limits);
-uint64_t next_random(uint64_t *state); /* SplitMix64: nothing that has to be secret */
-
-struct value {
-    struct limits *limits; /* shared */
-    int64_t bytes;         /* of the blocks that it owns beside the object itself */
-    int64_t counted;       /* what the keyspace has counted for it, the object included */
-};
-
-/* Where the struct stands in the object: behind its reference count and its type. */
-#define VALUE_OFFSET (2 * sizeof(void *))
-
 struct kernel;
 
 #define ATTENDED_BITS 12
@@ -399,8 +785,8 @@ struct keyspace {
     uint32_t *attended;
     size_t attended_count;
     bool attends_all;
-    bool tells_ends; /* whether ended() wants to be called */
-    struct table *slots;   /* owned: SLOTS of them, or NULL before the first key */
+    bool tells_ends;     /* whether ended() wants to be called */
+    struct table *slots; /* owned: SLOTS of them, or NULL before the first key */
     uint64_t count;
     uint64_t volatile_count;
     uint32_t counts_by_run[SLOTS >> RUN_BITS]; /* keys in each run of slots: random keys, and skipping what is empty */
@@ -435,8 +821,8 @@ struct entry *keyspace_store(struct keyspace *keyspace, const struct key *key, s
 struct entry *keyspace_store_integer(struct keyspace *keyspace, const struct key *key, struct entry *entry,
                                      int64_t value);
 /* Takes over a reference to the object. */
-struct entry *keyspace_store_object(struct keyspace *keyspace, const struct key *key, struct entry *entry,
-                                    void *object, enum object_kind object_kind);
+struct entry *keyspace_store_object(struct keyspace *keyspace, const struct key *key, struct entry *entry, void *object,
+                                    enum object_kind object_kind);
 /* As that, for a new, empty object of the kernel's own; NULL where there is no memory.  It must not stay empty. */
 struct entry *keyspace_make_object(struct keyspace *keyspace, const struct key *key, enum object_kind object_kind);
 /* Overwrite a string from an offset on, filling a gap with zero bytes; entry may be NULL.  It becomes FLAG_RAW. */
@@ -572,14 +958,14 @@ struct kernel {
     void (*release)(void *object);         /* gives back a reference to an OBJECT; must not come back into the kernel */
     int64_t (*object_bytes)(void *object); /* what is counted for one that is not the kernel's own */
     void *(*make_object)(struct kernel *kernel, int object_kind); /* a new one, empty; NULL where there is no memory */
-    size_t object_head_bytes[OBJECT_KINDS];                       /* what an object of the kernel's own takes by itself */
-    struct limits *limits;                                        /* shared */
+    size_t object_head_bytes[OBJECT_KINDS]; /* what an object of the kernel's own takes by itself */
+    struct limits *limits;                  /* shared */
     /* A key that is attended to was changed or has ended; a key's time was over.  Must not come back into the kernel. */
     void (*touched)(void *owner, const char *key, size_t bytes);
     void (*ended)(void *owner, const char *key, size_t bytes);
     bool interrupted; /* set by touched(): the batch stops behind the command that runs, for others have to be served */
     bool hands_over;  /* no operation runs, since what they do would have to be told; handlers do */
-    void *owner;                                                  /* borrowed: what make_object needs */
+    void *owner;      /* borrowed: what make_object needs */
     struct command commands[1 << COMMANDS_BITS]; /* by hash of the name; name_bytes 0: empty */
     struct shard_stats **shards;                 /* owned list of borrowed blocks */
     size_t shards_count;

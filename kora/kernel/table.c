@@ -409,28 +409,6 @@ static inline struct shard_stats *stats_of(const struct keyspace *keyspace, unsi
     return keyspace->by_run[slot >> RUN_BITS];
 }
 
-/* memcmp() == 0, without the call: keys are short. */
-static inline bool is_same(const char *first, const char *second, size_t bytes)
-{
-    uint64_t one, other;
-    if (LIKELY(bytes >= 8)) {
-        for (size_t at = 0; at + 8 < bytes; at += 8) {
-            memcpy(&one, first + at, 8);
-            memcpy(&other, second + at, 8);
-            if (one != other)
-                return false;
-        }
-        /* The last eight, some of them a second time. */
-        memcpy(&one, first + bytes - 8, 8);
-        memcpy(&other, second + bytes - 8, 8);
-        return one == other;
-    }
-    for (size_t at = 0; at < bytes; at++)
-        if (first[at] != second[at])
-            return false;
-    return true;
-}
-
 /* The entry of a key, whether or not its time is over; sets *found to its table. */
 static inline struct entry *look_up(struct keyspace *keyspace, const struct key *key, struct table **found)
 {

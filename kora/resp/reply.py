@@ -4,7 +4,8 @@ Command handlers return plain Python, and only this module knows how the two pro
 
     None → null     int → integer    bytes → bulk     str → bulk (UTF-8)    float → double (bulk in RESP2)
     bool → boolean (integer in RESP2)    list, tuple → array    dict → map (flat array in RESP2)    set → set (array)
-    Simple, NullArray, Verbatim, BigNumber, Items, Push, Encoded and CommandError say themselves what they are.
+    Simple, NullArray, Verbatim, BigNumber, PrintedDouble, Items, Pairs, Push, Encoded and CommandError say what they
+    are.
 """
 
 import math
@@ -61,6 +62,15 @@ class BigNumber:
         self.value = value
 
 
+class PrintedDouble:
+    """A double that is printed in another way than the others: `,` in RESP3, a bulk in RESP2."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+
 class Items:
     """A set in the order given, and of anything (Python's sets have neither maps nor an order): `~`, array in RESP2."""
 
@@ -68,6 +78,15 @@ class Items:
 
     def __init__(self, items: Iterable[Reply]) -> None:
         self.items = list(items)
+
+
+class Pairs:
+    """Names with what belongs to them, in order, where a name may come twice: a map, in RESP2 an array of pairs."""
+
+    __slots__ = ("pairs",)
+
+    def __init__(self, pairs: Iterable[tuple[Reply, Reply]]) -> None:
+        self.pairs = list(pairs)
 
 
 class Replies:
@@ -166,12 +185,16 @@ def encode2(reply: Reply) -> bytes:
         return _bulk(reply.text.encode("utf-8", "surrogateescape"))
     if kind is BigNumber:
         return _bulk(b"%d" % reply.value)
+    if kind is PrintedDouble:
+        return _bulk(reply.text)
     if kind is Push:
         return encode2(reply.items)
     if kind is Attribute:
         return encode2(reply.reply)
     if kind is Items:
         return encode2(reply.items)
+    if kind is Pairs:
+        return encode2(reply.pairs)
     if kind is Replies:
         return b"".join([encode2(item) for item in reply.replies])
     return _encode_rest(reply)
@@ -206,12 +229,16 @@ def encode3(reply: Reply) -> bytes:
         return b"=%d\r\ntxt:%b\r\n" % (len(text) + 4, text)
     if kind is BigNumber:
         return b"(%d\r\n" % reply.value
+    if kind is PrintedDouble:
+        return b",%b\r\n" % reply.text
     if kind is Push:
         return b">%d\r\n%b" % (len(reply.items), b"".join([encode3(item) for item in reply.items]))
     if kind is Attribute:
         return b"|%b%b" % (_pairs(reply.attributes), encode3(reply.reply))
     if kind is Items:
         return b"~%d\r\n%b" % (len(reply.items), b"".join([encode3(item) for item in reply.items]))
+    if kind is Pairs:
+        return b"%%%d\r\n%b" % (len(reply.pairs), b"".join([encode3(item) for pair in reply.pairs for item in pair]))
     if kind is Replies:
         return b"".join([encode3(item) for item in reply.replies])
     return _encode_rest(reply)

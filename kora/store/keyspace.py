@@ -72,6 +72,7 @@ class Keyspace:
         "notify",
         "now_s",
         "stats",
+        "tells_more",
         "touched",
         "volatile",
     )
@@ -95,6 +96,7 @@ class Keyspace:
         self.changes = 0  # keys changed since start, as rdb_changes_since_last_save
         # Who wants to know.  notify() has an event of a key, as keyspace notifications name them: b"lpush", b"expired".
         self.notify: Callable[[bytes, bytes], object] = nobody
+        self.tells_more = False  # whether notify() is called for new keys and misses as well
         self.touched: Callable[[Keyspace, bytes], object] = nobody  # an attended key was changed or has ended
         # note_fields(key, deadline_ms): a hash was stored or changed, whose fields end then at the earliest.
         self.note_fields: Callable[[bytes, int], object] = nobody
@@ -123,7 +125,7 @@ class Keyspace:
         stats = self.stats = self._stats_by_run[slot >> RUN_BITS]
         value = self._tables[slot].get(key)
         if value is None or (self.volatile and self._expire_if_due(slot, key)):
-            stats.misses += 1
+            self._miss(stats, key)
             return None
         stats.hits += 1
         self._touched[slot & _TOUCHED_MASK] = self.now_s
@@ -131,15 +133,18 @@ class Keyspace:
             raise WrongType
         return value
 
-    def inspect(self, key: bytes) -> Any:
+    def inspect(self, key: bytes, quietly: bool = False) -> Any:
         """As read(), of any kind, and without counting as use of the key: for TYPE, TTL and OBJECT.
 
-        A string must not be changed here either.
+        A string must not be changed here either.  Quietly: a miss is counted, but no event.
         """
         slot = self._locate(key)
         value = self._tables[slot].get(key)
         if value is None or (self.volatile and self._expire_if_due(slot, key)):
-            self.stats.misses += 1
+            if quietly:
+                self.stats.misses += 1
+            else:
+                self._miss(self.stats, key)
             return None
         self.stats.hits += 1
         return value
@@ -167,6 +172,11 @@ class Keyspace:
         if kind is not None and type(value) is not kind and not _is_kind(value, kind):
             raise WrongType
         return value
+
+    def part(self, key: bytes, start: int, count: int) -> bytes:
+        """As find(key, bytes), for some bytes of a string, which may be long; fewer where it ends, or is not there."""
+        value = self.find(key, bytes)
+        return b"" if value is None else bytes(value[start : start + count])
 
     def has(self, key: bytes) -> bool:
         """As find(), of any kind, for whoever has no use for the value."""
@@ -224,7 +234,12 @@ class Keyspace:
             self.note_fields(key, value.next_deadline_ms)
 
     def set_many(self, words: list[bytes], first: int) -> None:
-        """As set() for words[first], its value behind it, and so on to the end: the loop of MSET."""
+        """As set() for words[first], its value behind it, and so on to the end: the loop of MSET, events included."""
+        if self.notify is not nobody:
+            for place in range(first, len(words), 2):
+                self.set(words[place], words[place + 1])
+                self.notify(b"set", words[place])
+            return
         tables, touched, now_s = self._tables, self._touched, self.now_s
         for place in range(first, len(words), 2):
             key = words[place]
@@ -314,6 +329,14 @@ class Keyspace:
         else:
             self.set(key, value)
         return True
+
+    def resized(self, key: bytes, value: Any) -> None:
+        """As updated(), for a stored value of which nothing changed that anybody waits for or watches."""
+        slot = self._found_slot if key is self._found_key else self._locate(key)
+        size_bytes = value.size_bytes
+        self._stats_of(slot).memory_bytes += size_bytes - value.counted_bytes
+        value.counted_bytes = size_bytes
+        self.changes += 1
 
     def delete(self, key: bytes) -> bool:
         """Remove a key; False if it was not there."""
@@ -535,6 +558,11 @@ class Keyspace:
 
     # Inside
 
+    def _miss(self, stats: ShardStats, key: bytes) -> None:
+        stats.misses += 1
+        if self.tells_more:
+            self.notify(b"keymiss", key)
+
     def _locate(self, key: bytes) -> int:
         slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
         self.stats = self._stats_by_run[slot >> RUN_BITS]
@@ -559,6 +587,8 @@ class Keyspace:
             self._heaviest = size
         if size > PART_MAX and type(table) is dict:
             self._tables[slot] = SplitTable(table)  # type: ignore[index]
+        if self.tells_more:
+            self.notify(b"new", key)
 
     def _set_deadline(self, slot: int, key: bytes, deadline_ms: int) -> None:
         deadlines = self._deadlines[slot]

@@ -122,14 +122,16 @@ class Hash:
         return True
 
     def fields(self) -> list[bytes]:
-        return list(self._values)
+        """In the order of arrival while the hash is small."""
+        return list(self._values) if self._roster is None else self._roster.members.copy()
 
     def values(self) -> list[bytes]:
-        return list(self._values.values())
+        """In the order of fields()."""
+        return [self._values[field] for field in self.fields()]
 
     def flat(self) -> list[bytes]:
         """Field, value, field, value, …"""
-        return [word for pair in self._values.items() for word in pair]
+        return [word for field in self.fields() for word in (field, self._values[field])]
 
     def random(self) -> tuple[bytes, bytes]:
         """A field, each equally likely, and its value; the hash is not empty."""

@@ -1,5 +1,6 @@
 """Numbers as Redis reads and writes them: strict integers, floats, and the long doubles of INCRBYFLOAT."""
 
+import math
 import re
 from decimal import Decimal
 from fractions import Fraction
@@ -17,13 +18,12 @@ _SMALL: Final = tuple(b"%d" % value for value in range(10_000))
 SMALL_VALUES: Final = {text: value for value, text in enumerate(_SMALL)}
 
 _FLOAT = re.compile(
-    rb"[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?|0x[0-9a-f]+(?:p[+-]?\d+)?|inf(?:inity)?)", re.IGNORECASE
-)
-_LONG_DOUBLE = re.compile(
     rb"[+-]?(?:\d+\.?\d*(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?"
     rb"|0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)(?:p[+-]?\d+)?|inf(?:inity)?)",
     re.IGNORECASE,
 )
+# Whether some digit of the mantissa is not 0.
+_NOT_ZERO = re.compile(rb"[+-]?(?:0x[0.]*[1-9a-f]|[0.]*[1-9])", re.IGNORECASE)
 
 
 def format_integer(value: int) -> bytes:
@@ -60,12 +60,46 @@ def parse_integer(data: bytes, error: type[CommandError] | CommandError = NotAnI
     raise error
 
 
-def parse_float(data: bytes) -> float:
-    """A double as strtod takes it, but for surrounding space and nan; raises NotAFloat for anything else."""
+def parse_float(data: bytes, error: type[CommandError] | CommandError = NotAFloat) -> float:
+    """A double as strtod takes it, but for surrounding space, nan, and what is too large or too small to differ from 0.
+
+    Raises `error` for anything else.
+    """
+    if data.isdigit() and len(data) <= 300:
+        return float(data)
     if not _FLOAT.fullmatch(data):
-        raise NotAFloat
+        raise error
+    value = strtod(data)
+    if not value:
+        if _NOT_ZERO.match(data):
+            raise error
+    elif math.isinf(value) and b"n" not in data.lower():
+        raise error
+    return value
+
+
+def strtod(data: bytes) -> float:
+    """The double nearest to a text that is one; inf or 0 where it is too large or too small."""
     text = data.decode()
-    return float.fromhex(text) if "x" in text.lower() else float(text)
+    if "x" not in text.lower():
+        return float(text)
+    try:
+        return float.fromhex(text)
+    except OverflowError:
+        return -math.inf if text.startswith("-") else math.inf
+
+
+def parse_limit(data: bytes) -> float | None:
+    """The end of a range of scores, as strtod takes it, but for nan; None for anything else.
+
+    Redis looks at neither its length nor its errors: spaces may be before it, a NUL ends it, nothing at all is 0, and
+    what is too large is infinite.
+    """
+    text, _, _ = data.partition(b"\0")
+    if not text:
+        return 0.0
+    text = text.lstrip(b" \t\n\v\f\r")
+    return strtod(text) if _FLOAT.fullmatch(text) else None
 
 
 _LONG_DOUBLE_CHARS_MAX: Final = 5 * 1024 - 1  # MAX_LONG_DOUBLE_CHARS (util.h), less the NUL
@@ -81,7 +115,7 @@ def parse_long_double(data: bytes) -> Fraction | None:
 
     string2ld (util.c): as strtold takes it, but for nan, and for what is too large, or too small to differ from 0.
     """
-    if len(data) > _LONG_DOUBLE_CHARS_MAX or not _LONG_DOUBLE.fullmatch(data):
+    if len(data) > _LONG_DOUBLE_CHARS_MAX or not _FLOAT.fullmatch(data):
         raise NotAFloat
     text = data.decode().lower()
     if "inf" in text:

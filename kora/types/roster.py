@@ -19,6 +19,11 @@ class Roster:
     def copy(self) -> "Roster":
         return Roster(self._members.copy())
 
+    @property
+    def members(self) -> list[bytes]:
+        """In the order of their places; not to be changed."""
+        return self._members
+
     def add(self, member: bytes) -> None:
         """A member that is not there yet."""
         self._places[member] = len(self._members)

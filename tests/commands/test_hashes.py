@@ -26,6 +26,7 @@ def fails(run):
 def events(client):
     """Keyspace events, as they come."""
     seen = []
+    client.engine.implementation.set_handing_over(True)  # as where notifications are on
     client.db.notify = lambda event, key: seen.append((event.decode(), key))
     return seen
 

@@ -35,6 +35,7 @@ def elements(run):
 def events(client):
     """What is told of keys, as keyspace notifications name it."""
     told = []
+    client.engine.implementation.set_handing_over(True)  # as where notifications are on
     client.db.notify = lambda event, key: told.append(b"%b %b" % (event, key))
     return told
 

@@ -1,11 +1,11 @@
 """SORT and SORT_RO, as a client sees them.  Replies were checked against redis-server 7.0.15."""
 
 import pytest
-from kora.types.set import Set
-from kora.types.sorted_set import SortedSet
 
 from kora.errors import CommandError
 from kora.types.hash import Hash
+from kora.types.set import Set
+from kora.types.sorted_set import SortedSet
 
 NOT_NUMBERS = "ERR One or more scores can't be converted into double"
 SYNTAX = "ERR syntax error"

@@ -97,14 +97,68 @@ QUIRKS = (
         "that is what the same number gets everywhere else, and in later versions.",
     ),
     Quirk(
+        "messages to oneself",
+        "7.0 sends a message that a client sends to itself in front of the reply, and in the middle of that of EXEC",
+        "behind the reply, that of EXEC included",
+        "that is what 7.2 made of it: in the middle of an array nobody could tell it from its elements.",
+    ),
+    Quirk(
+        "CLIENT REPLY in a transaction",
+        "the reply to EXEC breaks off where replies are turned off or skipped, or lacks its head",
+        "there is no reply to EXEC where it would have holes",
+        "what follows could not be told from its missing elements.",
+    ),
+    Quirk(
         "a range from a low to a high byte in a pattern",
         "[a-\\xff] is [\\xff-a], since where char is signed 0xff is -1; where it is not, it is as in Kora",
         "bytes are 0 to 255",
         "a pattern should not depend on the machine.",
     ),
     Quirk(
+        "BITFIELD OVERFLOW SAT of SET to a number far below",
+        "where the type's largest number less this one is beyond 64 bits, a signed integer becomes its largest number",
+        "it becomes its smallest number",
+        "it is an overflow in checkSignedBitfieldOverflow (bitops.c), which is there to find overflows.",
+    ),
+    Quirk(
+        "SETBIT and BITFIELD that change nothing",
+        "the string's encoding becomes raw, though nobody is told of a change",
+        "nothing happens",
+        "the encoding of a short string is not worth a change that WATCH and caches would be told of.",
+    ),
+    Quirk(
+        "WITHSCORE of ZRANK and ZREVRANK",
+        "unknown in 7.0",
+        "as in 7.2",
+        "it came with Redis 7.2.",
+    ),
+    Quirk(
+        "streams without ids in XREAD and XREADGROUP",
+        "7.0 says Unbalanced XREAD list of streams, also to XREADGROUP",
+        "it names the command in quotes, as COMMAND INFO does, and says > to XREADGROUP",
+        "that is what 7.2 made of it.",
+    ),
+    Quirk(
+        "consumers that get nothing",
+        "7.0 creates the consumer of XREADGROUP, XCLAIM and XAUTOCLAIM only when it gets an entry",
+        "the consumer is created in any case",
+        "that is what 7.2 made of it.",
+    ),
+    Quirk(
+        "XSETID below what was deleted",
+        "7.0 takes an id that is less than that of a deleted entry",
+        "it is refused",
+        "that is what 7.2 made of it: the stream could not be loaded again.",
+    ),
+    Quirk(
+        "times of consumers",
+        "7.0 has no inactive in XINFO CONSUMERS, and no active-time in XINFO STREAM FULL",
+        "they are there",
+        "as in 7.2.",
+    ),
+    Quirk(
         "more than 16,777,216 random picks with repetition",
-        "HRANDFIELD with a count below -16,777,216 makes as many picks as asked for, until memory is out",
+        "with a count below -16,777,216 they pick as often as asked, until memory is out",
         "-ERR value is out of range",
         "one small request must not be able to fill the memory.",
     ),
@@ -155,10 +209,16 @@ def is_quirky(argv: Sequence[bytes]) -> bool:
         return (b"SETNAME" in rest and len(rest) != 3) or (b"AUTH" in rest and len(rest) != 4)
     if name == b"SCAN":
         return b"MATCH" in rest and rest[rest.index(b"MATCH") + 1 :][:1] != [b"*"]
+    if name in (b"XREAD", b"XREADGROUP"):
+        return b"STREAMS" in rest and len(rest[rest.index(b"STREAMS") + 1 :]) % 2 == 1
     if name in (b"LREM", b"LPOS"):
         return b"-9223372036854775808" in rest
     if name in (b"SORT", b"SORT_RO"):
         return {b"BY", b"ALPHA", b"LIMIT"} <= set(rest)
+    if name in (b"ZRANK", b"ZREVRANK"):
+        return len(rest) == 3
     if name == b"CONFIG":
         return rest[:1] == [b"SET"] and b"" in rest
+    if name == b"BITFIELD":
+        return b"SAT" in rest and any(word[:3] == b"-92" for word in rest)
     return False

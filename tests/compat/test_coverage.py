@@ -8,13 +8,40 @@ from tests.kernel.operations import OPERATIONS
 from .quirks import QUIRKS
 from .test_connection_commands import CONNECTION
 from .test_server_commands import SERVER
+from .test_sessions import PUBSUB, TRANSACTIONS
 from .words import DATABASES, GENERIC, STRINGS
 from .words_hashes import FIELD_DEADLINES, HASHES
 from .words_lists import BLOCKING, LISTS, SORTING
+from .words_sets import BITMAPS, HYPERLOGLOGS, SETS
+from .words_sorted_sets import GEO, LEX, SORTED_SETS
+from .words_streams import GROUP_COMMANDS, STREAMS
 
-_TABLES = (STRINGS, GENERIC, DATABASES, CONNECTION, SERVER, HASHES, LISTS, BLOCKING, SORTING)
+_TABLES = (
+    STRINGS,
+    GENERIC,
+    DATABASES,
+    CONNECTION,
+    SERVER,
+    HASHES,
+    LISTS,
+    BLOCKING,
+    SORTING,
+    SETS,
+    BITMAPS,
+    HYPERLOGLOGS,
+    SORTED_SETS,
+    LEX,
+    GEO,
+    STREAMS,
+    GROUP_COMMANDS,
+    TRANSACTIONS,
+    PUBSUB,
+)
 
 EXCUSED = {
+    "bzmpop": "waits in real time; ZMPOP is compared, and what is there in test_sorted_set_commands",
+    "bzpopmax": "waits in real time; ZPOPMAX is compared, and what is there in test_sorted_set_commands",
+    "bzpopmin": "waits in real time; ZPOPMIN is compared, and what is there in test_sorted_set_commands",
     "client|info": "the fields' names are compared, in test_connection_commands; the values are each server's own",
     "client|pause": "a pause ends in real time; its mistakes are compared in MISTAKES of test_mistakes",
     "client|setinfo": "came with Redis 7.2",
@@ -29,6 +56,7 @@ EXCUSED = {
     "config|rewrite": "the file is each server's own",
     "debug": "what is in a server is its own affair",
     "memory|usage": "sizes are each server's own; here only that of a key that is not there, and mistakes",
+    "pfselftest": "takes seconds in Redis; compared once, in test_set_commands",
     **dict.fromkeys(map(str.lower, FIELD_DEADLINES), "came with Redis 7.4"),
     **dict.fromkeys(
         ("discard", "exec", "multi", "unwatch", "watch"), "compared over several connections, in test_transactions"
@@ -66,7 +94,9 @@ def test_every_command_is_compared_or_excused() -> None:
 
 def test_every_command_that_the_kernel_answers_is_compared() -> None:
     """By its replies, so that none is excused: there are two implementations of them, and this is their arbiter."""
-    compared = {name.lower() for table in (STRINGS, GENERIC, CONNECTION) for name in table}
+    compared = {
+        name.lower() for table in (STRINGS, GENERIC, CONNECTION, HASHES, LISTS, SETS, SORTED_SETS) for name in table
+    }
     missing = sorted(set(OPERATIONS) - compared)
     assert not missing, f"the kernel answers these: give them a strategy in tests/compat/words.py: {missing}"
 

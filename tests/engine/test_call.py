@@ -165,10 +165,11 @@ def test_keys_are_evicted_so_that_writes_go_on(make_engine, policy):
 
 def test_volatile_policies_refuse_writes_when_no_key_may_go(make_engine):
     run = runner(make_engine("--maxmemory", "100kb", "--maxmemory-policy", "volatile-lru").connect())
-    with pytest.raises(CommandError, match="^OOM"):
-        for number in range(3000):
-            run("SET", number, b"x" * 100)
-    assert run("DEL", "0") == 1
+    run("SET", "large", b"x" * 200_000)
+    with pytest.raises(CommandError, match=r"^OOM"):
+        run("SET", "other", "v")
+    assert run("DEL", "large") == 1
+    assert run("SET", "other", "v") == "OK"
 
 
 def test_a_transaction_that_needs_memory_is_refused_as_a_whole(run):
@@ -178,9 +179,9 @@ def test_a_transaction_that_needs_memory_is_refused_as_a_whole(run):
     run("DISCARD")
     run("CONFIG", "SET", "maxmemory", "50000")
     run("MULTI")
-    with pytest.raises(CommandError, match="^OOM"):
+    with pytest.raises(CommandError, match=r"^OOM"):
         run("SET", "other", "v")
-    with pytest.raises(CommandError, match="^EXECABORT"):
+    with pytest.raises(CommandError, match=r"^EXECABORT"):
         run("EXEC")
 
 

@@ -62,4 +62,17 @@ def test_a_line_that_is_not_of_the_grammar_is_refused(line):
 def test_every_declared_line_prints_as_it_would_be_parsed_again():
     for command in make_registry().slots:
         again = parse(str(command.usage))
-        assert (again.words, again.arity) == (command.usage.words, command.usage.arity), command.name
+        assert (str(again), again.arity) == (str(command.usage), command.usage.arity), command.name
+
+
+def test_names_are_given_to_words_and_signs_and_not_printed():
+    usage = parse("XADD <trim=MAXLEN [operator=equal== | approximately=~] count> <id=any=* | id> data=DATA <a b>")
+    trim, chosen, data = usage.arguments
+    assert [argument.name for argument in trim.arguments] == ["maxlen", "operator", "count"]
+    assert [(argument.name, argument.token) for argument in trim.arguments[1].arguments] == [
+        ("equal", "="),
+        ("approximately", "~"),
+    ]
+    assert [argument.name for argument in chosen.arguments] == ["any", "id"]
+    assert (data.name, data.kind, data.token) == ("data", "block", "DATA")
+    assert str(usage) == "XADD MAXLEN [= | ~] count <* | id> DATA a b"

@@ -28,7 +28,6 @@ from kora.resp.reply import Simple, Verbatim
 from kora.store.expiry import expire_cycle
 from kora.store.lazyfree import free_all
 from kora.store.shard import RUN_BITS
-from kora.types.hash import Hash
 from kora.types.kinds import encoding, type_name
 
 DATABASES: Final = 4
@@ -79,7 +78,7 @@ class Pile:
 
     kind = "pile"
     encoding = "heap"
-    keeps_when_empty = False
+    keeps_when_empty = True
     counted_bytes = 0
 
     def __init__(self, size_bytes: int, alive: list[int]) -> None:
@@ -203,6 +202,7 @@ _SETTLED: Final[dict[str, Callable[[Any, Client, list[bytes]], Any]]] = {
     "config|resetstat": _settled_resetstat,
     "config|set": _settled_config_set,
     "debug": _settled_debug,
+    "hrandfield": _kind_only,
     "info": _kind_only,
     "memory|usage": _kind_only,
     "object|idletime": _kind_only,
@@ -316,10 +316,7 @@ class Side:
         for db in self.engine.databases.used():
             for key in sorted(db):
                 value = db.find(key)
-                if type(value) is Pile:
-                    text: object = value.size_bytes
-                else:
-                    text = _elements(value) if type_name(value) == "hash" else bytes(value)
+                text = _elements(value)
                 found[f"key {key!r} of database {db.index}"] = (
                     type_name(value),
                     encoding(value),
@@ -333,9 +330,16 @@ class Side:
             free_all(shard, self.clock)
 
 
-def _elements(value: Hash) -> object:
-    """All that a hash holds, in no order: large ones have none."""
-    return sorted((field, value.get(field), value.deadline(field)) for field in value.fields())
+def _elements(value: Any) -> object:
+    """All that a value holds; in no order where large ones have none."""
+    if type(value) is Pile:
+        return value.size_bytes
+    kind = type_name(value)
+    if kind == "hash":
+        return value.flat(), [value.deadline(field) for field in value.fields()]
+    if kind in ("list", "zset"):
+        return repr(value.slice(0, len(value)))  # tells -0.0 from 0.0
+    return value.members() if kind == "set" else bytes(value)
 
 
 class Pair:

@@ -97,6 +97,70 @@ PTTL k
 EXPIRETIME k
 PEXPIRETIME k
 PERSIST k
+HSET k v v
+HSET k z v z v
+HMSET k v v
+HSETNX k v v
+HGET k v
+HMGET k v v
+HGETALL k
+HDEL k v v
+HEXISTS k v
+HKEYS k
+HVALS k
+HLEN k
+HSTRLEN k v
+HINCRBY k v i
+HINCRBYFLOAT k v i
+HSCAN k 0
+HEXPIRE k t FIELDS 1 v
+HTTL k FIELDS 2 v v
+SADD k v
+SADD k i i z
+SREM k v i
+SISMEMBER k v
+SMISMEMBER k v i
+SCARD k
+SMEMBERS k
+SSCAN k 0
+SMOVE k k v
+SUNION k k
+SINTERSTORE k k k
+SDIFF k k
+LPUSH k v v
+RPUSH k v i z
+LPUSHX k v
+RPUSHX k v
+LPOP k
+LPOP k i
+RPOP k
+LLEN k
+LINDEX k i
+LSET k i v
+LRANGE k 0 -1
+LRANGE k i i
+LREM k i v
+LTRIM k i i
+LINSERT k BEFORE v v
+LMOVE k k LEFT RIGHT
+ZADD k i v
+ZADD k i v i z 1.5 v
+ZADD k x i v
+ZINCRBY k i v
+ZREM k v i
+ZCARD k
+ZSCORE k v
+ZMSCORE k v i
+ZRANK k v
+ZREVRANK k v
+ZPOPMIN k
+ZPOPMAX k
+ZPOPMAX k i
+ZRANGE k 0 -1
+ZRANGE k i i WITHSCORES
+ZREVRANGE k 0 i
+ZREVRANGE k i i WITHSCORES
+ZCOUNT k i i
 PING
 PING v
 ECHO v

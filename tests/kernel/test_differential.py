@@ -22,6 +22,9 @@ from tests.compat.words import (
     words,
 )
 from tests.compat.words_hashes import FIELD_DEADLINES, HASHES
+from tests.compat.words_lists import LISTS
+from tests.compat.words_sets import SETS
+from tests.compat.words_sorted_sets import SORTED_SETS
 from tests.fuzz import programs as fuzz
 from tests.fuzz.pair import Action, Advance, Expire, Pair, Send, Store, cut, encode, show
 from tests.kernel.operations import OPERATIONS
@@ -90,6 +93,36 @@ SETTINGS: Table = {
     "SETRANGE": words("SETRANGE", keys, st.sampled_from((b"1048575", b"1048576", b"2097151")), b"x"),
     "PING": words("PING") | words("PING", texts) | words("ECHO", texts) | words("NONESUCH", keys),
 }
+# Members that are chosen at random are the same in both where there is only one.
+_single = words("SADD", "single", "member")
+CHOOSING: Table = {
+    "SPOP": _single | words("SPOP", "single") | words("SPOP", keys),
+    "SRANDMEMBER": _single | words("SRANDMEMBER", "single") | words("SRANDMEMBER", keys),
+}
+# Around where members go over to a table, and back and forth there.
+_numbers = st.integers(0, 700)
+_members = st.tuples(_numbers, st.integers(1, 300), st.sampled_from((b"", b"m"))).map(
+    lambda drawn: [drawn[2] + b"%d" % number for number in range(drawn[0], drawn[0] + drawn[1])]
+)
+_fields = _members.map(lambda members: [word for member in members for word in (member, member)])
+TABLES: Table = {
+    "SADD": words("SADD", "s", _members),
+    "SREM": words("SREM", "s", _members),
+    "SMEMBERS": words("SMEMBERS", "s"),
+    "SMISMEMBER": words("SMISMEMBER", "s", _members),
+    "SSCAN": words("SSCAN", "s", st.sampled_from((b"0", b"100", b"1000")), "COUNT", st.sampled_from((b"7", b"1000"))),
+    "SMOVE": words("SMOVE", "s", "t", _numbers.map(lambda number: b"%d" % number)),
+    "HSET": words("HSET", "h", _fields),
+    "HDEL": words("HDEL", "h", _members),
+    "HGETALL": words("HGETALL", "h"),
+    "HMGET": words("HMGET", "h", _members),
+    "HSCAN": words("HSCAN", "h", st.sampled_from((b"0", b"100", b"1000")), "COUNT", st.sampled_from((b"7", b"1000"))),
+    "HINCRBY": words("HINCRBY", "h", _numbers.map(lambda number: b"%d" % number), "5"),
+    "HEXPIRE": words("HEXPIRE", "h", "1", "FIELDS", "2", "5", "m5"),
+    "COPY": words("COPY", st.sampled_from((b"s", b"h")), st.sampled_from((b"s", b"h", b"t")), "REPLACE"),
+}
+# Those that choose by chance are left out.
+ORDERED: Table = {name: SORTED_SETS[name] for name in SORTED_SETS if name not in ("ZRANDMEMBER", "ZSCAN")}
 PLAIN: Table = {"PING": SETTINGS["PING"], "ECHO": words("ECHO", texts)}
 _FILL: Table = {f"fill {name}": STRINGS[name] for name in ("SET", "MSET", "APPEND", "SETEX")}
 
@@ -158,6 +191,24 @@ def test_programs_that_change_clients_and_settings_do_the_same(flags: tuple[str,
     check(flags, program)
 
 
+@given(flags=flags, program=actions({**HASHES, **SETS, **GENERIC, **ENDING, **CHOOSING, "HELLO": SETTINGS["HELLO"]}))
+@examples(500)
+def test_programs_over_hashes_and_sets_do_the_same(flags: tuple[str, ...], program: list[Action]) -> None:
+    check(flags, program)
+
+
+@given(flags=flags, program=actions({**LISTS, **ORDERED, **GENERIC, **ENDING, "HELLO": SETTINGS["HELLO"]}))
+@examples(500)
+def test_programs_over_lists_and_sorted_sets_do_the_same(flags: tuple[str, ...], program: list[Action]) -> None:
+    check(flags, program)
+
+
+@given(flags=flags, program=actions({**TABLES, "HELLO": SETTINGS["HELLO"]}))
+@examples(150)
+def test_programs_of_many_members_do_the_same(flags: tuple[str, ...], program: list[Action]) -> None:
+    check(flags, program)
+
+
 @given(flags=flags, program=actions({**LARGE, **ENDING, "GET": STRINGS["GET"], "DEL": GENERIC["DEL"]}, max_size=5))
 @examples(150)
 def test_programs_of_large_values_do_the_same(flags: tuple[str, ...], program: list[Action]) -> None:
@@ -176,8 +227,13 @@ def test_programs_over_hashes_do_the_same(flags: tuple[str, ...], program: list[
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_each_operation_in_many_forms(name: str) -> None:
-    forms = [table[name.upper()] for table in (STRINGS, GENERIC, ENDING, MANY, PLAIN, LARGE) if name.upper() in table]
+    tables = (STRINGS, GENERIC, HASHES, SETS, LISTS, ORDERED, ENDING, MANY, PLAIN, LARGE, CHOOSING, TABLES)
+    forms = [table[name.upper()] for table in tables if name.upper() in table]
     mixed = {"it": st.one_of(forms), "again": st.one_of(forms), **_FILL, "ends": st.one_of(list(ENDING.values()))}
+    fills = ((HASHES, HASHES["HSET"]), (SETS, SETS["SADD"]), (LISTS, LISTS["RPUSH"]), (ORDERED, ORDERED["ZADD"]))
+    for table, filled in fills:
+        if name.upper() in table:
+            mixed["fill it"] = filled
 
     @given(flags=flags, program=actions(mixed, max_size=6))
     @examples(30)
@@ -204,10 +260,11 @@ def test_bent_streams_in_pieces_do_the_same(part: int) -> None:
 
 
 def test_every_operation_is_in_the_programs() -> None:
-    drawn = {name.lower() for table in (STRINGS, GENERIC, PLAIN) for name in table}
+    drawn = {name.lower() for table in (STRINGS, GENERIC, HASHES, SETS, LISTS, ORDERED, PLAIN) for name in table}
     assert not set(OPERATIONS) - drawn, "give these a strategy in tests/compat/words.py, or in PLAIN here"
     forms = {form[0].lower().decode() for form in fuzz._COMMON}
-    assert not set(OPERATIONS) - forms, "give these a line in _FORMS of tests/fuzz/programs.py"
+    chance = {name.lower() for name in CHOOSING}  # a bent request would have them choose among several
+    assert not set(OPERATIONS) - forms - chance, "give these a line in _FORMS of tests/fuzz/programs.py"
 
 
 def test_a_table_that_is_split_and_shrinks_again_is_the_same_in_both() -> None:

@@ -322,6 +322,14 @@ def test_edit_makes_an_edited_string_and_keeps_its_deadline(store, value, offset
     store.audit()
 
 
+@pytest.mark.parametrize("value", [b"0123456789", b"12", bytearray(b"0123456789")])
+def test_part_gives_the_bytes_that_there_are(store, value):
+    store.db.set(b"a", value)
+    for start, count in [(0, 1), (1, 5), (1, 50), (9, 1), (9, 2), (10, 1), (1 << 40, 1), (0, 0), (2, 1 << 40)]:
+        assert store.db.part(b"a", start, count) == value[start : start + count]
+    assert store.db.part(b"no", 0, 10) == b""
+
+
 def test_edit_of_another_key_than_was_found_last(store):
     store.db.set(b"k", b"hello")
     store.db.find(b"k", bytes), store.db.find(b"other", bytes)
@@ -485,18 +493,70 @@ def test_every_change_of_an_attended_key_is_told(store, touched):
 
 
 def test_the_end_of_an_attended_key_is_told(store, touched):
-    ended = []
-    store.db.notify = lambda event, key: ended.append((event, key))
     for key in (b"found", b"looked for by the cycle"):
         store.db.attend(key)
         store.db.set_until(key, b"v", store.clock.wall_ms())
     store.clock.advance_ms(1)
     touched.clear()
+    events = note_events(store.db)
     assert store.db.find(b"found") is None
     assert touched == [(0, b"found")]
     store.expire_all()
     assert touched == [(0, b"found"), (0, b"looked for by the cycle")]
-    assert ended == [(b"expired", b"found"), (b"expired", b"looked for by the cycle")]
+    assert events == [(b"expired", b"found"), (b"expired", b"looked for by the cycle")]
+
+
+def note_events(db):
+    events = []
+    db.notify = lambda event, key: events.append((event, key))
+    db.tells_more = True
+    return events
+
+
+def test_a_key_that_is_made_is_told_once(store):
+    db, other = store.databases[:2]
+    events, elsewhere = note_events(db), note_events(other)
+    db.set(b"set", b"v")
+    db.set(b"set", b"v")
+    db.set_until(b"until", b"v", store.clock.wall_ms() + 10)
+    db.set_until(b"until", b"v", store.clock.wall_ms() + 10)
+    db.find(b"edited")
+    db.edit(b"edited", 0, b"v")
+    db.edit(b"edited", 0, b"v")
+    db.find(b"pile")
+    db.updated(b"pile", Pile())
+    db.rename(b"set", b"moved")
+    db.rename(b"moved", b"until")
+    db.rename(b"until", b"there", other)
+    assert events == [(b"new", key) for key in (b"set", b"until", b"edited", b"pile", b"moved")]
+    assert elsewhere == [(b"new", b"there")]
+
+
+def test_many_keys_that_are_set_are_told_one_by_one(store):
+    events = note_events(store.db)
+    store.db.set_many([b"a", b"1", b"b", b"2", b"a", b"3"], 0)
+    assert events == [(b"new", b"a"), (b"set", b"a"), (b"new", b"b"), (b"set", b"b"), (b"set", b"a")]
+    assert store.db.changes == 3
+
+
+def test_a_miss_is_told_unless_it_was_asked_for_quietly(store):
+    events = note_events(store.db)
+    store.db.read(b"read", bytes)
+    store.db.inspect(b"inspected")
+    store.db.touch(b"touched")
+    assert events == [(b"keymiss", b"read"), (b"keymiss", b"inspected"), (b"keymiss", b"touched")]
+    store.db.inspect(b"k", quietly=True)
+    store.db.find(b"k")
+    store.db.has(b"k")
+    store.db.delete(b"k")
+    assert len(events) == 3
+
+
+def test_a_miss_of_a_key_whose_time_is_over_is_told_behind_its_end(store):
+    store.db.set_until(b"k", b"v", store.clock.wall_ms() - 1)
+    events = note_events(store.db)
+    store.db.read(b"k", bytes)
+    assert events == [(b"expired", b"k"), (b"keymiss", b"k")]
 
 
 def test_flush_and_swap_tell_of_attended_keys_that_are_there(store, touched):

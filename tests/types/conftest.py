@@ -20,5 +20,5 @@ def limits() -> Limits:
 
 @pytest.fixture(params=TESTED)
 def make_value(request: pytest.FixtureRequest, limits: Limits) -> Callable[[type], Any]:
-    store = Store(request.param, limits=limits)
-    return store.db.make
+    # A store for each value: the kernel takes the limits over when its engine is made, or told of new ones.
+    return lambda kind: Store(request.param, limits=limits).db.make(kind)

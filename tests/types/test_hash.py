@@ -205,10 +205,10 @@ def test_random_picks_are_about_even(make_value, count):
 
 
 def test_shedding_takes_any_fields_and_says_how_many(make_value):
-    value = filled(make_value(Hash), 300)
-    value.expire(b"f299", 5)
+    value = filled(make_value(Hash), 600)
+    value.expire(b"f599", 5)
     assert value.effort >= 600
     assert value.shed(100) == 100
-    assert len(value) == 200
-    assert value.shed(1000) == 200
+    assert len(value) == 500
+    assert value.shed(1000) == 500
     assert value.shed(1) == 0
