@@ -226,6 +226,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
            "Bytes of one client's requests that may be waiting; a client with more is disconnected.",
            mutable=True, minimum=_MB, maximum=LONG_MAX),
 
+    _limit("busy-reply-threshold", Kind.INTEGER, 5000,
+           "Milliseconds that a script may run before other clients are told BUSY, and may end it; 0 never tells them.",
+           mutable=True, aliases=("lua-time-limit",)),
+    _limit("lua-memory-limit", Kind.MEMORY, 256 * _MB, "Bytes that all scripts together may take.",
+           mutable=True, minimum=4 * _MB, maximum=LONG_MAX),
+
     _keyspace("databases", Kind.INTEGER, 16, "Databases that SELECT can choose from.", minimum=1),
     _keyspace("shards", Kind.INTEGER, 4, "Parts that the keyspace is divided into.", minimum=1, maximum=256),
     _keyspace("hz", Kind.INTEGER, 10, "How often background jobs run per second.",
@@ -310,6 +316,8 @@ class Config:
     maxmemory_policy: str
     proto_max_bulk_len: int
     client_query_buffer_limit: int
+    busy_reply_threshold: int
+    lua_memory_limit: int
     databases: int
     shards: int
     hz: int

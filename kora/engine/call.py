@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from random import random
 from typing import TYPE_CHECKING
 
-from kora.errors import AuthRequired, CommandError, InternalError, OutOfMemory, ProtocolError, wrong_arity
+from kora.errors import AuthRequired, CommandError, InternalError, OutOfMemory, ProtocolError, busy, wrong_arity
 from kora.observe.board import CLIENT
 from kora.resp.reply import encode_error
 
@@ -178,7 +178,11 @@ def _cut_off_http(engine: "Engine", client: Client) -> None:
 
 def _refusal(engine: "Engine", client: Client, command: Command) -> CommandError | None:
     """Why a command must not run now; None if it may.  Parks the client if it may later."""
+    if client.is_script:
+        return None
     flags = command.flags
+    if engine.busy_script and "allow_busy" not in flags:
+        return busy(engine.busy_script)
     if not client.authenticated and "no_auth" not in flags:
         return AuthRequired()
     if "denyoom" in flags and 0 < engine.config.maxmemory < engine.memory_bytes:

@@ -64,6 +64,8 @@ class Client(ClientState):
         "user",
     )
 
+    is_script = False  # of whom the commands of a script come, which are admitted by other rules
+
     def __init__(self, engine: "Engine", client_id: int, address: str = "", local_address: str = "") -> None:
         # For the life of the connection.
         self.engine = engine

@@ -79,6 +79,15 @@ class Replies:
         self.replies = replies
 
 
+class Encoded:
+    """A reply as it goes over the wire, made for the client's protocol by whoever knew it: a script."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
 class Push:
     """Out-of-band data: `>` in RESP3, an array in RESP2."""
 
@@ -227,4 +236,6 @@ def _encode_rest(reply: Reply) -> bytes:
         return _bulk(bytes(reply))
     if isinstance(reply, CommandError):
         return encode_error(reply.message)
+    if isinstance(reply, Encoded):
+        return reply.data
     raise AssertionError(f"a handler returned {type(reply).__name__}, which has no form on the wire")
