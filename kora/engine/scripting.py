@@ -228,8 +228,9 @@ class Scripting:
         return self._chunk("sandbox")(host)
 
     def _chunk(self, name: str) -> Any:
-        code: bytes = self._lua.execute(b"return string.dump(assert(loadstring(...)))", source(name), b"=kora")
-        return self._lua.compile(without_tail_calls(code, also_of_upvalues=True) or code, name=b"=kora")
+        chunk = b"=kora" if name == "sandbox" else b"=kora." + name.encode()
+        code: bytes = self._lua.execute(b"return string.dump(assert(loadstring(...)))", source(name), chunk)
+        return self._lua.compile(without_tail_calls(code, also_of_upvalues=True) or code, name=chunk)
 
     # Scripts
 
@@ -330,7 +331,6 @@ class Scripting:
         self._is_read_only = is_read_only
         self._ignores_memory = not is_full
         self._has_written = False
-        self._random.seed(0)
         if self._is_stretched:
             self._set_limit(self._limit)
 
@@ -750,7 +750,10 @@ def parse_shebang(body: bytes) -> tuple[frozenset[str] | None, bytes]:
     line, newline, rest = body.partition(b"\n")
     if not newline:
         raise CommandError("ERR Invalid script shebang")
-    engine, *options = split_words(line) or [b""]
+    words = split_words(line)
+    if not words:
+        raise CommandError("ERR Invalid engine in script shebang")
+    engine, *options = words
     if engine != b"#!lua":
         raise CommandError(f"ERR Unexpected engine in script shebang: {_text(engine)}")
     flags: list[str] = []

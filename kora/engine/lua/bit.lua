@@ -22,7 +22,7 @@ for _, name in ipairs({ "band", "bor", "bxor" }) do
   bit[name] = function(x, ...)
     local result = bits("tobit", number(x, 1, name), 0)
     for place = 1, select("#", ...) do
-      result = bits(name, result, number((select(place, ...)), place + 1, name))
+      result = bits(name, result, number((select(place, ...)), place + 1, name, true))
     end
     return result
   end

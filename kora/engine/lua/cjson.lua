@@ -114,7 +114,7 @@ function append(parts, value, config, depth)
   elseif kind == "table" then
     depth = depth + 1
     if depth > config.encode_depth_max then
-      error("Cannot serialise, excessive depth (" .. depth .. ")")
+      error("Cannot serialise, excessive nesting (" .. depth .. ")")
     end
     local length = array_length(value, config)
     if length and length > 0 then
@@ -178,14 +178,14 @@ end
 
 -- The string that begins at a quote; nil, what is wrong, and where.
 local function read_string(text, start)
-  local stop = find(text, '["\\]', start + 1)
+  local stop = find(text, '["\\%z]', start + 1)
   if stop and byte(text, stop) == 34 then
     return sub(text, start + 1, stop - 1), stop + 1
   end
   local parts, place = {}, start + 1
   while true do
-    if not stop then
-      return nil, "unexpected end of string", #text + 1
+    if not stop or byte(text, stop) == 0 then
+      return nil, "unexpected end of string", stop or #text + 1
     end
     parts[#parts + 1] = sub(text, place, stop - 1)
     if byte(text, stop) == 34 then
@@ -197,7 +197,7 @@ local function read_string(text, start)
     end
     parts[#parts + 1] = plain
     place = after
-    stop = find(text, '["\\]', place)
+    stop = find(text, '["\\%z]', place)
   end
 end
 
@@ -228,7 +228,7 @@ local function read_number(text, place)
   elseif sub(word, 1, 3) == "inf" then
     number, stop = huge, rest + 3
   elseif sub(word, 1, 3) == "nan" then
-    number, stop = 0 / 0, rest + 3
+    number, stop = -(0 / 0), rest + 3
   else
     local digits
     digits, stop = match(text, "^(0[xX]%x+)()", rest)
@@ -254,11 +254,11 @@ end
 
 -- The next token: its kind, its value, where it starts and where it stops.  Of an error the value is what is wrong.
 local function next_token(text, place, config)
-  local start = find(text, "[^ \t\r\n]", place)
-  if not start then
-    return "T_END", nil, #text + 1, #text + 1
-  end
+  local start = find(text, "[^ \t\r\n]", place) or #text + 1
   local first = sub(text, start, start)
+  if first == "" or first == "\0" then
+    return "T_END", nil, start, start
+  end
   local kind = TOKENS[first]
   if kind then
     return kind, nil, start, start + 1
@@ -283,8 +283,6 @@ local function next_token(text, place, config)
     return "T_BOOLEAN", false, start, start + 5
   elseif sub(text, start, start + 3) == "null" then
     return "T_NULL", null, start, start + 4
-  elseif first == "\0" and start == #text + 1 then
-    return "T_END", nil, start, start
   end
   return "T_ERROR", "invalid token", start, start
 end
@@ -380,7 +378,7 @@ local function switch(value, place, name, allows_null)
     return value and "on" or "off"
   elseif value == "on" or value == "off" or (value == "null" and allows_null) then
     return value
-  elseif type(value) ~= "string" then
+  elseif type(value) ~= "string" and type(value) ~= "number" then
     type_error(place, name, "string", value)
   end
   argument_error(place, name, "invalid option '" .. value .. "'")
@@ -467,7 +465,7 @@ local function make()
         if not number then
           type_error(place, "encode_sparse_array", "number", value)
         elseif number < 0 or number > 2147483647 then
-          argument_error(place, "encode_sparse_array", "expected integer between 0 and 2147483647")
+          argument_error(1, "encode_sparse_array", "expected integer between 0 and 2147483647")
         end
         config[field] = floor(number)
       end

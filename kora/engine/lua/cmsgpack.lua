@@ -147,7 +147,7 @@ local function unpack_map(data, place, count)
 end
 
 -- How values begin, beyond those whose first byte tells their size, too.
-local UNSIGNED = { [0xCC] = 1, [0xCD] = 2, [0xCE] = 4, [0xCF] = 8 }
+local UNSIGNED = { [0xCC] = 1, [0xCD] = 2, [0xCE] = 4 }
 local SIGNED = { [0xD0] = 1, [0xD1] = 2, [0xD2] = 4 }
 local STRINGS = { [0xD9] = 1, [0xDA] = 2, [0xDB] = 4 }
 local ARRAYS = { [0xDC] = 2, [0xDD] = 4 }
@@ -174,7 +174,7 @@ function unpack_value(data, place)
     return nil, place
   elseif first == 0xC2 or first == 0xC3 then
     return first == 0xC3, place
-  elseif first == 0xCA or first == 0xCB or first == 0xD3 then
+  elseif first == 0xCA or first == 0xCB or first == 0xCF or first == 0xD3 then
     local bytes
     bytes, place = take(data, place, first == 0xCA and 4 or 8)
     return host.unpack_number(first, bytes), place

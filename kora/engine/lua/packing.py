@@ -40,7 +40,8 @@ class _Arguments:
 
     def _wrong_type(self, place: int, expected: str) -> _Mistake:
         if place > len(self._values):
-            found = "no value"
+            # struct.pack() puts a nil behind its arguments.
+            found = "nil" if self.name == "pack" and 1 < place == len(self._values) + 1 else "no value"
         else:
             value = self._values[place - 1]
             found = "nil" if value is None else _LUA_TYPES.get(type(value), "table")
@@ -188,15 +189,16 @@ def _unpack(arguments: _Arguments) -> list[Any]:
     layout = _Format(arguments)
     data = arguments.text(2)
     place = int(arguments.number(3)) if arguments.has(3) else 1
-    if place <= 0:
+    if place == 0:
         raise arguments.fault(3, "offset must be 1 or greater")
-    place -= 1
+    # Below zero it is, to C, far beyond the end.
+    place = place - 1 if place > 0 else 2**64 + place - 1
     too_short = arguments.fault(2, "data string too short")
     values: list[Any] = []
     while True:
         option, size = layout.next()
         if not option:
-            return [*values, place + 1]
+            return [*values, place + 1 if place < 2**63 else place + 1 - 2**64]
         place += layout.padding(place, option, size)
         if size > len(data) or place > len(data) - size:
             raise too_short
@@ -256,10 +258,10 @@ def _size(arguments: _Arguments) -> int:
             return length
         length += layout.padding(length, option, size)
         if option == "s":
-            raise arguments.fault(1, "variable-size format for strings")
+            raise arguments.fault(1, "option 's' has no fixed size")
         if option == "c" and size == 0:
-            raise arguments.fault(1, "variable-length format 'c0'")
-        if option not in "bBhHlLTiIxfdc":
+            raise arguments.fault(1, "option 'c0' has no fixed size")
+        if not option.isalnum():
             layout.control(option)
         length += size
 
@@ -283,7 +285,7 @@ def pack_float(number: float) -> bytes:
 
 
 def unpack_number(kind: int, data: bytes) -> float:
-    number = struct.unpack({0xCA: ">f", 0xCB: ">d", 0xD3: ">q"}[kind], data)[0]
+    number = struct.unpack({0xCA: ">f", 0xCB: ">d", 0xCF: ">q", 0xD3: ">q"}[kind], data)[0]
     return float(number)
 
 
@@ -336,11 +338,10 @@ def _signed(number: int) -> int:
 
 
 class Random:
-    """The generator of the C library's lrand48(), which Redis gives to scripts, so that they always draw the same."""
+    """The generator of the C library's lrand48(), which Redis gives to scripts; it begins alike in every server."""
 
     def __init__(self) -> None:
-        self._state = 0
-        self.seed(0)
+        self._state = 0x1234ABCD330E
 
     def seed(self, seed: float) -> None:
         self._state = ((int(seed) & 0xFFFFFFFF) << 16) | 0x330E

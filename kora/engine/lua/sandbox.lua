@@ -38,11 +38,11 @@ host.null = newproxy()
 
 -- Errors and their places
 
-local function is_inner(info)
-  return info.what == "C" or info.what == "tail" or info.source == "=kora"
-end
+-- Where this chunk's pcall() is, by its first and last line.
+local pcall_first, pcall_last = 0, 0
 
--- The innermost frame of a script at or above a level of the caller; nil where there is none.
+-- The innermost frame of a script at or above a level of the caller; nil where there is none, or where a pcall() of the
+-- script calls a function of a library: in Redis both are C, which has no lines.
 local function script_frame(level, thread)
   level = level + 1
   while true do
@@ -52,21 +52,27 @@ local function script_frame(level, thread)
     else
       info = getinfo(level, "Sl")
     end
-    if not info or not is_inner(info) then
+    if not info then
+      return nil
+    elseif info.source == "=kora" and info.currentline >= pcall_first and info.currentline <= pcall_last then
+      return nil
+    elseif info.what ~= "C" and info.what ~= "tail" and sub(info.source, 1, 5) ~= "=kora" then
       return info
     end
     level = level + 1
   end
 end
 
--- An error's value with the script's position instead of this chunk's.
+-- An error's value with the script's position instead of that in a chunk of Kora's.
 local function place(value, frame)
   if type(value) == "userdata" and value ~= host.null then
     return "internal error"  -- an exception of the host, which no script may get hold of
   elseif type(value) == "string" then
-    local text = match(value, "^kora:%d+: (.*)$")
-    if text then
-      return (frame and frame.short_src .. ":" .. frame.currentline .. ": " or "") .. text
+    local text = match(value, "^kora[%a.]*:%d+: (.*)$")
+    if text and frame then
+      return frame.short_src .. ":" .. frame.currentline .. ": " .. text
+    elseif text then
+      return (gsub(text, "^bad argument (#%d+) to '[^']*'", "bad argument %1 to '?'"))
     end
   end
   return value
@@ -88,6 +94,13 @@ setmetatable(real, { __mode = "k" })
 
 local function refuse_change()
   error("Attempt to modify a readonly table")
+end
+
+-- What the functions of Lua that change a table say, which name no place.
+local function check_writable(t)
+  if real[t] then
+    error("Attempt to modify a readonly table", 0)
+  end
 end
 
 local function protect(original)
@@ -112,7 +125,7 @@ function hook()
   is_killed = true
   sethook(hook, "", 1)
   local info = getinfo(2, "S")
-  if info and info.source ~= "=kora" then
+  if info and sub(info.source, 1, 5) ~= "=kora" then
     error(reason, 0)
   end
 end
@@ -129,52 +142,46 @@ end
 
 local strings, tables, maths, coroutines = copy(string), copy(table), copy(math), copy(coroutine)
 
-local function check_pattern(pattern)
+local function check_pattern(_, pattern)
   if type(pattern) == "string" and #pattern > PATTERN_BYTES_MAX then
     error("pattern too complex")
   end
 end
 
-function strings.find(s, pattern, ...)
-  check_pattern(pattern)
-  return find(s, pattern, ...)
+function strings.find(...)
+  check_pattern(...)
+  return find(...)
 end
 
-function strings.match(s, pattern, ...)
-  check_pattern(pattern)
-  return match(s, pattern, ...)
+function strings.match(...)
+  check_pattern(...)
+  return match(...)
 end
 
-function strings.gmatch(s, pattern)
-  check_pattern(pattern)
-  return gmatch(s, pattern)
+function strings.gmatch(...)
+  check_pattern(...)
+  return gmatch(...)
 end
 
 strings.gfind = strings.gmatch
 
-function strings.gsub(s, pattern, ...)
-  check_pattern(pattern)
-  return gsub(s, pattern, ...)
+function strings.gsub(...)
+  check_pattern(...)
+  return gsub(...)
 end
 
 function tables.insert(t, ...)
-  if real[t] then
-    refuse_change()
-  end
+  check_writable(t)
   return insert(t, ...)
 end
 
 function tables.remove(t, ...)
-  if real[t] then
-    refuse_change()
-  end
+  check_writable(t)
   return remove(t, ...)
 end
 
 function tables.sort(t, ...)
-  if real[t] then
-    refuse_change()
-  end
+  check_writable(t)
   return sort(t, ...)
 end
 
@@ -190,7 +197,7 @@ function maths.random(...)
   elseif count > 2 then
     error("wrong number of arguments")
   end
-  low, high = floor(host.number(low, 1, name)), floor(host.number(high, count, name))
+  low, high = floor(host.number(low, 1, name, true)), floor(host.number(high, count, name, true))
   if low > high then
     error("bad argument #" .. count .. " to 'random' (interval is empty)")
   end
@@ -202,12 +209,12 @@ function maths.randomseed(seed)
 end
 
 -- Numbers as luaL_checknumber takes them.
-function host.number(value, place, name)
+function host.number(value, place, name, is_given)
   local number = tonumber(value)
   if (type(value) == "number" or type(value) == "string") and number then
     return number
   end
-  local got = value == nil and "no value" or type(value)
+  local got = value == nil and not is_given and "no value" or type(value)
   error("bad argument #" .. place .. " to '" .. name .. "' (number expected, got " .. got .. ")")
 end
 
@@ -285,16 +292,12 @@ function globals.rawget(t, key)
 end
 
 function globals.rawset(t, key, value)
-  if real[t] then
-    error("Attempt to modify a readonly table", 0)
-  end
+  check_writable(t)
   return rawset(t, key, value)
 end
 
 function globals.setmetatable(t, metatable)
-  if real[t] then
-    refuse_change()
-  end
+  check_writable(t)
   return setmetatable(t, metatable)
 end
 
@@ -304,10 +307,10 @@ end
 
 -- Scripts share one heap: none may stop its collection.
 function globals.collectgarbage(option, argument)
-  if option == nil or option == "collect" or option == "count" or option == "step" then
-    return collectgarbage(option or "collect", argument)
+  if option == "stop" or option == "restart" or option == "setpause" or option == "setstepmul" then
+    return 0
   end
-  return 0
+  return collectgarbage(option, argument)
 end
 
 -- As in Redis 7, where the error of a command becomes its text.
@@ -333,6 +336,11 @@ function globals.pcall(f, ...)
   return caught(xpcall(function()
     return f(unpack(arguments, 1, count))
   end, place_here))
+end
+
+do
+  local info = getinfo(globals.pcall, "S")
+  pcall_first, pcall_last = info.linedefined, info.lastlinedefined
 end
 
 function globals.xpcall(f, handler)
@@ -492,7 +500,7 @@ function redis.log(...)
   end
   level = tonumber(level)
   if level < redis.LOG_DEBUG or level > redis.LOG_WARNING then
-    fail("Invalid log level.")
+    fail("Invalid debug level.")
   end
   local words = {}
   for place = 2, count do
@@ -518,21 +526,21 @@ end
 -- There is nothing that could be replicated in parts.
 function redis.set_repl(...)
   if select("#", ...) ~= 1 then
-    fail("redis.set_repl() requires one argument.")
+    fail("redis.set_repl() requires two arguments.")
   end
   local flags = tonumber((...)) or 0
   if flags < 0 or flags > redis.REPL_ALL then
-    fail("Invalid replication flags. Please use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.")
+    fail("Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.")
   end
 end
 
 function redis.acl_check_cmd(...)
   if select("#", ...) == 0 then
-    fail("Please specify at least one argument for this redis.acl_check_cmd() call")
+    fail("Please specify at least one argument for this redis lib call")
   end
   local lengths, words = pack(...)
   if lengths == "" then
-    fail("redis.acl_check_cmd() command arguments must be strings or integers")
+    fail("Lua redis lib command arguments must be strings or integers")
   end
   local allowed = host.acl_check_cmd(lengths, words)
   if allowed == nil then
@@ -703,6 +711,15 @@ local function add_bulk(text)
   add("\r\n")
 end
 
+-- What RESP3 has a type for, and RESP2 none.
+local function add_scalar(type3, text)
+  if protocol == 3 then
+    add(type3 .. text .. "\r\n")
+  else
+    add_bulk(text)
+  end
+end
+
 local add_value
 
 -- The keys of a map or set with, of a map, their values.
@@ -732,7 +749,7 @@ local function add_table(t, depth)
   local number = rawget(t, "double")
   if type(number) == "number" then
     text = host.format_double(number)
-    return protocol == 3 and add("," .. text .. "\r\n") or add_bulk(text)
+    return add_scalar(",", text)
   end
   local inner = rawget(t, "map")
   if type(inner) == "table" then
@@ -744,7 +761,7 @@ local function add_table(t, depth)
   end
   text = rawget(t, "big_number")
   if type(text) == "string" then
-    return protocol == 3 and add("(" .. one_line(text) .. "\r\n") or add_bulk(one_line(text))
+    return add_scalar("(", one_line(text))
   end
   inner = rawget(t, "verbatim_string")
   if type(inner) == "table" then
