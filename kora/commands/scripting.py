@@ -8,8 +8,8 @@ from typing import Final
 
 from kora.engine.client import Client
 from kora.engine.registry import Family, keys_counted
-from kora.engine.scripting import Function, Library, runtime
-from kora.errors import CommandError, NotAnInteger
+from kora.engine.scripting import Function, Library, Script, runtime
+from kora.errors import CommandError, NotAnInteger, busy
 from kora.resp.reply import OK, Reply, Simple
 from kora.types.crc64 import crc64
 from kora.types.lzf import decompress
@@ -59,7 +59,7 @@ def evaluate_readonly(client: Client, argv: list[bytes]) -> Reply:
 def _evaluate(client: Client, argv: list[bytes], read_only: bool) -> Reply:
     numkeys = 0 if argv[2] == b"0" else _parse_numkeys(argv, NotAnInteger())
     lua = client.engine.scripting or runtime(client.engine)
-    return lua.evaluate(client, lua.script(argv[1]), numkeys, argv[3:], read_only)
+    return lua.evaluate(client, lua.script(argv[1]), numkeys, argv, read_only)
 
 
 def _parse_numkeys(argv: list[bytes], not_a_number: CommandError) -> int:
@@ -100,7 +100,7 @@ def _evaluate_by_digest(client: Client, argv: list[bytes], read_only: bool) -> R
         numkeys = _parse_numkeys(argv, NotAnInteger())
     if script is None:
         raise CommandError("NOSCRIPT No matching script. Please use EVAL.")
-    return lua.evaluate(client, script, numkeys or 0, argv[3:], read_only)
+    return lua.evaluate(client, script, numkeys or 0, argv, read_only)
 
 
 scripting.container("SCRIPT", "Commands about Lua scripts.", since="2.6.0", help_since="5.0.0")
@@ -198,7 +198,7 @@ def _call_function(client: Client, argv: list[bytes], read_only: bool) -> Reply:
     if function is None:
         raise CommandError("ERR Function not found")
     numkeys = _parse_numkeys(argv, CommandError("ERR Bad number of keys provided"))
-    return lua.run(client, function, numkeys, argv[3:], read_only)
+    return lua.run(client, function, numkeys, argv, read_only)
 
 
 scripting.container("FUNCTION", "Commands about functions.", since="7.0.0", help_since="7.0.0")
@@ -309,6 +309,8 @@ def _describe_function(function: Function) -> Reply:
 def function_stats(client: Client, argv: list[bytes]) -> Reply:
     lua = runtime(client.engine)
     running: Reply = None
+    if isinstance(lua.running, Script):
+        raise busy(lua.running.word)
     if lua.running is not None:
         running = {"name": lua.running.name, "command": list(lua.request), "duration_ms": lua.elapsed_ms}
     counts = {"libraries_count": len(lua.libraries), "functions_count": len(lua.functions)}

@@ -191,8 +191,9 @@ class Scripting:
         self._load_library = exports[b"load_library"]
         self._forget = exports[b"forget"]
         self._exports = exports
-        self._limit = self._soft_limit = 0
+        self._limit = self._room_until = self._collect_at = 0
         self._set_limit(engine.config.lua_memory_limit)
+        self._collect()
         engine.config.on_change("lua-memory-limit", self._set_limit)
 
     def _make_sandbox(self) -> Any:
@@ -282,14 +283,15 @@ class Scripting:
         self._evaluated.clear()
         self._lua.gccollect()
 
-    def evaluate(self, client: Client, script: Script, numkeys: int, words: Sequence[bytes], read_only: bool) -> Reply:
-        """Run a script with its keys and arguments, and return what it does.
+    def evaluate(self, client: Client, script: Script, numkeys: int, argv: list[bytes], read_only: bool) -> Reply:
+        """Run a script with the keys and arguments of a request, and return what it does.
 
         Raises CommandError where it must not run, and where it fails.
         """
-        self._begin(client, script, read_only)
+        self._begin(client, script, argv, read_only)
         script.is_used = True
         protocol = client.protocol
+        words = argv[3:]
         try:
             self._make_room(sum(map(len, words)) + _VALUE_BYTES * len(words))
             if len(words) > _WORDS_MAX or numkeys > 1:
@@ -305,9 +307,9 @@ class Scripting:
             self._end()
         if type(result) is not tuple:
             return result
-        return self._reply(script.name, result)
+        return self._reply(client, script.name, result)
 
-    def _begin(self, client: Client, script: Script | Function, read_only: bool) -> None:
+    def _begin(self, client: Client, script: Script | Function, argv: list[bytes], read_only: bool) -> None:
         engine = self._engine
         config = engine.config
         assert self.running is None, "a script runs another, or while one waits"
@@ -319,15 +321,14 @@ class Scripting:
             if read_only and not is_read_only:
                 raise CommandError("ERR Can not execute a script with write flag using *_ro command.")
             if is_full and not is_read_only and "allow-oom" not in flags:
-                raise CommandError(
-                    "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'"
-                )
+                raise OutOfMemory
             is_full = False
         own = self._client
         own.db = client.db
         own.user = client.user
         self.running = script
-        self._started_ns = engine.now_ns
+        self.request = argv
+        self._started_ns = engine.monotonic_ns()
         self._is_read_only = is_read_only
         self._ignores_memory = not is_full
         self._has_written = False
@@ -336,14 +337,17 @@ class Scripting:
 
     def _end(self) -> None:
         self.running = None
+        self.request = ()
         self._end_reason = b""
         if self._client.protocol != 2:
             self._client.protocol = 2
+        if self._used() > self._collect_at:
+            self._collect()
         if self._is_busy:
             self._is_busy = False
             self._engine.set_busy("")
 
-    def _reply(self, name: str, result: tuple[Any, ...]) -> Reply:
+    def _reply(self, client: Client, name: str, result: tuple[Any, ...]) -> Reply:
         text, kind = result[:2]
         if kind == _ENCODED:
             return Encoded(text)
@@ -355,8 +359,10 @@ class Scripting:
             if place:
                 message += f" script: {name}, on {place}."
         if is_counted:
-            raise CommandError(message)
-        # The command that failed was counted.
+            raise CommandError(_NO_MEMORY if message == "ERR Error running script: not enough memory" else message)
+        # The error was counted with the command that failed; what is left is that this one did, too.
+        assert client.command is not None
+        client.db.stats.commands[client.command.slot].failed += 1
         return Encoded(encode_error(message))
 
     def _no_memory(self, error: Exception) -> CommandError:
@@ -449,8 +455,9 @@ class Scripting:
             self.delete(library)
         self._lua.gccollect()
 
-    def run(self, client: Client, function: Function, numkeys: int, words: Sequence[bytes], read_only: bool) -> Reply:
-        self._begin(client, function, read_only)
+    def run(self, client: Client, function: Function, numkeys: int, argv: list[bytes], read_only: bool) -> Reply:
+        self._begin(client, function, argv, read_only)
+        words = argv[3:]
         try:
             self._make_room(sum(map(len, words)) + _VALUE_BYTES * len(words))
             keys, argv = self._table_from(words[:numkeys]), self._table_from(words[numkeys:])
@@ -459,7 +466,7 @@ class Scripting:
             raise self._no_memory(error) from None
         finally:
             self._end()
-        return self._reply(function.name, result) if type(result) is tuple else result
+        return self._reply(client, function.name, result) if type(result) is tuple else result
 
     def matching_libraries(self, pattern: bytes | None) -> list[Library]:
         return [
@@ -483,6 +490,9 @@ class Scripting:
             functions.clear()
         try:
             for code in codes:
+                name = _parse_library(code)[0].name
+                if name in libraries and policy != "REPLACE":
+                    raise CommandError(f"ERR Library {name} already exists")
                 library, old = self._loaded(code, replace=policy == "REPLACE")
                 fresh.append(library)
                 if old is not None:
@@ -520,7 +530,7 @@ class Scripting:
             )
         if running.word != word:
             raise busy(running.word)
-        self._end_reason = b"Error running script: Script killed by user with %b KILL." % word.encode()
+        self._end_reason = b"Script killed by user with SCRIPT KILL..."  # functions, too
 
     def _tick(self) -> bytes | None:
         """Lua asks this now and then: why the script must end; None while it may go on."""
@@ -573,6 +583,7 @@ class Scripting:
         return self._call(*_unpacked(lengths, words))
 
     def _refused(self, text: str) -> tuple[bytes, int]:
+        self._engine.count_error("ERR")
         return b"ERR " + text.encode(), _ERROR
 
     def _perform(self, argv: list[bytes]) -> Any:
@@ -702,24 +713,34 @@ class Scripting:
         self._limit = limit
         self._is_stretched = False
         # Lua doubles its table of strings when that is full, which can take half of what it has.
-        self._soft_limit = limit * 5 // 8
+        self._room_until = limit * 5 // 8
         self._lua.set_max_memory(limit)
+        self._exports[b"set_limit"](limit)
 
     def _make_room(self, size_bytes: int) -> None:
         """See to it that values of that size can go to Lua.
 
         Raises CommandError, and lets no script go on, where there would be more than the limit.
         """
-        if self._used() + size_bytes <= self._soft_limit:
-            return
+        if self._used() + size_bytes > self._room_until:
+            self._make_more_room(size_bytes)
+
+    def _make_more_room(self, size_bytes: int) -> None:
         self._lua.gccollect()
         used_bytes = self._used() + size_bytes
-        if used_bytes > self._soft_limit:
-            self._is_stretched = True
-            self._lua.set_max_memory(used_bytes * 2 + _SPARE_BYTES)
-            if used_bytes > self._limit:
-                self._end_reason = b"not enough memory (lua-memory-limit)"
-                raise CommandError(_NO_MEMORY)
+        # Until the next script the limit is kept here, not by the allocator.  The next look is some way off, or each
+        # value would cost a whole collection.
+        self._is_stretched = True
+        self._lua.set_max_memory(2 * max(self._limit, used_bytes) + _SPARE_BYTES)
+        self._room_until = max(self._limit * 5 // 8, used_bytes + self._limit // 16)
+        if used_bytes > self._limit:
+            self._end_reason = b"not enough memory (lua-memory-limit)"
+            raise CommandError(_NO_MEMORY)
+
+    def _collect(self) -> None:
+        """Free what a large script has left: Lua would not before there is twice as much, or the limit is reached."""
+        self._lua.gccollect()
+        self._collect_at = max(self._limit // 4, self._used() * 3 // 2)
 
     def _room_for(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The same function, with room for what it returns; and for its argument, which is about as large."""

@@ -364,7 +364,7 @@ local function integer_option(config, field, low, high, name, ...)
     local number = tonumber(value)
     if not number then
       type_error(1, name, "number", value)
-    elseif number < low or number > high then
+    elseif not (number >= low and number <= high) then
       argument_error(1, name, "expected integer between " .. low .. " and " .. high)
     end
     config[field] = floor(number)
@@ -464,7 +464,7 @@ local function make()
         local number = tonumber(value)
         if not number then
           type_error(place, "encode_sparse_array", "number", value)
-        elseif number < 0 or number > 2147483647 then
+        elseif not (number >= 0 and number <= 2147483647) then
           argument_error(1, "encode_sparse_array", "expected integer between 0 and 2147483647")
         end
         config[field] = floor(number)

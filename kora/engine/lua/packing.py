@@ -188,7 +188,7 @@ def struct_unpack(*values: Any) -> Any:
 def _unpack(arguments: _Arguments) -> list[Any]:
     layout = _Format(arguments)
     data = arguments.text(2)
-    place = int(arguments.number(3)) if arguments.has(3) else 1
+    place = _to_integer(arguments.number(3)) if arguments.has(3) else 1
     if place == 0:
         raise arguments.fault(3, "offset must be 1 or greater")
     # Below zero it is, to C, far beyond the end.
@@ -214,7 +214,7 @@ def _unpack(arguments: _Arguments) -> list[Any]:
             if size == 0:
                 if not values or type(values[-1]) not in (int, float):
                     raise _Mistake("format 'c0' needs a previous size")
-                size = int(values.pop())
+                size = _to_integer(values.pop())
                 if not 0 <= size <= len(data) or place > len(data) - size:
                     raise too_short
             values.append(data[place : place + size])
@@ -344,7 +344,7 @@ class Random:
         self._state = 0x1234ABCD330E
 
     def seed(self, seed: float) -> None:
-        self._state = ((int(seed) & 0xFFFFFFFF) << 16) | 0x330E
+        self._state = ((_to_integer(seed) & 0xFFFFFFFF) << 16) | 0x330E
 
     def draw(self) -> float:
         """From 0 to 1, which it never is."""

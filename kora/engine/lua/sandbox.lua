@@ -17,7 +17,7 @@ local setfenv, setmetatable, tonumber, tostring, type, unpack, xpcall, newproxy,
 local byte, char, concat, dump, find, floor, format, gmatch, gsub, match, sub =
   string.byte, string.char, table.concat, string.dump, string.find, math.floor, string.format, string.gmatch,
   string.gsub, string.match, string.sub
-local insert, remove, sort, setn = table.insert, table.remove, table.sort, table.setn
+local insert, remove, rep, sort = table.insert, table.remove, string.rep, table.sort
 local create, running, status, yield, resume =
   coroutine.create, coroutine.running, coroutine.status, coroutine.yield, coroutine.resume
 local getinfo, sethook = debug.getinfo, debug.sethook
@@ -26,6 +26,10 @@ local getinfo, sethook = debug.getinfo, debug.sethook
 local PATTERN_BYTES_MAX = 32768
 -- Instructions between two looks at the clock: about a millisecond.
 local HOOK_COUNT = 100000
+-- Values that a function may return: no more go onto Lua's stack.
+local RESULTS_MAX = 8000
+-- Frames that are looked through for one of a script: each look counts from the top again.
+local FRAMES_MAX = 3000
 -- Tables within tables that a reply may have; Redis ends where its Lua stack does.
 local REPLY_DEPTH_MAX = host.reply_depth_max
 -- How a value from or for the host is meant, where it does not say so itself.
@@ -47,7 +51,9 @@ local function script_frame(level, thread)
   level = level + 1
   while true do
     local info
-    if thread then
+    if level > FRAMES_MAX then
+      return nil
+    elseif thread then
       info = getinfo(thread, level - 1, "Sl")
     else
       info = getinfo(level, "Sl")
@@ -165,6 +171,19 @@ end
 
 strings.gfind = strings.gmatch
 
+local bytes_max = 0  -- that scripts may take
+
+-- So that nobody waits for the library to find out, byte by byte, that there is not so much memory.
+function strings.rep(...)
+  local s, n = ...
+  if s == "" then
+    return rep("", 1)
+  elseif type(s) == "string" and type(n) == "number" and #s * n > bytes_max then
+    error("not enough memory", 0)
+  end
+  return rep(...)
+end
+
 function strings.gsub(...)
   check_pattern(...)
   return gsub(...)
@@ -172,6 +191,10 @@ end
 
 function tables.insert(t, ...)
   check_writable(t)
+  local place = ...
+  if select("#", ...) > 1 and type(place) == "number" and place < -RESULTS_MAX then
+    error("bad argument #2 to 'insert' (position out of bounds)")  -- Lua would move as many nils
+  end
   return insert(t, ...)
 end
 
@@ -267,6 +290,7 @@ local globals = {
   gcinfo = gcinfo,
   ipairs = ipairs,
   math = maths,
+  os = { clock = os.clock },
   pairs = pairs,
   rawequal = rawequal,
   select = select,
@@ -276,7 +300,6 @@ local globals = {
   tonumber = tonumber,
   tostring = tostring,
   type = type,
-  unpack = unpack,
 }
 
 function globals.next(t, key)
@@ -347,6 +370,17 @@ function globals.xpcall(f, handler)
   return xpcall(f, function(value)
     return handler(place_here(value))
   end)
+end
+
+-- The library counts in a C int, and lets that overflow.
+function globals.unpack(t, first, last)
+  local count = (tonumber(last) or (type(t) == "table" and #t or 0)) - (tonumber(first) or 1)
+  if count ~= count or count >= RESULTS_MAX then
+    error("too many results to unpack")
+  elseif count < 0 and type(t) == "table" then
+    return
+  end
+  return unpack(t, first, last)
 end
 
 -- Code of any kind, but no bytecode: with that a script could do anything.  Returns nil and a message as loadstring().
@@ -555,7 +589,7 @@ local function refuse_unknown(_, name)
   error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'")
 end
 
-for _, name in ipairs({ "bit", "cjson", "cmsgpack", "coroutine", "math", "string", "struct", "table" }) do
+for _, name in ipairs({ "bit", "cjson", "cmsgpack", "coroutine", "math", "os", "string", "struct", "table" }) do
   globals[name] = protect(globals[name])
 end
 
@@ -888,6 +922,10 @@ function exports.run_function(number, client_protocol, keys, argv)
   end, describe))
 end
 
+function exports.set_limit(limit)
+  bytes_max = limit
+end
+
 function exports.forget(number)
   callbacks[number] = nil
 end
@@ -916,6 +954,8 @@ function exports.load_library(code)
 end
 
 sethook(hook, "", HOOK_COUNT)
+-- Begin to collect when there is half as much again as was in use: by twice as much the limit may be reached.
+collectgarbage("setpause", 150)
 -- Texts that the host's binding looks up outside of any protection, where there must be memory to make them.
 exports.pinned = { "debug", "traceback", "not enough memory" }
 return exports
