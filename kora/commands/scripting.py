@@ -194,7 +194,7 @@ def call_function_readonly(client: Client, argv: list[bytes]) -> Reply:
 
 def _call_function(client: Client, argv: list[bytes], read_only: bool) -> Reply:
     lua = client.engine.scripting or runtime(client.engine)
-    function = lua.functions.get(argv[1].decode("utf-8", "surrogateescape"))
+    function = lua.functions.get(_text(argv[1]).lower())
     if function is None:
         raise CommandError("ERR Function not found")
     numkeys = _parse_numkeys(argv, CommandError("ERR Bad number of keys provided"))
@@ -350,7 +350,7 @@ def function_dump(client: Client, argv: list[bytes]) -> Reply:
         data += _rdb_length(len(library.code))
         data += library.code
     data += _RDB_VERSION.to_bytes(2, "little")
-    return bytes(data) + crc64(data).to_bytes(8, "little")
+    return bytes(data) + crc64(bytes(data)).to_bytes(8, "little")
 
 
 def _rdb_length(length: int) -> bytes:

@@ -168,7 +168,7 @@ class Scripting:
         self._by_body: dict[bytes, Script] = {}
         self._evaluated: dict[bytes, Script] = {}
         self.libraries: dict[str, Library] = {}
-        self.functions: dict[str, Function] = {}
+        self.functions: dict[str, Function] = {}  # by name in small letters: FCALL takes them in any
         # Of the run.
         self.running: Script | Function | None = None
         self.request: Sequence[bytes] = ()
@@ -186,6 +186,7 @@ class Scripting:
         self._compile = exports[b"compile"]
         self._run = exports[b"run"]
         self._run_with_key = exports[b"run_with_key"]
+        self._run_with_keys = exports[b"run_with_keys"]
         self._run_with_lists = exports[b"run_with_lists"]
         self._run_function = exports[b"run_function"]
         self._load_library = exports[b"load_library"]
@@ -294,9 +295,11 @@ class Scripting:
         words = argv[3:]
         try:
             self._make_room(sum(map(len, words)) + _VALUE_BYTES * len(words))
-            if len(words) > _WORDS_MAX or numkeys > 1:
+            if len(words) > _WORDS_MAX:
                 keys, argv = self._table_from(words[:numkeys]), self._table_from(words[numkeys:])
                 result = self._run_with_lists(script.function, protocol, keys, argv)
+            elif numkeys > 1:
+                result = self._run_with_keys(script.function, protocol, numkeys, *words)
             elif numkeys:
                 result = self._run_with_key(script.function, protocol, *words)
             else:
@@ -389,14 +392,14 @@ class Scripting:
             raise CommandError(f"ERR Library '{library.name}' already exists")
         self._fill(library, body)
         for name in library.functions:
-            known = self.functions.get(name)
+            known = self.functions.get(name.lower())
             if known is not None and known.library is not old:
                 self._drop(library)
                 raise CommandError(f"ERR Function {name} already exists")
         if old is not None:
             self._remove(old)
         self.libraries[library.name] = library
-        self.functions.update(library.functions)
+        self.functions.update({name.lower(): function for name, function in library.functions.items()})
         return library, old
 
     def _fill(self, library: Library, body: bytes) -> None:
@@ -428,7 +431,7 @@ class Scripting:
         if not _is_name(name):
             return _NAME_RULE.encode()
         text = name.decode()
-        if text in library.functions:
+        if text.lower() in map(str.lower, library.functions):
             return b"Function already exists in the library"
         names = [flag.decode("utf-8", "replace") for flag in flags.split(b",") if flag]
         if not set(names) <= set(FLAGS):
@@ -444,7 +447,7 @@ class Scripting:
     def _remove(self, library: Library) -> None:
         del self.libraries[library.name]
         for name in library.functions:
-            del self.functions[name]
+            del self.functions[name.lower()]
 
     def _drop(self, library: Library) -> None:
         for function in library.functions.values():
@@ -670,9 +673,7 @@ class Scripting:
         if kind is Verbatim:
             text = reply.text.encode("utf-8", "surrogateescape")
             if is_resp3:
-                return self._make_table(
-                    {b"verbatim_string": self._make_table({b"format": b"txt", b"string": text})}
-                )
+                return self._make_table({b"verbatim_string": self._make_table({b"format": b"txt", b"string": text})})
             return text
         if kind is BigNumber:
             digits = b"%d" % reply.value

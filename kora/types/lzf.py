@@ -1,7 +1,8 @@
 """LZF, in which Redis keeps strings of dumps and snapshots: unpacking only, since nobody needs us to pack.
 
 A control byte below 32 is followed by so many bytes and one more, as they are.  Of any other the upper three bits are
-the length of a repetition less two (7: add the next byte), and the lower five with the next byte how far back it begins.
+the length of a repetition less two (7: add the next byte), and the lower five, with the next byte, tell how far back it
+begins.
 """
 
 

@@ -48,7 +48,7 @@ class _Arguments:
         return self.fault(place, f"{expected} expected, got {found}")
 
     def text(self, place: int) -> bytes:
-        value = self._values[place - 1] if place <= len(self._values) else None
+        value: Any = self._values[place - 1] if place <= len(self._values) else None
         if type(value) is bytes:
             return value
         if type(value) in (int, float):
@@ -56,7 +56,7 @@ class _Arguments:
         raise self._wrong_type(place, "string")
 
     def number(self, place: int) -> float:
-        value = self._values[place - 1] if place <= len(self._values) else None
+        value: Any = self._values[place - 1] if place <= len(self._values) else None
         if type(value) in (int, float):
             return value  # type: ignore[no-any-return]
         if type(value) is bytes:

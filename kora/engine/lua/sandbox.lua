@@ -899,7 +899,7 @@ end
 
 local exports = {}
 
--- A script with no keys, with one, and with lists of them.
+-- A script with no keys, with one, with several; and with keys and arguments as lists.
 function exports.run(f, client_protocol, ...)
   eval_globals.KEYS, eval_globals.ARGV = {}, { ... }
   return finish(client_protocol, xpcall(f, describe))
@@ -907,6 +907,11 @@ end
 
 function exports.run_with_key(f, client_protocol, key, ...)
   eval_globals.KEYS, eval_globals.ARGV = { key }, { ... }
+  return finish(client_protocol, xpcall(f, describe))
+end
+
+function exports.run_with_keys(f, client_protocol, count, ...)
+  eval_globals.KEYS, eval_globals.ARGV = { unpack({ ... }, 1, count) }, { select(count + 1, ...) }
   return finish(client_protocol, xpcall(f, describe))
 end
 
