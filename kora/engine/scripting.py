@@ -12,6 +12,7 @@ are kept to lua-memory-limit by its allocator, and _make_room() sees to it, befo
 enough left for it, whatever the script has used up.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final
@@ -77,15 +78,15 @@ _NO_MEMORY: Final = "ERR Error running script: not enough memory (lua-memory-lim
 class Script:
     """What EVAL runs; `flags` is None of a script without a first line that says some, which is held to older rules."""
 
-    __slots__ = ("body", "flags", "function", "is_loaded", "is_used", "name", "word")
+    __slots__ = ("body", "flags", "function", "is_loaded", "key", "name", "word")
 
     def __init__(self, sha: str, body: bytes, flags: frozenset[str] | None, function: Any) -> None:
         self.name = sha
+        self.key = sha.encode()
         self.body = body
         self.flags = flags
         self.function = function
         self.is_loaded = False  # by SCRIPT LOAD
-        self.is_used = True  # since it was last passed over when there were too many
         self.word = "SCRIPT"  # KILL ends it
 
 
@@ -163,10 +164,10 @@ class Scripting:
         self._used = self._lua.get_memory_used
         self._table_from = self._lua.table_from
         self._random = Random()
-        # By SHA-1 and by text; names of those that came by EVAL, the oldest first.
+        # By SHA-1 and by text; those that came by EVAL, the one that was run last at the end.
         self.scripts: dict[bytes, Script] = {}
         self._by_body: dict[bytes, Script] = {}
-        self._evaluated: dict[bytes, Script] = {}
+        self._evaluated: OrderedDict[bytes, Script] = OrderedDict()
         self.libraries: dict[str, Library] = {}
         self.functions: dict[str, Function] = {}  # by name in small letters: FCALL takes them in any
         # Of the run.
@@ -245,15 +246,16 @@ class Scripting:
         if script is None:
             flags, code = parse_shebang(body)
             script = Script(sha1(body).hexdigest(), body, flags, self._compiled(code))
-            name = script.name.encode()
+            name = script.key
             self.scripts[name] = self._by_body[body] = script
             if not is_loaded:
                 self._evaluated[name] = script
                 if len(self._evaluated) > EVALUATED_MAX:
-                    self._evict()
+                    name, oldest = self._evaluated.popitem(last=False)
+                    del self.scripts[name], self._by_body[oldest.body]
         if is_loaded and not script.is_loaded:
             script.is_loaded = True
-            self._evaluated.pop(script.name.encode(), None)
+            self._evaluated.pop(script.key, None)
         return script
 
     def _compiled(self, code: bytes) -> Any:
@@ -267,17 +269,6 @@ class Scripting:
             raise CommandError(f"ERR Error compiling script (new function): {text}")
         return result
 
-    def _evict(self) -> None:
-        """Forget the oldest script that was not used since it was last passed over."""
-        while True:
-            name, script = next(iter(self._evaluated.items()))
-            del self._evaluated[name]
-            if not script.is_used:
-                del self.scripts[name], self._by_body[script.body]
-                return
-            script.is_used = False
-            self._evaluated[name] = script
-
     def flush_scripts(self) -> None:
         self.scripts.clear()
         self._by_body.clear()
@@ -290,7 +281,8 @@ class Scripting:
         Raises CommandError where it must not run, and where it fails.
         """
         self._begin(client, script, argv, read_only)
-        script.is_used = True
+        if not script.is_loaded:
+            self._evaluated.move_to_end(script.key)
         protocol = client.protocol
         words = argv[3:]
         try:

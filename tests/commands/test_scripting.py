@@ -224,11 +224,11 @@ def test_an_exception_of_a_handler_does_not_reach_lua(engine, run, monkeypatch):
 def test_maxmemory_stops_a_script_that_has_not_written_yet(make_engine):
     run = runner(make_engine("--maxmemory", "100").connect())
     run("SET", "k", "x" * 200)
-    with pytest.raises(CommandError, match="^OOM command not allowed"):
+    with pytest.raises(CommandError, match=r"^OOM command not allowed"):
         run("EVAL", "return redis.call('SET', 'a', 'b')", 0)
     assert run("EVAL", "redis.call('DEL', 'a') return redis.call('SET', 'a', 'b')", 0) == "OK"
     assert run("EVAL", "return redis.call('GET', 'a')", 0) == b"b"
-    with pytest.raises(CommandError, match="^OOM command not allowed"):
+    with pytest.raises(CommandError, match=r"^OOM command not allowed"):
         run("EVAL", "#!lua\nreturn 1", 0)
     assert run("EVAL", "#!lua flags=no-writes\nreturn redis.call('GET', 'a')", 0) == b"b"
     assert run("EVAL", "#!lua flags=allow-oom\nreturn redis.call('SET', 'a', 'c')", 0) == "OK"
