@@ -250,6 +250,11 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _limit("tracking-table-max-keys", Kind.INTEGER, 1_000_000,
            "Keys that are remembered because clients keep copies of them; 0 sets no limit.",
            mutable=True, maximum=LONG_MAX),
+    _limit("busy-reply-threshold", Kind.INTEGER, 5000,
+           "Milliseconds that a script may run before other clients are told BUSY, and may end it; 0 never tells them.",
+           mutable=True, aliases=("lua-time-limit",)),
+    _limit("lua-memory-limit", Kind.MEMORY, 256 * _MB, "Bytes that all scripts together may take.",
+           mutable=True, minimum=4 * _MB, maximum=LONG_MAX),
 
     _keyspace("databases", Kind.INTEGER, 16, "Databases that SELECT can choose from.", minimum=1),
     _keyspace("shards", Kind.INTEGER, 4, "Parts that the keyspace is divided into.", minimum=1, maximum=256),
@@ -369,6 +374,8 @@ class Config:
     client_query_buffer_limit: int
     client_output_buffer_limit: str
     tracking_table_max_keys: int
+    busy_reply_threshold: int
+    lua_memory_limit: int
     databases: int
     shards: int
     hz: int

@@ -112,6 +112,11 @@ def wrong_arity(name: str) -> CommandError:
     return CommandError(f"ERR wrong number of arguments for '{name}' command")
 
 
+def busy(word: str) -> CommandError:
+    """A script runs for too long; `word` is SCRIPT or FUNCTION, whose KILL may end it."""
+    return CommandError(f"BUSY Redis is busy running a script. You can only call {word} KILL or SHUTDOWN NOSAVE.")
+
+
 def invalid_expire(name: str) -> CommandError:
     return CommandError(f"ERR invalid expire time in '{name}' command")
 

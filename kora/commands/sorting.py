@@ -53,8 +53,10 @@ class _Options:
         return start, length if self.count < 0 else min(start + self.count, length)
 
 
-def _parse(words: list[bytes], may_store: bool) -> _Options:
+def _parse(client: Client, argv: list[bytes], may_store: bool) -> _Options:
     options = _Options()
+    words = argv[2:]
+    may_look_up = client.user.may_do_all or client.user.may_read_any(client.engine.registry.find(argv), argv)
     place = 0
     while place < len(words):
         option = words[place].upper()
@@ -69,7 +71,11 @@ def _parse(words: list[bytes], may_store: bool) -> _Options:
             options.offset, options.count = map(parse_integer, operands)
         elif option == b"BY":
             [options.by] = operands
+            if options.is_sorted and not may_look_up:
+                raise CommandError("ERR BY option of SORT denied due to insufficient ACL permissions")
         elif option == b"GET":
+            if not may_look_up:
+                raise CommandError("ERR GET option of SORT denied due to insufficient ACL permissions")
             options.get += operands
         elif option == b"STORE":
             [options.store] = operands
@@ -110,9 +116,8 @@ _PATTERN_KEYS: Final = keys_unknown(
     ),
 )
 def sort(client: Client, argv: list[bytes]) -> Reply:
-    _, key, *words = argv
-    options = _parse(words, may_store=True)
-    replies = _sort(client, key, options)
+    options = _parse(client, argv, may_store=True)
+    replies = _sort(client, argv[1], options)
     if options.store is None:
         return replies
     return _store(client.db, options.store, [b"" if reply is None else reply for reply in replies])
@@ -129,8 +134,7 @@ def sort(client: Client, argv: list[bytes]) -> Reply:
     keys=(keys_at(1), _PATTERN_KEYS),
 )
 def sort_ro(client: Client, argv: list[bytes]) -> Reply:
-    _, key, *words = argv
-    return _sort(client, key, _parse(words, may_store=False))
+    return _sort(client, argv[1], _parse(client, argv, may_store=False))
 
 
 def _store(db: Keyspace, key: bytes, elements: list[bytes]) -> int:
@@ -147,7 +151,8 @@ def _store(db: Keyspace, key: bytes, elements: list[bytes]) -> int:
 
 def _sort(client: Client, key: bytes, options: _Options) -> list[bytes | None]:
     value = _read(client.db, key)
-    if isinstance(value, Unordered) and options.store is not None and not options.is_sorted:
+    is_repeatable = options.store is not None or client.is_script
+    if isinstance(value, Unordered) and is_repeatable and not options.is_sorted:
         # A set has no order that another server would find, too, and what is stored must be the same there.
         options.alpha, options.by = True, None
     if options.is_sorted:

@@ -143,6 +143,10 @@ class Selector:
         allowed = self.first_arguments.get(name)
         return allowed is not None and len(argv) > 1 and argv[1].lower() in allowed
 
+    def may_read_any(self, command: "Command", argv: Sequence[bytes]) -> bool:
+        """Whether the request may read whatever keys it finds the names of: SORT's patterns."""
+        return self.may_run(command, argv) and (self.all_keys or self.keys.get(b"*", 0) & READ != 0)
+
     def may_access(self, key: bytes, needed: int) -> bool:
         """Whether one pattern gives all that is needed; several do not add up, as in Redis."""
         return any(given & needed == needed and _matches(pattern, key) for pattern, given in self.keys.items())
@@ -355,6 +359,9 @@ class User:
                 closest = denial
         return closest
 
+    def may_read_any(self, command: "Command", argv: Sequence[bytes]) -> bool:
+        return any(selector.may_read_any(command, argv) for selector in self.selectors)
+
     def may_hear(self, channel: bytes, is_pattern: bool) -> bool:
         return any(selector.may_hear(channel, is_pattern) for selector in self.selectors)
 
@@ -485,12 +492,15 @@ class Acl:
         if denial is None:
             return None
         self.log.add(client, denial.reason, denial.object, user.name)
-        if not self._engine.nested:
-            return CommandError("NOPERM " + denial.explain(user, verbose=False))
-        return CommandError(
-            "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. "
-            + _MEANWHILE[denial.reason]
-        )
+        why = denial.explain(user, verbose=False)
+        if self._engine.in_script:
+            return CommandError(f"NOPERM ACL failure in script: {why}")
+        if self._engine.nested:
+            return CommandError(
+                "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. "
+                f"This command is no longer allowed for the following reason: {_MEANWHILE[denial.reason]}"
+            )
+        return CommandError(f"NOPERM {why}")
 
     # Changing
 
@@ -627,7 +637,7 @@ class Acl:
 _MEANWHILE: Final = {
     "command": "no permission to execute the command or subcommand",
     "key": "no permission to touch the specified keys",
-    "channel": "no permission to access one of the channels used as arguments to the command",
+    "channel": "no permission to access one of the channels used as arguments",
 }
 
 

@@ -15,6 +15,7 @@ from kora.errors import (
     OutOfMemory,
     ProtocolError,
     SubscribersOnly,
+    busy,
     wrong_arity,
 )
 from kora.observe.board import CLIENT
@@ -123,7 +124,7 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
                 _reject(client, command, wrong_arity(command.name), argv, out)
                 continue
         # Admit.
-        if client.gated or engine.gated:
+        if (client.gated or engine.gated) and not client.is_script:
             admit = _admit_inside if engine.nested else _admit
             answer = admit(engine, client, command, argv)
             if answer is not None:
@@ -184,12 +185,12 @@ def run_errands(client: Client, data: bytes = b"") -> bytes:
     """What a command has left to do behind itself; returns its reply, with what was pushed to its client meanwhile.
 
     A message comes behind the reply of the command that sent it, as in Redis 7.2; in a transaction or a script all this
-    waits for the end of that.
+    waits for the end of that, whoever else is attended to meanwhile.
     """
     engine = client.engine
     tracking = engine.tracking
     tracking.settle()
-    if engine.nested:
+    if engine.nested or engine.busy_script:
         return data
     # Those who wait learn that their copies are old before they are served, as in Redis.
     tracking.serve()
@@ -280,6 +281,8 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
         return OutOfMemory()
     if client.listens_only and command.name not in _OF_SUBSCRIBERS:
         return SubscribersOnly(command.name)
+    if engine.busy_script and "allow_busy" not in flags:
+        return busy(engine.busy_script)
     writes = "write" in flags or command.name in _AS_GOOD_AS_WRITING or (ending is not None and ending.writes)
     # Redis lets CLIENT UNPAUSE wait like the rest, so that nobody can end a pause of all before its time.
     if engine.paused_until_ms and (writes or not engine.paused_writes_only) and command.name != "client|unpause":

@@ -82,6 +82,8 @@ class Client(ClientState):
         "watched",
     )
 
+    is_script = False  # of whom the commands of a script come, which are admitted by other rules
+
     def __init__(self, engine: "Engine", client_id: int, address: str = "", local_address: str = "") -> None:
         # For the life of the connection.
         self.engine = engine

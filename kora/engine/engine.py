@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import fields
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from kora import __version__
 from kora.clock import Clock
@@ -26,6 +27,9 @@ from kora.store.fields import FieldDeadlines
 from kora.store.keyspace import Keyspace
 from kora.store.shard import make_shards
 from kora.types.limits import Limits
+
+if TYPE_CHECKING:
+    from kora.engine.scripting import Scripting
 
 # Distinct error prefixes that are counted: Redis' own are a few dozen, the rest share one name.
 ERROR_PREFIXES_MAX = 128
@@ -121,6 +125,11 @@ class Engine:
         # log("warning", "a constant phrase", field=value): set by whoever knows where logs go.
         self.log: Callable[..., None] = _no_log
         self.http_logged_ms = 0
+        # Scripts: their Lua, once there is one; which KILL may end one that runs for too long; and how to attend to
+        # connections meanwhile, set by whoever runs the server.
+        self.scripting: Scripting | None = None
+        self.busy_script = ""
+        self.pump: Callable[[], None] = _no_connections
         self.loop = LoopStats()
         self.jobs: dict[str, JobStats] = {}
         self.rates = Rates(3, self.started_ns)  # commands, bytes in, bytes out
@@ -192,8 +201,13 @@ class Engine:
 
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at every request; it tests only this one flag."""
-        self.gated = bool(self.config.maxmemory or self.paused_until_ms)
-        self.implementation.set_gate(bool(self.paused_until_ms), self.config.maxmemory)
+        self.gated = bool(self.config.maxmemory or self.paused_until_ms or self.busy_script)
+        self.implementation.set_gate(bool(self.paused_until_ms or self.busy_script), self.config.maxmemory)
+
+    def set_busy(self, word: str) -> None:
+        """A script has run for too long: SCRIPT or FUNCTION, whose KILL may end it; "" when it is over."""
+        self.busy_script = word
+        self.update_gate()
 
     def pause(self, until_ms: int, writes_only: bool) -> None:
         """CLIENT PAUSE: park clients that ask for what is paused, until a time; 0 ends it."""
@@ -322,6 +336,10 @@ def _no_loop(delay_s: float, function: Callable[[], None]) -> None:
 
 def _no_server() -> None:
     """An engine without a server around it has nothing to shut down."""
+
+
+def _no_connections() -> None:
+    """Until a server has some, nobody waits while a script runs."""
 
 
 def _no_log(level: str, message: str, **fields: object) -> None:

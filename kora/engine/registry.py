@@ -214,6 +214,8 @@ def _categories(flags: frozenset[str], group: str, acl: str) -> tuple[str, ...]:
         found.update(_IMPLIED.get(flag, ()))
     if group in _GROUP_CATEGORIES and f"-{_GROUP_CATEGORIES[group]}" not in found:
         found.add(_GROUP_CATEGORIES[group])
+    if group == "scripting":
+        found.discard("read")  # EVAL_RO is readonly, but what it reads is its script's affair
     if "fast" not in found:
         found.add("slow")
     return tuple(category for category in _CATEGORIES if category in found)

@@ -243,6 +243,7 @@ def test_exec_looks_again(run, as_user):
     error, pong = theirs("EXEC")
     assert str(error) == (
         "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. "
+        "This command is no longer allowed for the following reason: "
         "no permission to execute the command or subcommand"
     )
     assert pong == "PONG"

@@ -23,8 +23,9 @@ _CATEGORIES = (
 
 _FLAGS = (b"on", b"off", b"nopass", b"resetpass", b">password", b"<password", b">x", b"#" + _DIGEST, b"!" + _DIGEST)
 _WRONG = (
-    b"", b"foo", b"+foo", b"-foo", b"+@foo", b"+config|foo", b"+config|get|x", b"-get|x", b"+get|", b"%", b"%~a", b"%RR~a",
-    b"%X~a", b"%R", b"~a b", b"&a b", b"(on)", b"(", b"()", b"#12", b"!12", b"+", b"-", b"@all", b"%rw~", b"(+get", b"~a)",
+    b"", b"foo", b"+foo", b"-foo", b"+@foo", b"+config|foo", b"+config|get|x", b"-get|x", b"+get|", b"%", b"%~a",
+    b"%RR~a", b"%X~a", b"%R", b"~a b", b"&a b", b"(on)", b"(", b"()", b"#12", b"!12", b"+", b"-", b"@all", b"%rw~",
+    b"(+get", b"~a)",
 )  # fmt: skip
 
 _keys = st.tuples(st.sampled_from((b"~", b"%R~", b"%W~", b"%RW~", b"%wr~")), st.sampled_from(_PATTERNS)).map(b"".join)
@@ -53,9 +54,10 @@ RULES = st.one_of(
 REQUESTS: tuple[Step, ...] = (
     (b"GET", b"ab"), (b"GET", b"b"), (b"SET", b"ab", b"v"), (b"SET", b"a", b"v", b"GET"), (b"INCR", b"ab"),
     (b"MGET", b"a", b"b"), (b"MSET", b"a", b"1", b"b", b"1"), (b"COPY", b"a", b"b"), (b"RENAME", b"ab", b"b"),
-    (b"EXISTS", b"ab"), (b"STRLEN", b""), (b"DEL", b"a"), (b"GETDEL", b"b"), (b"CONFIG", b"GET", b"x"), (b"CONFIG", b"SET", b"a",
-    b"b"), (b"CLIENT", b"ID"), (b"CLIENT", b"LIST"), (b"PING",), (b"ECHO", b"x"), (b"SELECT", b"0"), (b"SELECT", b"1"),
-    (b"PUBLISH", b"ab", b"m"), (b"SUBSCRIBE", b"a", b"b"), (b"PSUBSCRIBE", b"a*"), (b"UNSUBSCRIBE", b"x"), (b"SPUBLISH", b"b",
-    b"m"), (b"DBSIZE",), (b"FLUSHALL",), (b"AUTH", b"x"), (b"OBJECT", b"ENCODING", b"ab"), (b"KEYS", b"*"), (b"INFO",),
-    (b"WATCH", b"ab"), (b"GETEX", b"ab"), (b"EXPIRE", b"b", b"1"), (b"HSET", b"ab", b"f", b"v"), (b"HGETALL", b"a"),
+    (b"EXISTS", b"ab"), (b"STRLEN", b""), (b"DEL", b"a"), (b"GETDEL", b"b"), (b"CONFIG", b"GET", b"x"),
+    (b"CONFIG", b"SET", b"a", b"b"), (b"CLIENT", b"ID"), (b"CLIENT", b"LIST"), (b"PING",), (b"ECHO", b"x"),
+    (b"SELECT", b"0"), (b"SELECT", b"1"), (b"PUBLISH", b"ab", b"m"), (b"SUBSCRIBE", b"a", b"b"),
+    (b"PSUBSCRIBE", b"a*"), (b"UNSUBSCRIBE", b"x"), (b"SPUBLISH", b"b", b"m"), (b"DBSIZE",), (b"FLUSHALL",),
+    (b"AUTH", b"x"), (b"OBJECT", b"ENCODING", b"ab"), (b"KEYS", b"*"), (b"INFO",), (b"WATCH", b"ab"),
+    (b"GETEX", b"ab"), (b"EXPIRE", b"b", b"1"), (b"HSET", b"ab", b"f", b"v"), (b"HGETALL", b"a"),
 )  # fmt: skip

@@ -189,7 +189,7 @@ def test_a_script_of_several_commands_with_errors_in_between(server: KoraProcess
     assert [line for line in lines if line] == [
         "OK",
         "2",
-        "ERR unknown command 'LPUSH', with args beginning with: ",
+        "ERR wrong number of arguments for 'lpush' command",
         "ERR value is not an integer or out of range",
         "2",
         "1",

@@ -168,7 +168,11 @@ def test_info_has_the_fields_that_programs_read(client: "redis.Redis", server: K
 
 
 def test_config_is_read_and_written(client: "redis.Redis") -> None:
-    assert client.config_get("maxmemory*") == {"maxmemory": "0", "maxmemory-policy": "noeviction"}
+    assert client.config_get("maxmemory*") == {
+        "maxmemory": "0",
+        "maxmemory-policy": "noeviction",
+        "maxmemory-samples": "5",
+    }
     assert client.config_get("timeout", "hz") == {"timeout": "0", "hz": "10"}
     try:
         assert client.config_set("timeout", 300, "hz", 20) is True

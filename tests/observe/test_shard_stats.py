@@ -110,6 +110,7 @@ def test_a_reset_leaves_gauges_and_hot_keys(implementation: str) -> None:
         store.db.read(key, bytes)
     stats.bytes_in += 5
     stats.bytes_out += 5
+    stats.evicted += 1
     stats.commands[0].record(100)
     stats.commands[1].failed += 1
     stats.commands[2].rejected += 1
