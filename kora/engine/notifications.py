@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Events by their class, whose letters the setting is made of.
 _EVENTS: Final = {
     "g": "del rename_from rename_to move_from move_to copy_to expire persist restore",
-    "$": "set append setrange incrby incrbyfloat setbit",
+    "$": "set append setrange incrby incrbyfloat setbit pfadd",
     "l": "lpush rpush lpop rpop linsert lset lrem ltrim lmove sortstore",
     "s": "sadd srem spop sinterstore sunionstore sdiffstore",
     "h": "hset hdel hincrby hincrbyfloat hexpire hexpired hpersist",

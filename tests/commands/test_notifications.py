@@ -1,7 +1,11 @@
 """Keyspace notifications: events of keys as messages, by the letters of notify-keyspace-events."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from kora import commands
 from kora.engine.notifications import CLASS_OF
 from kora.errors import CommandError
 from kora.resp.reply import Push
@@ -255,3 +259,11 @@ def test_the_setting_reads_as_redis_writes_it(run):
 def test_every_event_has_a_class():
     assert set(CLASS_OF.values()) <= set("g$lshztxemnd")
     assert CLASS_OF[b"set"] == "$"
+
+
+def test_every_event_that_a_command_tells_has_a_class():
+    told = set()
+    for path in Path(commands.__file__).parent.glob("*.py"):
+        told |= set(re.findall(r'notify\(b"([^"]+)"', path.read_text()))
+    assert told
+    assert not {event for event in told if event.encode() not in CLASS_OF}
