@@ -43,14 +43,16 @@ def peer_module(name: str) -> ModuleType:
 
 
 def node() -> tuple[str, Path]:
-    """Node and the folder of the packages that it is to find: those of tests/e2e/node, which make has installed."""
+    """Node and the folder of the packages that it is to find: those of tests/e2e/applications/node, which make has installed."""
     # The one beside Python comes with the extra `apps`; another will do.
     program = shutil.which("node", path=str(Path(sys.executable).parent)) or peer("node")
     version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
     if int(version.removeprefix("v").partition(".")[0]) < NODE_VERSION_MIN:
         _do_without(f"node {NODE_VERSION_MIN}", 'pip install -e ".[apps]"')
     if not (NODE_MODULES.parent / "installed").exists():
-        _do_without("tests/e2e/node/package.json", f"make {(NODE_MODULES.parent / 'installed').relative_to(ROOT)}")
+        _do_without(
+            "tests/e2e/applications/node/package.json", f"make {(NODE_MODULES.parent / 'installed').relative_to(ROOT)}"
+        )
     return program, NODE_MODULES
 
 

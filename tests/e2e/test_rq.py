@@ -36,9 +36,9 @@ def test_rq_runs_fails_retries_and_schedules_jobs(server: KoraProcess, worker: W
         queue = Queue(connection=connection)
 
         def ended(job: Any) -> str:
-            return str(eventually(lambda: job.is_finished or job.is_failed or job.is_stopped, f"{job} ends", 30)) and str(
-                job.get_status().value
-            )
+            return str(
+                eventually(lambda: job.is_finished or job.is_failed or job.is_stopped, f"{job} ends", 30)
+            ) and str(job.get_status().value)
 
         # What is to be later is asked for first, so that the rest happens meanwhile.
         later = queue.enqueue_in(timedelta(milliseconds=500), f"{JOBS}.add", 20, 22)
