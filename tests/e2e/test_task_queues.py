@@ -1,4 +1,4 @@
-"""Huey and Dramatiq, two more task queues: the one on sorted sets and blocking pops, the other on one long Lua script."""
+"""Huey and Dramatiq: the one keeps its tasks in sorted sets, the other in what one long Lua script does."""
 
 import importlib
 from collections.abc import Callable
