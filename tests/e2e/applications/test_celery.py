@@ -14,10 +14,10 @@ APP = f"{APPLICATIONS}.celery_app"
 
 
 @contextlib.contextmanager
-def celery(server: KoraProcess, folder: Path, *flags: str) -> Iterator[Worker]:
+def celery(server: KoraProcess, folder: Path, *flags: str, **settings: str) -> Iterator[Worker]:
     peers.peer_module("celery")
     argv = ("celery", "-A", APP, "worker", "--loglevel", "INFO", "--without-mingle", *flags)
-    started = workers.start_python(folder, *argv, environ=environ(server))
+    started = workers.start_python(folder, *argv, environ={**environ(server), **settings})
     try:
         started.wait_for(" ready.")
         yield started
@@ -67,6 +67,6 @@ def test_a_task_of_a_killed_celery_worker_goes_to_the_next(server: KoraProcess, 
         first.kill()
     producer.stop()
     assert server.run("HLEN", "unacked") == 1
-    with celery(server, tmp_path, *flags) as second:
+    with celery(server, tmp_path, *flags, KORA_TEST_VISIBILITY_S="0.1") as second:
         second.wait_for(f"Task {APP}.sleep[")
         second.kill()
