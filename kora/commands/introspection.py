@@ -54,7 +54,7 @@ def count(client: Client, argv: list[bytes]) -> Reply:
 
 @introspection(
     "COMMAND LIST [FILTERBY <filterby=MODULE module-name | ACLCAT category | PATTERN pattern:pattern>]",
-    "Returns the names of all commands or, filtered, those of commands and subcommands.",
+    "Returns the names of all commands and subcommands, or of those that pass a filter.",
     flags="loading stale",
     since="7.0.0",
     complexity="O(N) where N is the number of commands.",
@@ -64,7 +64,7 @@ def count(client: Client, argv: list[bytes]) -> Reply:
 def list_(client: Client, argv: list[bytes]) -> Reply:
     registry = client.engine.registry
     if len(argv) == 2:
-        return list(registry.commands)
+        return [command.name for command in _with_subcommands(registry)]
     if len(argv) != 5 or argv[2].upper() != b"FILTERBY":
         raise SyntaxFault
     passes = _filter(argv[3].upper(), argv[4])
