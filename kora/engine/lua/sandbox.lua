@@ -368,6 +368,9 @@ end
 
 function globals.xpcall(f, handler)
   return xpcall(f, function(value)
+    if is_killed then
+      return value  -- called from within hook(), while Lua calls no other: a handler that loops would never end
+    end
     return handler(place_here(value))
   end)
 end
