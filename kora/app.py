@@ -21,6 +21,7 @@ from kora.observe.board import DRAINING, READY, STATE, Board
 from kora.server.connection import Connection
 from kora.server.feed import Feed
 from kora.server.listener import Listeners
+from kora.server.standstill import Standstill
 from kora.server.workers import Workers
 
 log = logger("kora.server")
@@ -70,6 +71,7 @@ class Server:
         if config.aclfile:
             engine.acl.load()
         listeners = Listeners()
+        engine.pump = Standstill(engine, loop, listeners).attend
         workers = Workers(engine)
         feed = Feed(engine) if config.metrics_port else None
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -69,6 +69,7 @@ _VALUE_BYTES: Final = 80
 _SPARE_BYTES: Final = 1 << 20
 
 _LOG_LEVELS: Final = ("debug", "debug", "info", "warning")
+_STOPPED: Final = b"Script ended by SHUTDOWN"
 _INSTALL: Final = (
     "ERR scripting needs the Python package lupa, which is not installed: pip install 'kora-server[scripting]'"
 )
@@ -181,6 +182,7 @@ class Scripting:
         self._has_written = False
         self._is_busy = False
         self._end_reason = b""  # why it must end
+        self._is_stopped = False  # by SHUTDOWN
         self._loading: Library | None = None
         self._is_stretched = False  # the memory limit was raised for values that were on their way
         # Last: from now on Lua may call.
@@ -340,7 +342,7 @@ class Scripting:
         engine.in_script = False
         self.running = None
         self.request = ()
-        self._end_reason = b""
+        self._end_reason = _STOPPED if self._is_stopped else b""
         if self._client.protocol != 2:
             self._client.protocol = 2
         if self._used() > self._collect_at:
@@ -536,6 +538,11 @@ class Scripting:
             raise busy(running.word)
         self._end_reason = b"Script killed by user with SCRIPT KILL..."  # functions, too
 
+    def stop(self) -> None:
+        """SHUTDOWN: whatever runs must end, and what comes then, too, whether it has written or not."""
+        self._is_stopped = True
+        self._end_reason = _STOPPED
+
     def _tick(self) -> bytes | None:
         """Lua asks this now and then: why the script must end; None while it may go on."""
         engine = self._engine
@@ -560,11 +567,13 @@ class Scripting:
         engine = self._engine
         nested, engine.nested = engine.nested, 0
         engine.in_script = False
+        on_board = engine.board.save()
         try:
             engine.pump()
         finally:
             engine.nested = nested
             engine.in_script = True
+            engine.board.restore(on_board)
 
     # What scripts call
 

@@ -1,0 +1,122 @@
+"""Attends to connections while a script keeps the event loop from turning.
+
+A script runs on the loop's thread, and no loop can be run from within itself.  So this looks at the sockets past the
+loop: whose client has sent something, and who wants to connect.  A read here is none that the loop will miss: what it
+knows of a socket it asks the system each time.  Whoever has come meanwhile is handed to the loop when that turns again,
+and keeps the client that it has been.
+
+Those who speak TLS have to wait: what turns their bytes into requests is the loop's own.
+"""
+
+import asyncio
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from kora.observe.board import HEARTBEAT
+from kora.server.connection import Connection, Newcomer
+from kora.server.listener import Listeners
+
+if TYPE_CHECKING:
+    from kora.engine.engine import Engine
+
+_ACCEPTED_MAX: Final = 64  # at each look, and of each socket
+
+
+class Standstill:
+    def __init__(self, engine: "Engine", loop: asyncio.AbstractEventLoop, listeners: Listeners) -> None:
+        # For the life of the server.
+        self._engine = engine
+        self._loop = loop
+        self._listeners = listeners
+        self._moves: set[asyncio.Task[None]] = set()
+        # From the first look to the loop's next turn.
+        self._poller: select.epoll | None = None
+        self._doors: dict[int, socket.socket] = {}
+        self._polls: dict[int, Callable[[], bool]] = {}  # of clients, by descriptor
+        self._newcomers: dict[int, tuple[Newcomer, Connection]] = {}
+
+    def attend(self) -> None:
+        """Serve everybody who has sent something: engine.pump."""
+        poller = self._poller or self._begin()
+        self._engine.board.words[HEARTBEAT] = time.monotonic_ns()
+        for fd, _ in poller.poll(0):
+            if fd in self._doors:
+                self._accept(poller, self._doors[fd])
+            elif not self._polls[fd]():
+                self._let_be(poller, fd)
+
+    def _begin(self) -> select.epoll:
+        self._loop.call_soon(self._end)
+        poller = self._poller = select.epoll()
+        for door_fd in self._listeners.plain_fds():
+            door = socket.socket(fileno=os.dup(door_fd))
+            door.setblocking(False)
+            self._doors[door.fileno()] = door
+            poller.register(door, select.EPOLLIN)
+        running = self._engine.implementation.running
+        for client in self._engine.clients.values():
+            # Not the one whose script runs: it is in the middle of its turn.
+            if client is not running and client.fd >= 0:
+                self._polls[client.fd] = client.poll
+                poller.register(client.fd, select.EPOLLIN)
+        return poller
+
+    def _accept(self, poller: select.epoll, door: socket.socket) -> None:
+        for _ in range(_ACCEPTED_MAX):
+            try:
+                sock, _ = door.accept()
+            except OSError:
+                return  # nobody more, or nobody can be taken in right now
+            sock.setblocking(False)
+            if sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            try:
+                newcomer = Newcomer(sock)
+            except OSError:
+                sock.close()  # it has gone already
+                continue
+            connection = Connection(self._engine, self._loop)
+            connection.connection_made(newcomer)
+            if newcomer.is_closing():
+                _close(newcomer, connection)
+                continue
+            fd = sock.fileno()
+            self._newcomers[fd] = newcomer, connection
+            self._polls[fd] = connection.poll
+            poller.register(fd, select.EPOLLIN)
+
+    def _let_be(self, poller: select.epoll, fd: int) -> None:
+        poller.unregister(fd)
+        del self._polls[fd]
+        if fd in self._newcomers and self._newcomers[fd][0].is_closing():
+            _close(*self._newcomers.pop(fd))
+
+    def _end(self) -> None:
+        """The loop turns again."""
+        assert self._poller is not None
+        self._poller.close()
+        self._poller = None
+        for door in self._doors.values():
+            door.close()
+        self._doors.clear()
+        self._polls.clear()
+        newcomers, self._newcomers = self._newcomers, {}
+        for newcomer, connection in newcomers.values():
+            task = self._loop.create_task(self._move(newcomer, connection))
+            self._moves.add(task)
+            task.add_done_callback(self._moves.discard)
+
+    async def _move(self, newcomer: Newcomer, connection: Connection) -> None:
+        if newcomer.is_closing():
+            _close(newcomer, connection)
+            return
+        await self._loop.connect_accepted_socket(lambda: connection, newcomer.sock)
+
+
+def _close(newcomer: Newcomer, connection: Connection) -> None:
+    connection.connection_lost(None)
+    newcomer.sock.close()
