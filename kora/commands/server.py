@@ -225,11 +225,11 @@ def shutdown(client: Client, argv: list[bytes]) -> Reply:
         if len(words) > 1:
             raise SyntaxFault
         raise CommandError("ERR No shutdown in progress.")
-    if b"SAVE" in words:
-        raise CommandError("ERR There is no persistence yet, so that nothing can be saved: use SHUTDOWN NOSAVE")
     engine = client.engine
     if engine.busy_script and b"NOSAVE" not in words:
         raise busy(engine.busy_script)
+    if b"SAVE" in words:
+        raise CommandError("ERR There is no persistence yet, so that nothing can be saved: use SHUTDOWN NOSAVE")
     # As in Redis, a client sees the connection close, and only an error has a reply.
     client.skip_replies(1)
     engine.shutdown()

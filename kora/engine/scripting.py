@@ -55,11 +55,16 @@ EVALUATED_MAX: Final = 500
 # What a library may take to load, as in Redis.
 LOAD_NS_MAX: Final = 500_000_000
 PUMP_INTERVAL_NS: Final = 10_000_000
+# How long instructions of Lua may run between two ticks, and how many.
+TICK_INTERVAL_NS: Final = 1_000_000
+_INSTRUCTIONS_FIRST: Final = 250
+_INSTRUCTIONS_MAX: Final = 50_000
+_NEVER_NS: Final = 1 << 62
 
 FLAGS: Final = ("no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys")
 
 # How sandbox.lua is told, and tells, what a value is, where it does not say so itself.
-_STATUS, _ERROR, _ENCODED, _QUIET_ERROR, _RUN_ERROR = range(1, 6)
+_STATUS, _ERROR, _ENCODED, _QUIET_ERROR, _RUN_ERROR, _ENDED = range(1, 7)
 # Redis nests replies until its Lua stack ends.
 _REPLY_DEPTH_MAX: Final = 1990
 # Words of a request beyond which they go to Lua as tables: its stack is for fewer.
@@ -176,7 +181,9 @@ class Scripting:
         self.running: Script | Function | None = None
         self.request: Sequence[bytes] = ()
         self._started_ns = 0
-        self._pumped_ns = 0
+        self._look_ns = _NEVER_NS  # when to attend to others
+        self._ticked_ns = 0
+        self._instructions = _INSTRUCTIONS_FIRST  # until the next tick
         self._is_read_only = False
         self._ignores_memory = True
         self._has_written = False
@@ -327,7 +334,11 @@ class Scripting:
         self._caller = client
         self.running = script
         self.request = argv
-        self._started_ns = engine.monotonic_ns()
+        self._started_ns = started_ns = engine.monotonic_ns()
+        threshold_ms = config.busy_reply_threshold
+        self._look_ns = started_ns + threshold_ms * 1_000_000 if threshold_ms else _NEVER_NS
+        self._ticked_ns = started_ns
+        self._instructions = _INSTRUCTIONS_FIRST
         self._is_read_only = is_read_only
         self._ignores_memory = not is_full
         self._has_written = False
@@ -410,7 +421,8 @@ class Scripting:
         assert self.running is None and self._loading is None
         self._make_room(2 * len(body))
         self._loading = library
-        self._started_ns = self._engine.monotonic_ns()
+        self._started_ns = self._ticked_ns = self._engine.monotonic_ns()
+        self._look_ns = _NEVER_NS
         try:
             mistake, is_compiled = self._load_library(body)
         except self._lua_errors as error:
@@ -543,24 +555,36 @@ class Scripting:
         self._is_stopped = True
         self._end_reason = _STOPPED
 
-    def _tick(self) -> bytes | None:
-        """Lua asks this now and then: why the script must end; None while it may go on."""
+    def _tick(self) -> bytes | int:
+        """Lua asks this now and then: why the script must end, or after how many instructions to ask again."""
         engine = self._engine
         now_ns = engine.monotonic_ns()
-        elapsed_ns = now_ns - self._started_ns
-        if self._loading is not None:
-            return b"FUNCTION LOAD timeout" if elapsed_ns > LOAD_NS_MAX else None
+        if self._loading is not None and now_ns - self._started_ns > LOAD_NS_MAX:
+            return b"FUNCTION LOAD timeout"
+        if now_ns >= self._look_ns:
+            self._look(now_ns)
+        return self._end_reason or self._instructions_after(now_ns)
+
+    def _instructions_after(self, now_ns: int) -> int:
+        """How many instructions to run next, by how long the last ones took: not all are equally quick."""
+        elapsed_ns = max(1, now_ns - self._ticked_ns)
+        self._ticked_ns = now_ns
+        factor = min(4.0, TICK_INTERVAL_NS / elapsed_ns)
+        self._instructions = max(1, min(_INSTRUCTIONS_MAX, int(self._instructions * factor)))
+        return self._instructions
+
+    def _look(self, now_ns: int) -> None:
+        """The running script has taken so long that others are attended to."""
+        engine = self._engine
         running = self.running
-        threshold_ms = engine.config.busy_reply_threshold
-        if running is not None and threshold_ms and elapsed_ns >= threshold_ms * 1_000_000:
-            if not self._is_busy:
-                self._is_busy = True
-                engine.log("warning", "slow script", script=running.name, elapsed_ms=elapsed_ns // 1_000_000)
-                engine.set_busy(running.word)
-            if now_ns - self._pumped_ns >= PUMP_INTERVAL_NS:
-                self._pump()
-                self._pumped_ns = engine.monotonic_ns()
-        return self._end_reason or None
+        if running is None:
+            return
+        if not self._is_busy:
+            self._is_busy = True
+            engine.log("warning", "slow script", script=running.name, elapsed_ms=self.elapsed_ms)
+            engine.set_busy(running.word)
+        self._pump()
+        self._look_ns = engine.monotonic_ns() + PUMP_INTERVAL_NS
 
     def _pump(self) -> None:
         # What others say meanwhile is not said inside of the script.
@@ -642,6 +666,11 @@ class Scripting:
         client.halted = False
         call(client, (argv,), [])
         reply, client.reply = client.reply, None
+        if engine.now_ns >= self._look_ns:
+            # Commands may be slow where the script's own instructions are few.
+            self._look(engine.now_ns)
+            if self._end_reason:
+                return self._end_reason, _ENDED
         return self._to_lua(reply)
 
     def _find(self, argv: list[bytes]) -> "Command | None":

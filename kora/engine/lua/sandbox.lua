@@ -24,8 +24,9 @@ local getinfo, sethook = debug.getinfo, debug.sethook
 
 -- The matcher of Lua recurses once per item of a pattern, on the C stack: a few hundred thousand would end the process.
 local PATTERN_BYTES_MAX = 32768
--- Instructions between two looks at the clock: about a millisecond.
-local HOOK_COUNT = 100000
+-- Instructions between the first looks at the clock.  An instruction may be a copy of megabytes, so the host says after
+-- each look how many to run until the next, by how long the last ones took.
+local HOOK_COUNT = 250
 -- Values that a function may return: no more go onto Lua's stack.
 local RESULTS_MAX = 8000
 -- Frames that are looked through for one of a script: each look counts from the top again.
@@ -33,7 +34,7 @@ local FRAMES_MAX = 3000
 -- Tables within tables that a reply may have; Redis ends where its Lua stack does.
 local REPLY_DEPTH_MAX = host.reply_depth_max
 -- How a value from or for the host is meant, where it does not say so itself.
-local STATUS, ERROR, ENCODED, QUIET_ERROR, RUN_ERROR = 1, 2, 3, 4, 5
+local STATUS, ERROR, ENCODED, QUIET_ERROR, RUN_ERROR, ENDED = 1, 2, 3, 4, 5, 6
 -- More arguments than this go to the host as one string: it would copy the list once for each.
 local ARGUMENTS_MAX = 48
 
@@ -118,18 +119,26 @@ end
 -- Interruption
 
 local is_killed = false
+local has_ticked = false
 local hook
 
-function hook()
-  local reason = host.tick()
-  if not reason then
-    sethook(hook, "", HOOK_COUNT)
-    return
-  end
-  -- From now on at every instruction, so that no pcall() of the script can go on; but not in here, where the script's
-  -- end is dealt with.
+-- From now on at every instruction, so that no pcall() of the script can go on.
+local function kill()
   is_killed = true
   sethook(hook, "", 1)
+end
+
+-- The host says how many instructions may be run until the next look, or why the script must end.
+function hook()
+  local answer = host.tick()
+  has_ticked = true
+  if type(answer) == "number" then
+    sethook(hook, "", answer)
+    return
+  end
+  kill()
+  -- Not in here, where the script's end is dealt with.
+  local reason = answer
   local info = getinfo(2, "S")
   if info and sub(info.source, 1, 5) ~= "=kora" then
     error(reason, 0)
@@ -484,6 +493,9 @@ function redis.call(...)
     return value
   elseif kind == STATUS then
     return { ok = value }
+  elseif kind == ENDED then
+    kill()
+    error(value, 0)
   end
   error(command_error(value))
 end
@@ -494,6 +506,9 @@ function redis.pcall(...)
     return value
   elseif kind == STATUS then
     return { ok = value }
+  elseif kind == ENDED then
+    kill()
+    error(value, 0)
   end
   return command_error(value)
 end
@@ -888,11 +903,16 @@ local function error_text(described)
   return tostring(text), described.place or "", described.quiet and true or false
 end
 
-local function finish(client_protocol, ok, value)
-  if is_killed then
-    is_killed = false
+-- The next script is looked at as if it were the first.
+local function reset_hook()
+  if has_ticked or is_killed then
+    has_ticked, is_killed = false, false
     sethook(hook, "", HOOK_COUNT)
   end
+end
+
+local function finish(client_protocol, ok, value)
+  reset_hook()
   if ok then
     return reply(value, client_protocol)
   end
@@ -951,10 +971,7 @@ function exports.load_library(code)
   function_redis_metatable.__index = load_api
   local ok, described = xpcall(f, describe)
   function_redis_metatable.__index = redis
-  if is_killed then
-    is_killed = false
-    sethook(hook, "", HOOK_COUNT)
-  end
+  reset_hook()
   if not ok then
     return (error_text(described)), true
   end
