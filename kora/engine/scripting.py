@@ -18,7 +18,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final
 
 from kora import REDIS_VERSION, glob
-from kora.engine.call import call
+from kora.engine.call import failed, run_errands
 from kora.engine.client import Client
 from kora.engine.lua import source
 from kora.engine.lua.bytecode import without_tail_calls
@@ -65,6 +65,8 @@ FLAGS: Final = ("no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cr
 
 # How sandbox.lua is told, and tells, what a value is, where it does not say so itself.
 _STATUS, _ERROR, _ENCODED, _QUIET_ERROR, _RUN_ERROR, _ENDED = range(1, 7)
+# What a script may not do with a command, or not always.
+_BARRED, _WRITES, _NEEDS_MEMORY = 1, 2, 4
 # Redis nests replies until its Lua stack ends.
 _REPLY_DEPTH_MAX: Final = 1990
 # Words of a request beyond which they go to Lua as tables: its stack is for fewer.
@@ -171,6 +173,7 @@ class Scripting:
         self._used = self._lua.get_memory_used
         self._table_from = self._lua.table_from
         self._random = Random()
+        self._rules: dict[Command, int] = {}
         # By SHA-1 and by text; those that came by EVAL, the one that was run last at the end.
         self.scripts: dict[bytes, Script] = {}
         self._by_body: dict[bytes, Script] = {}
@@ -296,7 +299,8 @@ class Scripting:
         protocol = client.protocol
         words = argv[3:]
         try:
-            self._make_room(sum(map(len, words)) + _VALUE_BYTES * len(words))
+            if words:
+                self._make_room(sum(map(len, words)) + _VALUE_BYTES * len(words))
             if len(words) > _WORDS_MAX:
                 keys, argv = self._table_from(words[:numkeys]), self._table_from(words[numkeys:])
                 result = self._run_with_lists(script.function, protocol, keys, argv)
@@ -605,13 +609,9 @@ class Scripting:
         """redis.call: the reply for Lua; or a text and what it is."""
         argv = []
         for word in words:
-            kind = type(word)
-            if kind is not bytes:
-                if kind is int and -(10**17) < word < 10**17:
-                    word = b"%d" % word
-                elif kind is int or kind is float:
-                    word = _number_text(word)
-                else:
+            if type(word) is not bytes:
+                word = _word_of(word)
+                if word is None:
                     return self._refused("Lua redis lib command arguments must be strings or integers")
             argv.append(word)
         if not argv:
@@ -635,6 +635,7 @@ class Scripting:
         return b"ERR " + text.encode(), _ERROR
 
     def _perform(self, argv: list[bytes]) -> Any:
+        """One command of a script: admitted by rules of its own, then run and settled as in call()."""
         engine = self._engine
         command = engine.commands.get(argv[0])
         if command is None or command.subcommands is not None:
@@ -643,34 +644,49 @@ class Scripting:
                 return self._rejected(None, "ERR Unknown Redis command called from script")
         if not command.argc_min <= len(argv) <= command.argc_max or not command.runs:
             return self._rejected(command, "ERR Wrong number of args calling Redis command from script")
-        flags = command.flags
-        if "noscript" in flags:
+        rule = self._rules.get(command)
+        if rule is None:
+            rule = self._rules[command] = _rule_of(command)
+        if rule & _BARRED:
             return self._rejected(command, "ERR This Redis command is not allowed from script")
         caller = self._caller
-        if not caller.user.may_do_all:
+        if caller.gated and not caller.user.may_do_all:
             denial = engine.acl.denial(caller, command, argv)
             if denial is not None:
                 return self._rejected(command, denial.message)
-        if "write" in flags:
-            if self._is_read_only:
+        if rule:
+            if rule & _WRITES and self._is_read_only:
                 return self._rejected(command, "ERR Write commands are not allowed from read-only scripts.")
-            if not self._ignores_memory and "denyoom" in flags:
+            if rule & _NEEDS_MEMORY and not self._ignores_memory:
                 return self._rejected(command, OutOfMemory.message)
-            # What has begun to write is let finish.
-            self._has_written = self._ignores_memory = True
-        elif not self._ignores_memory and "denyoom" in flags:
-            return self._rejected(command, OutOfMemory.message)
+            if rule & _WRITES:
+                # What has begun to write is let finish.
+                self._has_written = self._ignores_memory = True
         if caller.tracking is not None:
             engine.tracking.admit(caller, caller.tracking, command, argv)
+        # Not from where the last command ended: what Lua does is no command's time.
+        started_ns = engine.monotonic_ns()
         client = self._client
-        client.halted = False
-        call(client, (argv,), [])
-        reply, client.reply = client.reply, None
-        if engine.now_ns >= self._look_ns:
+        client.command = command
+        try:
+            reply = command.handler(client, argv)
+        except Exception as error:
+            failed(client, command, error)
+            reply = client.reply
+        if engine.errands:
+            run_errands(client)
+        now_ns = engine.now_ns = engine.monotonic_ns()
+        if engine.observing:
+            client.db.stats.commands[command.slot].record(now_ns - started_ns)
+        if now_ns >= self._look_ns:
             # Commands may be slow where the script's own instructions are few.
-            self._look(engine.now_ns)
+            self._look(now_ns)
             if self._end_reason:
                 return self._end_reason, _ENDED
+        if type(reply) is bytes:
+            if self._used() + len(reply) > self._room_until:
+                self._make_more_room(len(reply))
+            return reply
         return self._to_lua(reply)
 
     def _find(self, argv: list[bytes]) -> "Command | None":
@@ -688,9 +704,6 @@ class Scripting:
 
     def _to_lua(self, reply: Reply) -> Any:
         kind = type(reply)
-        if kind is bytes:
-            self._make_room(len(reply))
-            return reply
         if kind is int:
             return reply
         if reply is None:
@@ -895,6 +908,20 @@ def _sha1_hex(text: bytes) -> bytes:
 def _version_number(version: str) -> int:
     major, minor, patch = map(int, version.split("."))
     return major << 16 | minor << 8 | patch
+
+
+def _word_of(word: object) -> bytes | None:
+    """A number as a word of a request; None for what cannot be one."""
+    if type(word) is int and -(10**17) < word < 10**17:
+        return b"%d" % word
+    return _number_text(word) if isinstance(word, int | float) and type(word) is not bool else None
+
+
+def _rule_of(command: "Command") -> int:
+    rule = 0
+    for flag, bit in (("noscript", _BARRED), ("write", _WRITES), ("denyoom", _NEEDS_MEMORY)):
+        rule |= bit if flag in command.flags else 0
+    return rule
 
 
 def _number_text(number: float) -> bytes:

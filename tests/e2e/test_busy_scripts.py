@@ -185,6 +185,7 @@ def test_health_says_that_it_is_alive_but_busy(kora: KoraProcess) -> None:
         assert kora.http("/health/live")[0] == 200
     eventually(lambda: kora.http("/health/ready")[0] == 200, "ready again")
 
+
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_what_has_written_ends_only_with_the_server(start_server: Start, loop: str) -> None:
     server = start_server("--busy-reply-threshold", "50", loop=loop)

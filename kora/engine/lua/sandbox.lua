@@ -462,13 +462,6 @@ end
 
 local host_call, host_call_packed = host.call, host.call_packed
 
-local function call(...)
-  if select("#", ...) <= ARGUMENTS_MAX then
-    return host_call(...)
-  end
-  return host_call_packed(pack(...))
-end
-
 local function command_error(text)
   return { err = text, ignore_error_stats_update = true }
 end
@@ -488,7 +481,12 @@ local redis = {
 }
 
 function redis.call(...)
-  local value, kind = call(...)
+  local value, kind
+  if select("#", ...) <= ARGUMENTS_MAX then
+    value, kind = host_call(...)
+  else
+    value, kind = host_call_packed(pack(...))
+  end
   if kind == nil then
     return value
   elseif kind == STATUS then
@@ -501,7 +499,12 @@ function redis.call(...)
 end
 
 function redis.pcall(...)
-  local value, kind = call(...)
+  local value, kind
+  if select("#", ...) <= ARGUMENTS_MAX then
+    value, kind = host_call(...)
+  else
+    value, kind = host_call_packed(pack(...))
+  end
   if kind == nil then
     return value
   elseif kind == STATUS then
