@@ -75,6 +75,8 @@ _WORDS_MAX: Final = 64
 _VALUE_BYTES: Final = 80
 _SPARE_BYTES: Final = 1 << 20
 
+# In a chunk of Kora no script is ended, but for the one that may take for ever.
+_CHUNKS: Final = {"sandbox": b"=kora", "matcher": b"=(kora)"}
 _LOG_LEVELS: Final = ("debug", "debug", "info", "warning")
 _STOPPED: Final = b"Script ended by SHUTDOWN"
 _INSTALL: Final = (
@@ -218,6 +220,7 @@ class Scripting:
                 b"bits": bits,
                 b"call": self._call,
                 b"call_packed": self._call_packed,
+                b"find": _place_of,
                 b"format_double": format_double,
                 b"log": self._log,
                 b"pack_float": pack_float,
@@ -239,12 +242,12 @@ class Scripting:
                 b"without_tail_calls": self._room_for(without_tail_calls),
             }
         )
-        for name in ("bit", "cjson", "cmsgpack", "struct"):
+        for name in ("bit", "cjson", "cmsgpack", "matcher", "patterns", "struct"):
             host[b"source_" + name.encode()] = self._chunk(name)
         return self._chunk("sandbox")(host)
 
     def _chunk(self, name: str) -> Any:
-        chunk = b"=kora" if name == "sandbox" else b"=kora." + name.encode()
+        chunk = _CHUNKS.get(name) or b"=kora." + name.encode()
         code: bytes = self._lua.execute(b"return string.dump(assert(loadstring(...)))", source(name), chunk)
         return self._lua.compile(without_tail_calls(code, also_of_upvalues=True) or code, name=chunk)
 
@@ -899,6 +902,12 @@ def _text(word: bytes) -> str:
 def _no_attributes(value: object, name: object, is_setting: bool) -> object:
     """Nothing of Python is to be seen from Lua, should one of its objects ever get there."""
     raise AttributeError("no such attribute")
+
+
+def _place_of(text: bytes, part: bytes, init: int) -> int | None:
+    """string.find() of a plain text, in time that does not multiply."""
+    init = max(1, len(text) + init + 1 if init < 0 else init)
+    return text.find(part, min(init - 1, len(text))) + 1 or None
 
 
 def _sha1_hex(text: bytes) -> bytes:

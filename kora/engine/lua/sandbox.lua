@@ -22,13 +22,13 @@ local create, running, status, yield, resume =
   coroutine.create, coroutine.running, coroutine.status, coroutine.yield, coroutine.resume
 local getinfo, sethook = debug.getinfo, debug.sethook
 
--- The matcher of Lua recurses once per item of a pattern, on the C stack: a few hundred thousand would end the process.
-local PATTERN_BYTES_MAX = 32768
 -- Instructions between the first looks at the clock.  An instruction may be a copy of megabytes, so the host says after
 -- each look how many to run until the next, by how long the last ones took.
 local HOOK_COUNT = 250
 -- Values that a function may return: no more go onto Lua's stack.
 local RESULTS_MAX = 8000
+-- Items that the library sorts by itself.
+local SORTED_MAX = 5000
 -- Frames that are looked through for one of a script: each look counts from the top again.
 local FRAMES_MAX = 3000
 -- Tables within tables that a reply may have; Redis ends where its Lua stack does.
@@ -63,7 +63,12 @@ local function script_frame(level, thread)
       return nil
     elseif info.source == "=kora" and info.currentline >= pcall_first and info.currentline <= pcall_last then
       return nil
-    elseif info.what ~= "C" and info.what ~= "tail" and sub(info.source, 1, 5) ~= "=kora" then
+    elseif
+      info.what ~= "C"
+      and info.what ~= "tail"
+      and info.source ~= "=(kora)"
+      and sub(info.source, 1, 5) ~= "=kora"
+    then
       return info
     end
     level = level + 1
@@ -75,7 +80,7 @@ local function place(value, frame)
   if type(value) == "userdata" and value ~= host.null then
     return "internal error"  -- an exception of the host, which no script may get hold of
   elseif type(value) == "string" then
-    local text = match(value, "^kora[%a.]*:%d+: (.*)$")
+    local text = match(value, "^%(?kora[%a.)]*:%d+: (.*)$")
     if text and frame then
       return frame.short_src .. ":" .. frame.currentline .. ": " .. text
     elseif text then
@@ -157,28 +162,9 @@ end
 
 local strings, tables, maths, coroutines = copy(string), copy(table), copy(math), copy(coroutine)
 
-local function check_pattern(_, pattern)
-  if type(pattern) == "string" and #pattern > PATTERN_BYTES_MAX then
-    error("pattern too complex")
-  end
+for name, f in pairs(host.source_patterns(host)) do
+  strings[name] = f
 end
-
-function strings.find(...)
-  check_pattern(...)
-  return find(...)
-end
-
-function strings.match(...)
-  check_pattern(...)
-  return match(...)
-end
-
-function strings.gmatch(...)
-  check_pattern(...)
-  return gmatch(...)
-end
-
-strings.gfind = strings.gmatch
 
 local bytes_max = 0  -- that scripts may take
 
@@ -191,11 +177,6 @@ function strings.rep(...)
     error("not enough memory", 0)
   end
   return rep(...)
-end
-
-function strings.gsub(...)
-  check_pattern(...)
-  return gsub(...)
 end
 
 function tables.insert(t, ...)
@@ -212,8 +193,14 @@ function tables.remove(t, ...)
   return remove(t, ...)
 end
 
+-- In a chunk in which scripts can be ended: the library sorts some lists in a time that grows with their square.
+local is_less = loadstring("local a, b = ... return a < b", "=(kora)")
+
 function tables.sort(t, ...)
   check_writable(t)
+  if ... == nil and type(t) == "table" and #t > SORTED_MAX then
+    return sort(t, is_less)
+  end
   return sort(t, ...)
 end
 
