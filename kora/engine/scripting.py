@@ -58,6 +58,7 @@ PUMP_INTERVAL_NS: Final = 10_000_000
 # How long instructions of Lua may run between two ticks, and how many.
 TICK_INTERVAL_NS: Final = 1_000_000
 _INSTRUCTIONS_FIRST: Final = 250
+_INSTRUCTIONS_MIN: Final = 16
 _INSTRUCTIONS_MAX: Final = 50_000
 _NEVER_NS: Final = 1 << 62
 
@@ -577,7 +578,7 @@ class Scripting:
         elapsed_ns = max(1, now_ns - self._ticked_ns)
         self._ticked_ns = now_ns
         factor = min(4.0, TICK_INTERVAL_NS / elapsed_ns)
-        self._instructions = max(1, min(_INSTRUCTIONS_MAX, int(self._instructions * factor)))
+        self._instructions = max(_INSTRUCTIONS_MIN, min(_INSTRUCTIONS_MAX, int(self._instructions * factor)))
         return self._instructions
 
     def _look(self, now_ns: int) -> None:
