@@ -667,7 +667,7 @@ class Scripting:
                 # What has begun to write is let finish.
                 self._has_written = self._ignores_memory = True
         if caller.tracking is not None:
-            engine.tracking.admit(caller, caller.tracking, command, argv)
+            engine.tracking.admit(caller, caller.tracking, command, argv, self._client.db)
         # Not from where the last command ended: what Lua does is no command's time.
         started_ns = engine.monotonic_ns()
         client = self._client
