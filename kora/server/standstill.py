@@ -5,16 +5,18 @@ loop: whose client has sent something, and who wants to connect.  A read here is
 knows of a socket it asks the system each time.  Whoever has come meanwhile is handed to the loop when that turns again,
 and keeps the client that it has been.
 
-Those who speak TLS have to wait: what turns their bytes into requests is the loop's own.
+Those who speak TLS have to wait: what turns their bytes into requests is the loop's own.  Signals need not: they are
+taken from the loop meanwhile, so that each is dealt with once.
 """
 
 import asyncio
 import os
 import select
+import signal
 import socket
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from kora.observe.board import HEARTBEAT
 from kora.server.connection import Connection, Newcomer
@@ -27,8 +29,15 @@ _ACCEPTED_MAX: Final = 64  # at each look, and of each socket
 
 
 class Standstill:
-    def __init__(self, engine: "Engine", loop: asyncio.AbstractEventLoop, listeners: Listeners) -> None:
+    def __init__(
+        self,
+        engine: "Engine",
+        loop: asyncio.AbstractEventLoop,
+        listeners: Listeners,
+        signals: Mapping[signal.Signals, Callable[[], object]],
+    ) -> None:
         # For the life of the server.
+        self._signals = signals  # what to do about each
         self._engine = engine
         self._loop = loop
         self._listeners = listeners
@@ -38,6 +47,8 @@ class Standstill:
         self._doors: dict[int, socket.socket] = {}
         self._polls: dict[int, Callable[[], bool]] = {}  # of clients, by descriptor
         self._newcomers: dict[int, tuple[Newcomer, Connection]] = {}
+        self._loops_handlers: dict[int, Any] = {}
+        self._loops_wakeup_fd = -1
 
     def attend(self) -> None:
         """Serve everybody who has sent something: engine.pump."""
@@ -51,6 +62,7 @@ class Standstill:
 
     def _begin(self) -> select.epoll:
         self._loop.call_soon(self._end)
+        self._take_signals()
         poller = self._poller = select.epoll()
         for door_fd in self._listeners.plain_fds():
             door = socket.socket(fileno=os.dup(door_fd))
@@ -98,6 +110,7 @@ class Standstill:
     def _end(self) -> None:
         """The loop turns again."""
         assert self._poller is not None
+        self._give_signals_back()
         self._poller.close()
         self._poller = None
         for door in self._doors.values():
@@ -109,6 +122,16 @@ class Standstill:
             task = self._loop.create_task(self._move(newcomer, connection))
             self._moves.add(task)
             task.add_done_callback(self._moves.discard)
+
+    def _take_signals(self) -> None:
+        self._loops_wakeup_fd = signal.set_wakeup_fd(-1)
+        for number, handle in self._signals.items():
+            self._loops_handlers[number] = signal.signal(number, lambda *_, handle=handle: handle())
+
+    def _give_signals_back(self) -> None:
+        for number, handler in self._loops_handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._loops_wakeup_fd)
 
     async def _move(self, newcomer: Newcomer, connection: Connection) -> None:
         if newcomer.is_closing():

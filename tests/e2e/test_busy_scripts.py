@@ -1,6 +1,7 @@
 """Scripts that run for too long or do their worst: others are told BUSY and may end them, and the server goes on."""
 
 import json
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -200,6 +201,26 @@ def test_what_has_written_ends_only_with_the_server(start_server: Start, loop: s
         other.send(request("SHUTDOWN", "NOSAVE"))
         assert other.read() is END
     assert server.wait() == 0
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("is_asked_twice", [False, True])
+def test_a_signal_stops_the_server_behind_the_script_or_at_once_if_it_is_the_second(
+    start_server: Start, loop: str, is_asked_twice: bool
+) -> None:
+    server = start_server("--busy-reply-threshold", "50", loop=loop)
+    with server.connect() as wire, server.connect() as other:
+        other.run("PING")
+        wire.send(request("EVAL", "while true do end", 0))
+        eventually(lambda: str(other.run("PING")).startswith("BUSY"), "others are told BUSY")
+        server.signal(signal.SIGTERM)
+        eventually(lambda: "stopping" in server.log, "the signal is noticed")
+        if is_asked_twice:
+            server.signal(signal.SIGTERM)
+        else:
+            assert other.run("SCRIPT", "KILL") == b"OK"
+            assert "Script killed by user" in error_text(wire.read())
+        assert server.wait() == is_asked_twice
 
 
 # Each ends by itself, with an error or without.
