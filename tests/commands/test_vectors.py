@@ -390,8 +390,8 @@ def test_rights(run, connect, points):
 
 
 @given(data=st.data())
-def test_below_the_threshold_a_search_is_brute_force(make_engine, data):
-    run = runner(make_engine().connect())
+def test_below_the_threshold_a_search_is_brute_force(run, data):
+    run("DEL", "k")
     size = data.draw(st.integers(1, 5))
     drawn = st.lists(st.floats(-100, 100, width=32), min_size=size, max_size=size)
     vectors = dict(enumerate(data.draw(st.lists(drawn, min_size=1, max_size=20)), 1))
