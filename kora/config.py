@@ -296,13 +296,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _keyspace("vector-exact-max", Kind.INTEGER, 1_000_000,
               "Components, which are vectors times dimensions, of a vector set that is searched one by one; one with "
               "more has a graph (HNSW).", mutable=True),
-    _keyspace("vector-hnsw-m", Kind.INTEGER, 16,
+    _keyspace("vector-hnsw-m", Kind.INTEGER, 32,
               "Neighbours of a vector in the graph of a vector set that is made from now on; more find better and take "
               "more memory.", mutable=True, minimum=2, maximum=512),
-    _keyspace("vector-hnsw-ef-construction", Kind.INTEGER, 128,
+    _keyspace("vector-hnsw-ef-construction", Kind.INTEGER, 200,
               "Candidates that are considered when a vector is put into a graph that is made from now on; more find "
               "better and take more time.", mutable=True, minimum=1, maximum=10_000),
-    _keyspace("vector-hnsw-ef-search", Kind.INTEGER, 128,
+    _keyspace("vector-hnsw-ef-search", Kind.INTEGER, 256,
               "Candidates that a search considers without EF; more find better and take more time.",
               mutable=True, minimum=1, maximum=10_000),
 

@@ -22,6 +22,8 @@ _SIZE_MAX: Final = 32_768
 # Squares of these, added up, are within float32 for vectors of any size: graphs compute with it.
 _COMPONENT_MAX: Final = 1e15
 _EFFORT_MAX: Final = 1_000_000
+# Components in a set whose searches take so long, about 0.1 ms, that others should have their turn before the next.
+_LENGTHY: Final = 200_000
 _DIGITS: Final = b"0123456789+-.eE"
 
 
@@ -106,6 +108,9 @@ def vecset(client: Client, argv: list[bytes]) -> Reply:
     db.updated(key, value)
     db.notify(b"vecset", key)
     _note_work(client, key, value)
+    if value.has_helped:
+        # That takes a millisecond: of a long pipeline others need not wait for the end.
+        client.halted = True
     return vector_id
 
 
@@ -181,6 +186,8 @@ def vecquery(client: Client, argv: list[bytes]) -> Reply:
     if len(vector) != value.size:
         raise _mismatch(value, len(vector))
     _note_work(client, key, value)
+    if len(value) * value.size > _LENGTHY:
+        client.halted = True
     return [[vector_id, distance] for distance, vector_id in value.nearest(vector, count, effort, exactly)]
 
 

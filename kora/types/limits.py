@@ -19,6 +19,6 @@ class Limits:
     stream_node_max_entries: int = 100
     hll_sparse_max_bytes: int = 3000
     vector_exact_max: int = 1_000_000
-    vector_hnsw_m: int = 16
-    vector_hnsw_ef_construction: int = 128
-    vector_hnsw_ef_search: int = 128
+    vector_hnsw_m: int = 32
+    vector_hnsw_ef_construction: int = 200
+    vector_hnsw_ef_search: int = 256

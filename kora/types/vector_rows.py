@@ -49,6 +49,7 @@ class VectorRows:
         "_graph",
         "_ids",
         "_limits",
+        "_node_bytes",
         "_norms",
         "_pinned",
         "_row_bytes",
@@ -78,6 +79,7 @@ class VectorRows:
         self._blocks_bytes = 0
         # The graph.
         self._graph: Any = None
+        self._node_bytes = 0
         self._pinned: list[bytearray] = []  # blocks of others that it points into
         self.is_unindexable = False  # there is no package for it
         self.indexed = 0
@@ -94,9 +96,8 @@ class VectorRows:
 
     @property
     def size_bytes(self) -> int:
-        node_bytes = _NODE_BYTES + _NEIGHBOUR_BYTES * self._limits.vector_hnsw_m
         rows_bytes = len(self._ids) * _ROW_BYTES + len(self._norms) * _NORM_BYTES
-        return self._blocks_bytes + rows_bytes + int(self.indexed * node_bytes)
+        return self._blocks_bytes + rows_bytes + self.indexed * self._node_bytes
 
     @property
     def has_graph(self) -> bool:
@@ -122,7 +123,7 @@ class VectorRows:
         twin._ids, twin._norms, twin._rows = self._ids[:], self._norms[:], self._rows.copy()
         twin._blocks_bytes = self._blocks_bytes
         if self._graph is not None:
-            twin._graph = self._graph.copy()
+            twin._graph, twin._node_bytes = self._graph.copy(), self._node_bytes
             twin._pinned = self._pinned + self._blocks[shared : shared + 1]
         twin.is_unindexable, twin.indexed, twin.gone = self.is_unindexable, self.indexed, self.gone
         return twin
@@ -254,6 +255,7 @@ class VectorRows:
             self.is_unindexable = True
             return
         self._grow(self._block_rows)  # it moves no more
+        self._node_bytes = _NODE_BYTES + int(_NEIGHBOUR_BYTES * self._limits.vector_hnsw_m)
         self._graph = Index(
             ndim=self.size,
             metric=_GRAPH_METRICS[self.metric],

@@ -30,7 +30,7 @@ class VectorSet:
     kind: Final = "vectorset"
     keeps_when_empty: Final = False
 
-    __slots__ = ("_left", "_limits", "_outgoing", "_rows", "_successor", "counted_bytes", "last_id")
+    __slots__ = ("_left", "_limits", "_outgoing", "_rows", "_successor", "counted_bytes", "has_helped", "last_id")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -40,6 +40,7 @@ class VectorSet:
         self._outgoing: VectorRows | None = None  # succeeded, and freed bit by bit
         self.counted_bytes = 0  # the keyspace's own
         self.last_id = 0  # the greatest that was ever given
+        self.has_helped = False  # the last change took some steps of the work
 
     def shape(self, size: int, metric: str) -> None:
         """Say what an empty set is for: vectors of so many components, and how distances are measured."""
@@ -155,7 +156,8 @@ class VectorSet:
             self._outgoing, self._rows, self._successor = self._rows, successor, None
 
     def _help(self) -> None:
-        if self._is_slow or self._is_worn(_WORN_SHARE_MAX):
+        self.has_helped = self._is_slow or self._is_worn(_WORN_SHARE_MAX)
+        if self.has_helped:
             for _ in range(_STEPS_OF_ONE):
                 self.work()
 
