@@ -69,7 +69,8 @@ def _note_work(client: Client, key: bytes, value: VectorSet) -> None:
 
 
 @vectors(
-    "VECSET key dim:int <FP32 blob | component:double [component ...]> [ID id:int] [METRIC <L2 | COSINE | IP>]",
+    "VECSET key dim:int <vector=FP32 blob | component:double [component:double ...]> [ID id:int]"
+    " [METRIC <metric=L2 | COSINE | IP>]",
     "Adds a vector to a vector set, or sets that of an id, and returns its id; creates the set if it is not there.",
     flags="write denyoom",
     since="0.1.0",
