@@ -21,7 +21,7 @@ vectors = Family("vector")
 _SIZE_MAX: Final = 32_768
 # Squares of these, added up, are within float32 for vectors of any size: graphs compute with it.
 _COMPONENT_MAX: Final = 1e15
-_EFFORT_MAX: Final = 1_000_000
+_EFFORT_MAX: Final = 10_000
 # Components in a set whose searches take so long, about 0.1 ms, that others should have their turn before the next.
 _LENGTHY: Final = 200_000
 _DIGITS: Final = b"0123456789+-.eE"
@@ -75,7 +75,7 @@ def _note_work(client: Client, key: bytes, value: VectorSet) -> None:
     flags="write denyoom",
     since="0.1.0",
     complexity="O(D) for D dimensions; O(D*log(N)) where the set has many vectors and they come fast.",
-    access="RW insert",
+    access="RW update",
 )
 def vecset(client: Client, argv: list[bytes]) -> Reply:
     key = argv[1]

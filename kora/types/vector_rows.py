@@ -81,7 +81,7 @@ class VectorRows:
         self._graph: Any = None
         self._node_bytes = 0
         self._pinned: list[bytearray] = []  # blocks of others that it points into
-        self.is_unindexable = False  # there is no package for it
+        self.is_unindexable = False  # there is no package for it, or it has failed
         self.indexed = 0
         self.gone = 0  # rows whose vectors are gone
 
@@ -168,9 +168,8 @@ class VectorRows:
 
     def shed(self, count: int) -> int:
         """Drop about so many vectors, whichever, and the graph; returns how many."""
-        self._graph = None
-        self._pinned.clear()
-        self.indexed = dropped = 0
+        self._drop_graph()
+        dropped = 0
         while self._ids and dropped < count:
             vector_id = self._ids[-1]
             if vector_id == _GONE:
@@ -244,8 +243,19 @@ class VectorRows:
         row = self.indexed
         if self._ids[row] != _GONE:
             vector = numpy.frombuffer(self._data(row), dtype=numpy.float32)
-            self._graph.add(row, vector, copy=False, threads=1)
+            try:
+                self._graph.add(row, vector, copy=False, threads=1)
+            except (RuntimeError, MemoryError):
+                # Without memory for more of it: it is given up, and searches look at everything.
+                self._drop_graph()
+                self.is_unindexable = True
+                return
         self.indexed += 1
+
+    def _drop_graph(self) -> None:
+        self._graph = None
+        self._pinned.clear()
+        self.indexed = 0
 
     def _make_graph(self) -> None:
         try:

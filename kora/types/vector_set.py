@@ -109,7 +109,6 @@ class VectorSet:
         is_gone = self._rows.remove(vector_id)
         if self._successor is not None:
             self._successor.remove(vector_id)
-        self._help()
         return is_gone
 
     def nearest(
@@ -150,7 +149,7 @@ class VectorSet:
                 successor.take(vector_id, self._rows)
         if self._left:
             return
-        if successor.is_behind:
+        if successor.is_behind and successor.tail_components > self._limits.vector_exact_max // 2:
             successor.index_next()
         else:
             self._outgoing, self._rows, self._successor = self._rows, successor, None

@@ -210,6 +210,29 @@ def test_empty_places_are_cleared_away():
     assert len(value.nearest(array("f", [0.0] * 8), 100)) == 50
 
 
+def test_a_graph_that_fails_is_given_up(monkeypatch):
+    index = pytest.importorskip("usearch.index")
+    value = filled(500, vector_exact_max=3900)
+    for _ in range(200):
+        value.work()
+    for vector_id in range(40):
+        value.remove(vector_id)
+    assert value.encoding == "hnsw"
+    assert 100 < value.indexed < 450
+
+    def fail(*words, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(index.Index, "add", fail)
+    finish(value)
+    assert value.encoding == "flat"
+    assert value.indexed == 0
+    nearest = value.nearest(array("f", [0.0] * 8), 500)
+    assert {vector_id for _, vector_id in nearest} == set(range(40, 500))
+    assert value.set(700, array("f", [0.0] * 8))
+    assert value.nearest(array("f", [0.0] * 8), 1) == [(0.0, 700)]
+
+
 def test_a_copy_does_not_see_what_happens_to_the_original():
     pytest.importorskip("usearch")
     value = filled(500, vector_exact_max=0)
