@@ -34,8 +34,8 @@ _GRAPH_METRICS: Final = {L2: "l2sq", COSINE: "cos", IP: "ip"}
 # Measured on CPython 3.11: the id as a number, its row as another, their entry in the dict, and the id in an array.
 _ROW_BYTES: Final = 32 + 32 + 45 + 9
 _NORM_BYTES: Final = 9
-# The same of usearch 2.26, from 198 bytes for 16 neighbours to 325 for 32.
-_NODE_BYTES: Final = 60
+# The same of usearch 2.26, from 198 to 259 bytes for 16 neighbours and 325 to 388 for 32, by how alike vectors are.
+_NODE_BYTES: Final = 90
 _NEIGHBOUR_BYTES: Final = 8.4
 # A graph that is asked for more than this share of what it has is slower than looking at all there is.
 _GRAPH_SHARE: Final = 0.25
