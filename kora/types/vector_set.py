@@ -15,7 +15,7 @@ from kora.types.limits import Limits
 from kora.types.vector_distance import L2
 from kora.types.vector_rows import Found, VectorRows
 
-_EMPTY_BYTES: Final = 700
+_EMPTY_BYTES: Final = 880
 # Empty places, as a share of the graph, that are too many; and so many that vectors that come have to help.
 _WORN_SHARE: Final = 0.25
 _WORN_SHARE_MAX: Final = 0.5
