@@ -118,7 +118,8 @@ class VectorRows:
     def copy(self) -> "VectorRows":
         twin = VectorRows(self._limits, self.size, self.metric)
         # What is in the graph for good is shared.  Only the block in which the tail begins, and those behind, change.
-        shared = twin._shared = self._shared = self.indexed // self._block_rows
+        shared = twin._shared = self.indexed // self._block_rows
+        self._shared = max(self._shared, shared)
         twin._blocks = self._blocks[:shared] + [bytearray(block) for block in self._blocks[shared:]]
         twin._ids, twin._norms, twin._rows = self._ids[:], self._norms[:], self._rows.copy()
         twin._blocks_bytes = self._blocks_bytes

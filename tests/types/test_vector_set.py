@@ -247,6 +247,28 @@ def test_a_copy_does_not_see_what_happens_to_the_original():
     assert twin.nearest(query, 10) == before
 
 
+def test_copies_that_share_what_is_in_the_graph_stay_apart():
+    pytest.importorskip("usearch")
+    size = 16_384  # four in a block
+    first = make(size, vector_exact_max=0)
+    for vector_id in range(14):
+        first.set(vector_id, array("f", [float(vector_id)] * size))
+    finish(first)
+    second = first.copy()
+    # Without its graph what it has may be overwritten.
+    second.shed(3)
+    third = second.copy()
+    left = [vector_id for vector_id in range(14) if second.get(vector_id) is not None]
+    assert len(left) == 11
+    for vector_id in left:
+        second.set(vector_id, array("f", [100.0] * size))
+    for value, ids in ((first, range(14)), (third, left)):
+        for vector_id in ids:
+            assert value.get(vector_id) == array("f", [float(vector_id)] * size)
+            assert value.nearest(array("f", [float(vector_id)] * size), 1) == [(0.0, vector_id)]
+    assert second.nearest(array("f", [100.0] * size), 99) == [(0.0, vector_id) for vector_id in left]
+
+
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
 def test_size_is_about_what_it_takes(metric):
     value = make(32, metric)
