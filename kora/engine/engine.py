@@ -24,6 +24,7 @@ from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
 from kora.store.eviction import Evictor
 from kora.store.fields import FieldDeadlines
+from kora.store.indexing import Indexing
 from kora.store.keyspace import Keyspace
 from kora.store.shard import make_shards
 from kora.types.limits import Limits
@@ -99,6 +100,7 @@ class Engine:
         )
         self.field_deadlines: dict[int, FieldDeadlines] = {}  # by the database's number
         self.databases = Databases(self._make_database, config.databases)
+        self.indexing = Indexing()
         self._evictor = Evictor(self.clock)
         # Who wants to know what happens to it.
         self.pubsub = PubSub()
