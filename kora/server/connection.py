@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 from kora.engine.client import Client
 from kora.engine.description import class_of
@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         is_plain = transport.get_extra_info("ssl_object") is None
         waiting_bytes = self._transport.get_write_buffer_size
         self._receiver.bind(client, self._transport.write, self._attend, waiting_bytes, client.fd if is_plain else -1)
-        if is_plain:
+        if is_plain or isinstance(transport, Readable):
             client.poll = self.poll
 
     def _move(self, transport: asyncio.Transport) -> None:
@@ -167,12 +167,9 @@ class Connection(asyncio.Protocol):
         client, transport = self._client, self._transport
         if not self._may_go_on() or self._stuffed or (client.parked and client.waiting is None):
             return False
-        try:
-            data = os.read(client.fd, _READ_BYTES_MAX)
-        except BlockingIOError:
+        data = transport.read() if isinstance(transport, Readable) else _read(client.fd)
+        if data is None:
             return True
-        except OSError:
-            data = b""
         if data:
             self.data_received(data)
             while client.more and not client.parked and self._may_go_on():
@@ -186,6 +183,10 @@ class Connection(asyncio.Protocol):
         if not transport.get_write_buffer_size():
             _hang_up(client.fd)
         return False
+
+    def go_on(self) -> None:
+        """The loop turns again, and has the socket."""
+        self._after_turn()
 
     def _may_go_on(self) -> bool:
         """Whether what is answered reaches the client before the loop turns."""
@@ -233,6 +234,13 @@ class Connection(asyncio.Protocol):
         self._after_turn()
 
 
+@runtime_checkable
+class Readable(Protocol):
+    """A transport that can be read past the loop, since what the socket gives is not what the client has sent."""
+
+    def read(self) -> bytes | None: ...
+
+
 class Newcomer(asyncio.Transport):
     """The transport of a connection that was accepted while the loop stood still, until the loop has it."""
 
@@ -269,6 +277,16 @@ class Newcomer(asyncio.Transport):
 
     def resume_reading(self) -> None:
         pass
+
+
+def _read(fd: int) -> bytes | None:
+    """What has come; b"" where the peer has gone, None where nothing has come."""
+    try:
+        return os.read(fd, _READ_BYTES_MAX)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
 
 
 def _hang_up(fd: int) -> None:

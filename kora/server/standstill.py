@@ -5,8 +5,8 @@ loop: whose client has sent something, and who wants to connect.  A read here is
 knows of a socket it asks the system each time.  Whoever has come meanwhile is handed to the loop when that turns again,
 and keeps the client that it has been.
 
-Those who speak TLS have to wait: what turns their bytes into requests is the loop's own.  Signals need not: they are
-taken from the loop meanwhile, so that each is dealt with once.
+Of those who speak TLS, the ones who came before have to wait: what turns their bytes into requests is the loop's own.
+Signals need not: they are taken from the loop meanwhile, so that each is dealt with once.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kora.observe.board import HEARTBEAT
 from kora.server.connection import Connection, Newcomer
 from kora.server.listener import Listeners
+from kora.server.tls import TlsTransport
 
 if TYPE_CHECKING:
     from kora.engine.engine import Engine
@@ -44,9 +46,9 @@ class Standstill:
         self._moves: set[asyncio.Task[None]] = set()
         # From the first look to the loop's next turn.
         self._poller: select.epoll | None = None
-        self._doors: dict[int, socket.socket] = {}
+        self._doors: dict[int, tuple[socket.socket, ssl.SSLContext | None]] = {}
         self._polls: dict[int, Callable[[], bool]] = {}  # of clients, by descriptor
-        self._newcomers: dict[int, tuple[Newcomer, Connection]] = {}
+        self._newcomers: dict[int, tuple[Newcomer, Connection | TlsTransport]] = {}
         self._loops_handlers: dict[int, Any] = {}
         self._loops_wakeup_fd = -1
 
@@ -56,7 +58,7 @@ class Standstill:
         self._engine.board.words[HEARTBEAT] = time.monotonic_ns()
         for fd, _ in poller.poll(0):
             if fd in self._doors:
-                self._accept(poller, self._doors[fd])
+                self._accept(poller, *self._doors[fd])
             elif not self._polls[fd]():
                 self._let_be(poller, fd)
 
@@ -64,10 +66,10 @@ class Standstill:
         self._loop.call_soon(self._end)
         self._take_signals()
         poller = self._poller = select.epoll()
-        for door_fd in self._listeners.plain_fds():
+        for door_fd, context in self._listeners.doors():
             door = socket.socket(fileno=os.dup(door_fd))
             door.setblocking(False)
-            self._doors[door.fileno()] = door
+            self._doors[door.fileno()] = door, context
             poller.register(door, select.EPOLLIN)
         running = self._engine.implementation.running
         for client in self._engine.clients.values():
@@ -77,7 +79,7 @@ class Standstill:
                 poller.register(client.fd, select.EPOLLIN)
         return poller
 
-    def _accept(self, poller: select.epoll, door: socket.socket) -> None:
+    def _accept(self, poller: select.epoll, door: socket.socket, context: ssl.SSLContext | None) -> None:
         for _ in range(_ACCEPTED_MAX):
             try:
                 sock, _ = door.accept()
@@ -92,13 +94,17 @@ class Standstill:
                 sock.close()  # it has gone already
                 continue
             connection = Connection(self._engine, self._loop)
-            connection.connection_made(newcomer)
+            protocol: Connection | TlsTransport = connection
+            if context is None:
+                connection.connection_made(newcomer)
+            else:
+                protocol = TlsTransport(newcomer, context, connection, self._loop)
             if newcomer.is_closing():
-                _close(newcomer, connection)
+                _close(newcomer, protocol)
                 continue
             fd = sock.fileno()
-            self._newcomers[fd] = newcomer, connection
-            self._polls[fd] = connection.poll
+            self._newcomers[fd] = newcomer, protocol
+            self._polls[fd] = protocol.poll
             poller.register(fd, select.EPOLLIN)
 
     def _let_be(self, poller: select.epoll, fd: int) -> None:
@@ -113,13 +119,13 @@ class Standstill:
         self._give_signals_back()
         self._poller.close()
         self._poller = None
-        for door in self._doors.values():
+        for door, _ in self._doors.values():
             door.close()
         self._doors.clear()
         self._polls.clear()
         newcomers, self._newcomers = self._newcomers, {}
-        for newcomer, connection in newcomers.values():
-            task = self._loop.create_task(self._move(newcomer, connection))
+        for newcomer, protocol in newcomers.values():
+            task = self._loop.create_task(self._move(newcomer, protocol))
             self._moves.add(task)
             task.add_done_callback(self._moves.discard)
 
@@ -133,13 +139,13 @@ class Standstill:
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._loops_wakeup_fd)
 
-    async def _move(self, newcomer: Newcomer, connection: Connection) -> None:
+    async def _move(self, newcomer: Newcomer, protocol: Connection | TlsTransport) -> None:
         if newcomer.is_closing():
-            _close(newcomer, connection)
+            _close(newcomer, protocol)
             return
-        await self._loop.connect_accepted_socket(lambda: connection, newcomer.sock)
+        await self._loop.connect_accepted_socket(lambda: protocol, newcomer.sock)
 
 
-def _close(newcomer: Newcomer, connection: Connection) -> None:
-    connection.connection_lost(None)
+def _close(newcomer: Newcomer, protocol: Connection | TlsTransport) -> None:
+    protocol.connection_lost(None)
     newcomer.sock.close()

@@ -3,16 +3,19 @@
 import json
 import signal
 import socket
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import redis
 
 from tests.conftest import encode_request
 from tests.e2e import kora_process
-from tests.e2e.kora_process import KoraProcess, clean_environ, eventually
+from tests.e2e.certificates import make_authority
+from tests.e2e.kora_process import KoraProcess, clean_environ, eventually, free_port
 from tests.e2e.wire import END, Wire, error_text
 from tests.peers import peer
 
@@ -185,6 +188,38 @@ def test_health_says_that_it_is_alive_but_busy(kora: KoraProcess) -> None:
         assert (answer["running"]["command"], answer["running"]["client"]) == ("eval", wire.address)
         assert kora.http("/health/live")[0] == 200
     eventually(lambda: kora.http("/health/ready")[0] == 200, "ready again")
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_whoever_connects_by_tls_may_end_a_script_and_stays(start_server: Start, tmp_path: Path, loop: str) -> None:
+    authority = make_authority(tmp_path)
+    tls_port = free_port()
+    flags = ["--tls-cert-file", authority.server.cert, "--tls-key-file", authority.server.key]
+    flags += ["--tls-ca-cert-file", authority.ca, "--tls-auth-clients", "no", "--tls-port", str(tls_port)]
+    server = start_server("--busy-reply-threshold", "50", *flags, loop=loop)
+    context = ssl.create_default_context(cafile=authority.ca)
+    stranger = context.wrap_socket(socket.create_connection(("127.0.0.1", tls_port)), server_hostname="127.0.0.1")
+    for _ in range(2):
+        with running(server), Wire(socket.create_connection(("127.0.0.1", tls_port), 20)) as mumbler:
+            late = socket.create_connection(("127.0.0.1", tls_port), 20)
+            sock = socket.create_connection(("127.0.0.1", tls_port), 20)
+            newcomer = Wire(context.wrap_socket(sock, server_hostname="127.0.0.1"))
+            answers = newcomer.pipeline(*[("GET", "k")] * 3000)
+            assert {str(answer) for answer in answers} == {BUSY.format("SCRIPT")}
+            mumbler.send(request("PING"))
+            mumbler.read_to_end()
+            assert newcomer.run("SCRIPT", "KILL") == b"OK"
+        with newcomer:
+            big = "x" * 3_000_000
+            assert newcomer.run("SET", "k", big) == b"OK"
+            assert newcomer.pipeline(*[("GET", "k")] * 5) == [big.encode()] * 5
+            assert newcomer.run("QUIT") == b"OK"
+            assert newcomer.read() is END
+        with Wire(context.wrap_socket(late, server_hostname="127.0.0.1")) as wire:
+            assert wire.run("PING") == b"PONG"
+    with Wire(stranger) as wire:
+        assert wire.run("PING") == b"PONG"
+    eventually(lambda: server.run("INFO", "clients").split()[2] == b"connected_clients:1", "all have gone")
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
