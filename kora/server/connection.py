@@ -168,14 +168,12 @@ class Connection(asyncio.Protocol):
         if not self._may_go_on() or self._stuffed or (client.parked and client.waiting is None):
             return False
         data = transport.read() if isinstance(transport, Readable) else _read(client.fd)
-        if data is None:
-            return True
         if data:
             self.data_received(data)
-            while client.more and not client.parked and self._may_go_on():
-                self._turn()
-        else:
+        elif data is not None:
             self._disconnect()
+        while client.more and not client.parked and self._may_go_on():
+            self._turn()
         if not transport.is_closing():
             return not transport.get_write_buffer_size()
         # The loop will notice, too, but until then its place among maxclients is for others.

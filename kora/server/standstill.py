@@ -56,10 +56,13 @@ class Standstill:
         """Serve everybody who has sent something: engine.pump."""
         poller = self._poller or self._begin()
         self._engine.board.words[HEARTBEAT] = time.monotonic_ns()
+        # Not whose script runs, in the middle of its turn.
+        running = self._engine.implementation.running
+        running_fd = -1 if running is None else running.fd
         for fd, _ in poller.poll(0):
             if fd in self._doors:
                 self._accept(poller, *self._doors[fd])
-            elif not self._polls[fd]():
+            elif fd != running_fd and not self._polls[fd]():
                 self._let_be(poller, fd)
 
     def _begin(self) -> select.epoll:
@@ -72,11 +75,12 @@ class Standstill:
             self._doors[door.fileno()] = door, context
             poller.register(door, select.EPOLLIN)
         running = self._engine.implementation.running
-        for client in self._engine.clients.values():
-            # Not the one whose script runs: it is in the middle of its turn.
-            if client is not running and client.fd >= 0:
+        for client in list(self._engine.clients.values()):
+            if client.fd >= 0:
                 self._polls[client.fd] = client.poll
                 poller.register(client.fd, select.EPOLLIN)
+                if client.more and client is not running and not client.poll():
+                    self._let_be(poller, client.fd)
         return poller
 
     def _accept(self, poller: select.epoll, door: socket.socket, context: ssl.SSLContext | None) -> None:

@@ -114,6 +114,20 @@ def test_replies_stay_in_order_and_nothing_is_lost(kora: KoraProcess) -> None:
         assert wire.read_many(2) == [b"first", b"second"]
 
 
+def test_a_pipeline_that_waits_for_its_next_turn_is_answered_as_well(kora: KoraProcess) -> None:
+    with kora.connect() as wire, kora.connect() as scripter:
+        assert wire.run("PING") == scripter.run("PING") == b"PONG"
+        # Read in one go with the script, so that it has had but one turn when that begins.
+        kora.signal(signal.SIGSTOP)
+        wire.send(request("GET", "k") * 9000)
+        scripter.send(request("EVAL", "while true do end", 0))
+        kora.signal(signal.SIGCONT)
+        answers = wire.read_many(9000)
+        assert str(answers[-1]) == BUSY.format("SCRIPT")
+        assert kora.run("SCRIPT", "KILL") == b"OK"
+        assert "Script killed by user" in error_text(scripter.read())
+
+
 def test_whoever_leaves_meanwhile_gives_place_to_others(kora: KoraProcess) -> None:
     crowd = [kora.connect() for _ in range(8)]
     assert [wire.run("PING") for wire in crowd] == [b"PONG"] * 8
