@@ -3,7 +3,7 @@
 Bits and integers that lie beyond a string's end are 0, and a key that is not there is an empty string.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -242,11 +242,18 @@ def _parse_kind(text: bytes) -> IntegerKind:
 
 
 def _access(argv: Sequence[bytes]) -> str:
-    return "RW access update" if _changes(argv[2:]) else "RO access"
+    return "RO access" if _only_reads(argv[2:]) else "RW access update"
 
 
-def _changes(words: Iterable[bytes]) -> bool:
-    return any(word.upper() in (b"SET", b"INCRBY") for word in words)
+def _only_reads(words: Sequence[bytes]) -> bool:
+    """Whether all are operations that read; as bitfieldGetKeys (db.c), which takes what it does not know for others."""
+    place = 0
+    while place < len(words):
+        operands = {b"GET": 2, b"OVERFLOW": 1}.get(words[place].upper(), len(words))
+        place += 1 + operands
+        if place > len(words):
+            return False
+    return True
 
 
 @bitmaps(
