@@ -5,9 +5,9 @@ Quirks kept from stringmatchlen (util.c): an unclosed `[` ends at the end of the
 and a `\\` at the very end stands for itself.
 
 Clients make patterns up, and so hostile ones must be answered, too.  Between two stars the first place where a piece of
-the pattern fits is as good as any later one, so that nothing is ever taken back and the work is at most the text's length
-times that of the longest piece.  A short pattern becomes a regular expression.  One of a megabyte would be compiled for
-half a minute: what is long is cut into its pieces, which are matched by the searches that bytes have.
+the pattern fits is as good as any later one, so that nothing is ever taken back and the work is at most the text's
+length times that of the longest piece.  A short pattern becomes a regular expression.  One of a megabyte would be
+compiled for half a minute: what is long is cut into its pieces, which are matched by the searches that bytes have.
 """
 
 import re
@@ -40,8 +40,8 @@ def _anything(_: bytes) -> bool:
     return True
 
 
-# A run of bytes that stand for themselves, or any byte of a set.  A piece of a pattern, which has no stars, is a list of
-# these, and no two runs are neighbours.
+# A run of bytes that stand for themselves, or any byte of a set.  A piece of a pattern, which has no stars, is a list
+# of these, and no two runs are neighbours.
 _Atom = bytes | frozenset[int]
 _ANY: Final = frozenset(range(256))
 _PLAIN = re.compile(rb"[^*?\[\\]+")
@@ -88,8 +88,8 @@ def _pieces(pattern: bytes) -> list[list[_Atom]]:
 def _compile(pattern: bytes) -> re.Pattern[bytes]:
     """An expression that never backs up over more than one star.
 
-    Each piece but the last is an atomic group `(?=(.*?piece))\\n`: a look-ahead whose capture is then consumed (re has no
-    others below 3.11).
+    Each piece but the last is an atomic group `(?=(.*?piece))\\n`: a look-ahead whose capture is then consumed (re has
+    no others below 3.11).
     """
     pieces = [b"".join(map(_expression, piece)) for piece in _pieces(pattern)]
     if len(pieces) == 1:

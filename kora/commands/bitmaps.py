@@ -11,6 +11,7 @@ from kora.engine.client import Client
 from kora.engine.registry import Family
 from kora.errors import CommandError, SyntaxFault
 from kora.resp.reply import Reply
+from kora.store.keyspace import Keyspace
 from kora.types.bits import (
     IntegerKind,
     bytes_around,
@@ -25,6 +26,8 @@ from kora.types.number import is_integer, parse_integer
 
 bitmaps = Family("bitmap")
 
+# What is looked at of a string at once.
+_PART_BYTES: Final = 1 << 20
 _UINT64_MASK: Final = (1 << 64) - 1
 
 
@@ -123,17 +126,25 @@ def _is_in_bits(words: list[bytes]) -> bool:
 )
 def bitcount(client: Client, argv: list[bytes]) -> Reply:
     _, key, *words = argv
-    value = client.db.read(key, bytes)
-    if value is None:
+    db = client.db
+    if not db.touch(key):
         return 0
+    length = db.length(key)
     if not words:
-        return count_bits(value, 0, 8 * len(value))
+        return _count(db, key, 0, 8 * length)
     if not 2 <= len(words) <= 3:
         raise SyntaxFault
     start, end = map(parse_integer, words[:2])
     if start < 0 and end < 0 and start > end:
         return 0
-    return count_bits(value, *_Range(start, end, _is_in_bits(words[2:])).bits(len(value)))
+    return _count(db, key, *_Range(start, end, _is_in_bits(words[2:])).bits(length))
+
+
+def _count(db: Keyspace, key: bytes, start: int, stop: int) -> int:
+    """How many bits are set from one to another; only these are looked at, of a string that may be long."""
+    first = start >> 3
+    part = db.part(key, first, (stop + 7 >> 3) - first)
+    return count_bits(part, start - 8 * first, stop - 8 * first)
 
 
 @bitmaps(
@@ -148,22 +159,36 @@ def bitpos(client: Client, argv: list[bytes]) -> Reply:
     bit = parse_integer(text)
     if bit not in (0, 1):
         raise CommandError("ERR The bit argument must be 1 or 0.")
-    value = client.db.read(key, bytes)
-    if value is None:
+    db = client.db
+    if not db.touch(key):
         return -1 if bit else 0
+    length = db.length(key)
     if len(words) > 3:
         raise SyntaxFault
     start = parse_integer(words[0]) if words else 0
     in_bits = _is_in_bits(words[2:])
     end = parse_integer(words[1]) if words[1:] else -1
-    first, stop = _Range(start, end, in_bits).bits(len(value))
+    first, stop = _Range(start, end, in_bits).bits(length)
     if first == stop:
         return -1
-    place = find_bit(value, bit, first, stop)
+    place = _find(db, key, bit, first, stop)
     if place < 0 and not bit and len(words) < 2:
         # No end was given, and behind the string all bits are clear.
-        return 8 * len(value)
+        return 8 * length
     return place
+
+
+def _find(db: Keyspace, key: bytes, bit: int, start: int, stop: int) -> int:
+    """The first such bit from one place to another, or -1; most are near, and a string may be long."""
+    while start < stop:
+        first = start >> 3
+        end = min(stop, 8 * (first + _PART_BYTES))
+        part = db.part(key, first, (end + 7 >> 3) - first)
+        place = find_bit(part, bit, start - 8 * first, end - 8 * first)
+        if place >= 0:
+            return 8 * first + place
+        start = end
+    return -1
 
 
 @bitmaps(

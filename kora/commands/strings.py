@@ -382,13 +382,17 @@ def setrange(client: Client, argv: list[bytes]) -> Reply:
     offset = parse_integer(text)
     if offset < 0:
         raise NegativeOffset
-    value = client.db.find(key, bytes)
+    length = client.db.length(key)
     if not part:
-        return 0 if value is None else len(value)
+        return length
     _check_length(client, offset + len(part))
     length = client.db.edit(key, offset, part)
     client.db.notify(b"setrange", key)
     return length
+
+
+# More than any integer has: a string that may be long need not be copied to see that it is none.
+NUMBER_MAX: Final = 32
 
 
 def _check_length(client: Client, length: int) -> None:
@@ -398,13 +402,13 @@ def _check_length(client: Client, length: int) -> None:
 
 def _increase(client: Client, key: bytes, increment: int) -> int:
     db = client.db
-    value = db.find(key, bytes)
-    if value is None:
+    value = db.part(key, 0, NUMBER_MAX)
+    if not value and not db.has_quietly(key):
         db.set(key, format_integer(increment))
         db.notify(b"incrby", key)
         return increment
-    number = SMALL_VALUES.get(value) if type(value) is bytes else None
-    total = increment + (number if number is not None else parse_integer(bytes(value)))
+    number = SMALL_VALUES.get(value)
+    total = increment + (number if number is not None else parse_integer(value))
     if not INT64_MIN <= total <= INT64_MAX:
         raise Overflow
     db.replace(key, format_integer(total))
