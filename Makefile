@@ -107,7 +107,9 @@ $(VENV)/bin/python:
 
 # An editable installation has changed Python at once, but a changed kernel only when it is made again.
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml $(KERNEL)
-	$(PIP_INSTALL) --editable .
+	$(PIP_INSTALL) --editable ".[all]" || { \
+	  echo "make: an extra could not be installed, and what needs it will say so: see optional-dependencies" >&2; \
+	  $(PIP_INSTALL) --editable .; }
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/bin/python pyproject.toml $(KERNEL)

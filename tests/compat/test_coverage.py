@@ -93,9 +93,12 @@ EXCUSED = {
             "acl|setuser",
             "acl|users",
             "acl|whoami",
+            "client|no-evict",
         ),
-        "compared in test_acl_commands",
+        "compared by what users may do, in test_acl_commands",
     ),
+    "client|no-touch": "came with Redis 7.2",
+    "client|tracking": "compared over several connections, in test_tracking_commands",
     **dict.fromkeys(
         (
             "eval",
@@ -118,10 +121,8 @@ EXCUSED = {
             "script|kill",
             "script|load",
         ),
-        "compared in test_scripting",
+        "compared by whole scripts and libraries, in test_scripting",
     ),
-    **dict.fromkeys(("client|no-evict", "client|tracking"), "compared in test_tracking_commands and test_mistakes"),
-    "client|no-touch": "came with Redis 7.2",
     "cluster|myshardid": "came with Redis 7.2",
     "waitaof": "came with Redis 7.2",
     **dict.fromkeys(
