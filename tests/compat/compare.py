@@ -39,7 +39,9 @@ def unfolded(program: list[Step], expected: list[bytes], found: list[bytes]) -> 
         elif step[0].upper() in (b"EXEC", b"DISCARD"):
             head = b"*%d\r\n" % len(queued)
             if queued and theirs.startswith(head) and ours.startswith(head):
-                yield from zip(queued, split_replies(theirs[len(head) :]), split_replies(ours[len(head) :]), strict=True)
+                yield from zip(
+                    queued, split_replies(theirs[len(head) :]), split_replies(ours[len(head) :]), strict=True
+                )
                 queued = []
                 continue
             if not theirs.startswith(b"-ERR") or not ours.startswith(b"-ERR"):
