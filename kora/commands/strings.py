@@ -497,8 +497,12 @@ def incrbyfloat(client: Client, argv: list[bytes]) -> Reply:
 )
 def lcs(client: Client, argv: list[bytes]) -> Reply:
     _, key1, key2, *words = argv
+    db = client.db
+    # Both count as looked at, whatever the first one is; and strings whose table is too large are not copied.
+    for key in (key1, key2):
+        db.touch(key)
     try:
-        first, second = (bytes(client.db.read(key, bytes) or b"") for key in (key1, key2))
+        lengths = [db.length(key) for key in (key1, key2)]
     except WrongType:
         raise CommandError("ERR The specified keys must contain string values") from None
     only_length = with_indexes = with_lengths = False
@@ -521,8 +525,9 @@ def lcs(client: Client, argv: list[bytes]) -> Reply:
     if only_length and with_indexes:
         raise CommandError("ERR If you want both the length and indexes, please just use IDX.")
     # Redis' bound on its table of 32-bit cells; ours is a 32nd of that.
-    if (len(first) + 1) * (len(second) + 1) * 4 > client.engine.config.proto_max_bulk_len:
+    if (lengths[0] + 1) * (lengths[1] + 1) * 4 > client.engine.config.proto_max_bulk_len:
         raise CommandError("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")
+    first, second = (db.part(key, 0, length) for key, length in zip((key1, key2), lengths, strict=True))
     found = longest_common_subsequence(first, second)
     if only_length:
         return found.length

@@ -19,10 +19,10 @@ from .words import DATABASES, GENERIC, KEYS, STRINGS, Step, Word, keys, programs
 from .words_hashes import HASHES
 from .words_lists import BLOCKING, LISTS, SORTING
 from .words_sets import BITMAPS, HYPERLOGLOGS, SETS
-from .words_sorted_sets import SORTED_SETS
+from .words_sorted_sets import GEO, SORTED_SETS
 from .words_streams import GROUP_COMMANDS, STREAMS, with_consumers
 
-_TABLES = (STRINGS, GENERIC, DATABASES, HASHES, LISTS, SORTING, SETS, BITMAPS, HYPERLOGLOGS, SORTED_SETS, STREAMS)
+_TABLES = (STRINGS, GENERIC, DATABASES, HASHES, LISTS, SORTING, SETS, BITMAPS, HYPERLOGLOGS, SORTED_SETS, STREAMS, GEO)
 _ALL = {f"{number} {name}": table[name] for number, table in enumerate(_TABLES) for name in table}
 _GROUPS = {f"group {name}": strategy for name, strategy in GROUP_COMMANDS.items()}
 _FILLING = (
@@ -59,6 +59,24 @@ def sets_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "is_alike", or_as_sets(compare.is_alike))
 
 
+# Few keys, so that values of all kinds meet; and limits by which small values are large ones soon.
+_FEWER = {key: KEYS[place % 3] for place, key in enumerate(KEYS)}
+_SMALL: Step = (
+    b"CONFIG", b"SET", b"hash-max-listpack-entries", b"2", b"zset-max-listpack-entries", b"2",
+    b"set-max-intset-entries", b"2", b"list-max-listpack-size", b"2", b"stream-node-max-entries", b"2",
+    b"hll-sparse-max-bytes", b"40",
+)  # fmt: skip
+_USUAL: Step = (
+    b"CONFIG", b"SET", b"hash-max-listpack-entries", b"512", b"zset-max-listpack-entries", b"128",
+    b"set-max-intset-entries", b"512", b"list-max-listpack-size", b"-2", b"stream-node-max-entries", b"100",
+    b"hll-sparse-max-bytes", b"3000",
+)  # fmt: skip
+
+
+def _narrowed(program: list[Step]) -> list[Step]:
+    return [_SMALL, *(tuple(_FEWER.get(word, word) for word in step) for step in program)]
+
+
 def _prepared(program: list[Step]) -> list[Step]:
     # What waits only outside of transactions would wait in real time.
     steps = [step for step in program if not is_left_to_chance(step) and not is_told_otherwise(step, program)]
@@ -77,13 +95,24 @@ _in_transaction = programs({**_ALL, **_GROUPS, **_FILL, **BLOCKING}, max_size=40
 
 
 @given(program=_programs, protocol=st.sampled_from((2, 3)))
-@examples(1000)
+@examples(400)
 def test_programs_over_all_kinds_of_values_do_the_same(redis: RedisServer, program: list[Step], protocol: int) -> None:
     compare_program(redis, _prepared(program), protocol=protocol, alike=_is_alike)
 
 
+@given(program=_programs, protocol=st.sampled_from((2, 3)))
+@examples(200)
+def test_programs_over_few_keys_with_small_limits_do_the_same(
+    redis: RedisServer, program: list[Step], protocol: int
+) -> None:
+    try:
+        compare_program(redis, _prepared(_narrowed(program)), protocol=protocol, alike=_is_alike)
+    finally:
+        redis.run(*_USUAL)
+
+
 @given(before=programs(_FILL, max_size=15), program=_in_transaction, protocol=st.sampled_from((2, 3)))
-@examples(500)
+@examples(200)
 def test_transactions_over_all_kinds_of_values_do_the_same(
     redis: RedisServer, before: list[Step], program: list[Step], protocol: int
 ) -> None:
