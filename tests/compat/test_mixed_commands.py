@@ -15,7 +15,7 @@ from .profile import examples
 from .test_hash_commands import is_alike as is_alike_hash
 from .test_set_commands import is_left_to_chance, or_as_sets
 from .test_sorting_commands import is_told_otherwise
-from .words import DATABASES, GENERIC, KEYS, STRINGS, Step, Word, keys, programs, some, words
+from .words import DATABASES, GENERIC, KEYS, STRINGS, Step, Word, assemble, keys, some, steps, words
 from .words_hashes import HASHES
 from .words_lists import BLOCKING, LISTS, SORTING
 from .words_sets import BITMAPS, HYPERLOGLOGS, SETS
@@ -30,8 +30,8 @@ _FILLING = (
 )  # fmt: skip
 _FILL = {f"fill {number}": _FILLING[number % len(_FILLING)] for number in range(10 * len(_FILLING))}
 _TRANSACTIONS: dict[str, st.SearchStrategy[list[Word]]] = {
-    **{f"MULTI {number}": words("MULTI") for number in range(12)},
-    **{f"EXEC {number}": words("EXEC") for number in range(18)},
+    **{f"MULTI {number}": words("MULTI") for number in range(10)},
+    **{f"EXEC {number}": words("EXEC") for number in range(60)},
     "DISCARD": words("DISCARD"),
     **{f"WATCH {number}": words("WATCH", some(keys)) for number in range(6)},
     "UNWATCH": words("UNWATCH"),
@@ -90,8 +90,13 @@ def _is_alike(step: Step, expected: bytes, found: bytes) -> bool:
     return name[:1] == b"H" and is_alike_hash(step, expected, found)
 
 
-_programs = programs({**_ALL, **_GROUPS, **_FILL, **_TRANSACTIONS}, max_size=60)
-_in_transaction = programs({**_ALL, **_GROUPS, **_FILL, **BLOCKING}, max_size=40)
+def _long_programs(table: dict[str, st.SearchStrategy[list[Word]]], length: int) -> st.SearchStrategy[list[Step]]:
+    # Not of any length: most would be short, and values meet late.
+    return st.lists(steps(table), min_size=length // 2, max_size=length).map(assemble)
+
+
+_programs = _long_programs({**_ALL, **_GROUPS, **_FILL, **_TRANSACTIONS}, 80)
+_in_transaction = _long_programs({**_ALL, **_GROUPS, **_FILL, **BLOCKING}, 40)
 
 
 @given(program=_programs, protocol=st.sampled_from((2, 3)))
@@ -111,7 +116,7 @@ def test_programs_over_few_keys_with_small_limits_do_the_same(
         redis.run(*_USUAL)
 
 
-@given(before=programs(_FILL, max_size=15), program=_in_transaction, protocol=st.sampled_from((2, 3)))
+@given(before=_long_programs(_FILL, 20), program=_in_transaction, protocol=st.sampled_from((2, 3)))
 @examples(200)
 def test_transactions_over_all_kinds_of_values_do_the_same(
     redis: RedisServer, before: list[Step], program: list[Step], protocol: int
