@@ -127,17 +127,17 @@ def _is_in_bits(words: list[bytes]) -> bool:
 def bitcount(client: Client, argv: list[bytes]) -> Reply:
     _, key, *words = argv
     db = client.db
+    if len(words) not in (0, 2, 3):
+        raise SyntaxFault
+    # Before the key is looked for: since Redis 7.2 a mistake is one whether it is there or not.
+    start, end = map(parse_integer, words[:2]) if words else (0, -1)
+    in_bits = _is_in_bits(words[2:])
     if not db.touch(key):
         return 0
     length = db.length(key)
-    if not words:
-        return _count(db, key, 0, 8 * length)
-    if not 2 <= len(words) <= 3:
-        raise SyntaxFault
-    start, end = map(parse_integer, words[:2])
     if start < 0 and end < 0 and start > end:
         return 0
-    return _count(db, key, *_Range(start, end, _is_in_bits(words[2:])).bits(length))
+    return _count(db, key, *_Range(start, end, in_bits).bits(length))
 
 
 def _count(db: Keyspace, key: bytes, start: int, stop: int) -> int:
@@ -159,15 +159,15 @@ def bitpos(client: Client, argv: list[bytes]) -> Reply:
     bit = parse_integer(text)
     if bit not in (0, 1):
         raise CommandError("ERR The bit argument must be 1 or 0.")
-    db = client.db
-    if not db.touch(key):
-        return -1 if bit else 0
-    length = db.length(key)
     if len(words) > 3:
         raise SyntaxFault
     start = parse_integer(words[0]) if words else 0
     in_bits = _is_in_bits(words[2:])
     end = parse_integer(words[1]) if words[1:] else -1
+    db = client.db
+    if not db.touch(key):
+        return -1 if bit else 0
+    length = db.length(key)
     first, stop = _Range(start, end, in_bits).bits(length)
     if first == stop:
         return -1

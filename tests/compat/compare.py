@@ -234,7 +234,7 @@ def compare_program(
             index = b""
             for step, theirs, ours in zip(_DATASET, split_replies(expected), split_replies(found), strict=True):
                 index = step[1] if step[0] == b"SELECT" else index
-                if fault := difference(step, theirs, ours, late_ms, floats):
+                if fault := difference(step, theirs, ours, late_ms, floats, alike):
                     faults.append(f"afterwards, database {index.decode()}: {fault}")
     if faults:
         listing = "\n".join(map(show, program))

@@ -45,13 +45,13 @@ _CONTENTS: list[Step] = [
         (b"SMEMBERS", key),
         (b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"),
         (b"XRANGE", key, b"-", b"+"),
-        (b"OBJECT", b"REFCOUNT", key),
     )
 ]
 _END: list[Step] = [(b"DISCARD",), (b"SELECT", b"1"), *_CONTENTS, (b"SELECT", b"0"), *_CONTENTS]
 
-# Sorting a sorted set makes it a skiplist in Redis.
-_SKIPLIST = (b"$8\r\nskiplist\r\n", b"$8\r\nlistpack\r\n")
+# Of OBJECT ENCODING and REFCOUNT, see quirks.py: sorting a sorted set makes it a skiplist in Redis, and the copy of a
+# small integer is not shared.
+_QUIRKS = {(b"$8\r\nskiplist\r\n", b"$8\r\nlistpack\r\n"), (b":1\r\n", b":2147483647\r\n")}
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def _prepared(program: list[Step]) -> list[Step]:
 
 def _is_alike(step: Step, expected: bytes, found: bytes) -> bool:
     name = step[0].upper()
-    if name == b"OBJECT" and (expected, found) == _SKIPLIST:
+    if name == b"OBJECT" and (expected, found) in _QUIRKS:
         return True
     return name[:1] == b"H" and is_alike_hash(step, expected, found)
 
