@@ -144,6 +144,10 @@ def replconf(client: Client, argv: list[bytes]) -> Reply:
             parse_integer(value)
         elif name == b"rdb-only":
             _parse_switch(value)
+        elif name == b"rdb-filter-only":
+            for part in value.split():
+                if part.lower() != b"functions":
+                    raise CommandError(f"ERR Unsupported rdb-filter-only option: {_text(part)}")
         elif name in (b"ack", b"getack"):
             return Replies()  # of a replica, and for one: nobody else is answered
         elif name == b"ip-address":
@@ -152,8 +156,12 @@ def replconf(client: Client, argv: list[bytes]) -> Reply:
                     f"ERR REPLCONF ip-address provided by replica instance is too long: {len(value)} bytes"
                 )
         elif name != b"capa":
-            raise CommandError(f"ERR Unrecognized REPLCONF option: {option.decode('utf-8', 'surrogateescape')}")
+            raise CommandError(f"ERR Unrecognized REPLCONF option: {_text(option)}")
     return OK
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _no_data(client: Client, argv: list[bytes]) -> Reply:

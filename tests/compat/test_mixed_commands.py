@@ -100,13 +100,13 @@ _in_transaction = _long_programs({**_ALL, **_GROUPS, **_FILL, **BLOCKING}, 40)
 
 
 @given(program=_programs, protocol=st.sampled_from((2, 3)))
-@examples(400)
+@examples(120)
 def test_programs_over_all_kinds_of_values_do_the_same(redis: RedisServer, program: list[Step], protocol: int) -> None:
     compare_program(redis, _prepared(program), protocol=protocol, alike=_is_alike)
 
 
 @given(program=_programs, protocol=st.sampled_from((2, 3)))
-@examples(200)
+@examples(80)
 def test_programs_over_few_keys_with_small_limits_do_the_same(
     redis: RedisServer, program: list[Step], protocol: int
 ) -> None:
@@ -117,7 +117,7 @@ def test_programs_over_few_keys_with_small_limits_do_the_same(
 
 
 @given(before=_long_programs(_FILL, 20), program=_in_transaction, protocol=st.sampled_from((2, 3)))
-@examples(200)
+@examples(80)
 def test_transactions_over_all_kinds_of_values_do_the_same(
     redis: RedisServer, before: list[Step], program: list[Step], protocol: int
 ) -> None:
