@@ -131,8 +131,7 @@ def docs(client: Client, argv: list[bytes]) -> Reply:
     acl="connection",
 )
 def getkeys(client: Client, argv: list[bytes]) -> Reply:
-    request = argv[2:]
-    return _with_keys(client, request).keys(request)
+    return [key for key, _ in _keys(client, argv[2:])]
 
 
 @introspection(
@@ -144,22 +143,27 @@ def getkeys(client: Client, argv: list[bytes]) -> Reply:
     acl="connection",
 )
 def getkeysandflags(client: Client, argv: list[bytes]) -> Reply:
-    request = argv[2:]
-    pairs = _with_keys(client, request).keys_with_access(request)
-    return [[key, _statuses(access.split())] for key, access in pairs]
+    return [[key, _statuses(access.split())] for key, access in _keys(client, argv[2:])]
 
 
-def _with_keys(client: Client, request: list[bytes]) -> Command:
-    """The command of a request.  Raises CommandError where it has no keys, or there is no such command."""
+def _keys(client: Client, request: list[bytes]) -> list[tuple[bytes, str]]:
+    """The keys of a request, each with what is done to it.
+
+    Raises CommandError where its command has no keys or there is no such command, and where it must have some and none
+    can be found.
+    """
     try:
         command = client.engine.registry.find(request)
     except CommandError:
         raise CommandError("ERR Invalid command specified") from None
-    if not command.key_specs:
+    if not command.has_keys:
         raise CommandError("ERR The command has no key arguments")
     if not command.argc_min <= len(request) <= command.argc_max:
         raise CommandError("ERR Invalid number of arguments specified for command")
-    return command
+    found = command.keys_with_access(request) if command.has_its_words(request) else []
+    if not found and "no_mandatory_keys" not in command.flags:
+        raise CommandError("ERR Invalid arguments specified for command")
+    return found
 
 
 def _named(registry: Registry, name: bytes) -> Command | None:
