@@ -13,6 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
@@ -47,7 +48,8 @@ cdef extern from "<sys/socket.h>":
 cdef extern from "kernel.h":
     int SLOTS, RUN_BITS, BATCH_REQUESTS, HISTOGRAM_HALF, SKETCH_DEPTH
     uint64_t KEY_BYTES_MAX
-    int OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, OBJECT_KINDS, VALUE_OFFSET
+    int OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, STREAM_OBJECT
+    int OBJECT_KINDS, VALUE_OFFSET
     int OBJECT, FLAG_RAW, FLAG_DEADLINE, INTEGER_BYTES_MAX, LARGE_BYTES_MIN, COMMAND_NAME_MAX
 
     struct text:
@@ -160,6 +162,8 @@ cdef extern from "kernel.h":
         uint32_t zset_entries
         uint32_t zset_value
         int32_t list_size
+        int64_t stream_node_bytes
+        int64_t stream_node_entries
 
     limits *limits_share(limits *limits)
     void limits_release(limits *limits)
@@ -1198,6 +1202,7 @@ cdef class Keyspace:
 
 include "hashes.pxi"
 include "lists.pxi"
+include "streams.pxi"
 
 
 # --- Requests ---
@@ -1507,6 +1512,8 @@ cdef class Kernel:
         self.c.limits.zset_entries = limits.zset_max_listpack_entries
         self.c.limits.zset_value = limits.zset_max_listpack_value
         self.c.limits.list_size = limits.list_max_listpack_size
+        self.c.limits.stream_node_bytes = limits.stream_node_max_bytes
+        self.c.limits.stream_node_entries = limits.stream_node_max_entries
 
     def make_stats(self, size_t commands, size_t hot_keys_max=128):
         """The block of one shard, which counts toward maxmemory."""

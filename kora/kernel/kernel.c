@@ -13,3 +13,4 @@
 #include "type_list.c"
 #include "type_set.c"
 #include "type_sorted_set.c"
+#include "type_stream.c"
