@@ -118,10 +118,8 @@ cdef class _Entries:
     def size_bytes(self):
         return (<PyTypeObject *>_Entries).tp_basicsize + self.c.value.bytes
 
-    @size_bytes.setter
-    def size_bytes(self, int64_t size_bytes):
-        # Groups change it, as they come and go.
-        self.c.value.bytes = size_bytes - (<PyTypeObject *>_Entries).tp_basicsize
+    def _count(self, int64_t size_bytes):
+        self.c.value.bytes += size_bytes
 
     @property
     def counted_bytes(self):

@@ -11,7 +11,7 @@
 #define NODE_HEAD_BYTES (7 + 2 + 2 + 2)
 
 #define BLOCKS_MIN 4
-#define NUMBER_BYTES_MAX 10    /* of a number of 64 bits, seven to a byte */
+#define NUMBER_BYTES_MAX 10     /* of a number of 64 bits, seven to a byte */
 #define BODY_BYTES_ORDINARY 512 /* what is no larger is put together on the C stack */
 
 /* --- Numbers, as lengths are written --- */

@@ -119,7 +119,6 @@ class ConsumerGroups:
     __slots__ = ()
 
     groups: dict[bytes, Group]
-    size_bytes: int
     last_id: int
     max_deleted_id: int
     entries_added: int
@@ -131,25 +130,29 @@ class ConsumerGroups:
     def first_id(self) -> int:
         raise NotImplementedError
 
+    def _count(self, size_bytes: int) -> None:
+        """Add to size_bytes."""
+        raise NotImplementedError
+
     def sorted_groups(self) -> list[Group]:
         return [self.groups[name] for name in sorted(self.groups)]
 
     def create_group(self, name: bytes, last_id: int, entries_read: int = UNKNOWN) -> Group:
         """A group of a name that none has."""
         group = self.groups[name] = Group(name, last_id, entries_read)
-        self.size_bytes += _GROUP_BYTES + _object_bytes(name)
+        self._count(_GROUP_BYTES + _object_bytes(name))
         return group
 
     def destroy_group(self, name: bytes) -> None:
         group = self.groups.pop(name)
-        self.size_bytes -= _GROUP_BYTES + _object_bytes(name) + _PENDING_BYTES * len(group.pending)
+        self._count(-(_GROUP_BYTES + _object_bytes(name) + _PENDING_BYTES * len(group.pending)))
         for consumer in group.consumers.values():
-            self.size_bytes -= _CONSUMER_BYTES + _object_bytes(consumer.name)
+            self._count(-(_CONSUMER_BYTES + _object_bytes(consumer.name)))
 
     def create_consumer(self, group: Group, name: bytes, now_ms: int) -> Consumer:
         """A consumer of a name that none of the group has."""
         consumer = group.consumers[name] = Consumer(name, now_ms)
-        self.size_bytes += _CONSUMER_BYTES + _object_bytes(name)
+        self._count(_CONSUMER_BYTES + _object_bytes(name))
         return consumer
 
     def delete_consumer(self, group: Group, name: bytes) -> int:
@@ -158,7 +161,7 @@ class ConsumerGroups:
         for entry_id in consumer.ids:
             del group.pending[entry_id]
             group.ids.remove(entry_id)
-        self.size_bytes -= _CONSUMER_BYTES + _object_bytes(name) + _PENDING_BYTES * len(consumer.ids)
+        self._count(-(_CONSUMER_BYTES + _object_bytes(name) + _PENDING_BYTES * len(consumer.ids)))
         return len(consumer.ids)
 
     def deliver(self, group: Group, entry_id: int, consumer: Consumer, delivered_ms: int, deliveries: int) -> None:
@@ -168,7 +171,7 @@ class ConsumerGroups:
             group.pending[entry_id] = Pending(consumer, delivered_ms, deliveries)
             group.ids.add(entry_id)
             consumer.ids.add(entry_id)
-            self.size_bytes += _PENDING_BYTES
+            self._count(_PENDING_BYTES)
             return
         pending.delivered_ms, pending.deliveries = delivered_ms, deliveries
         if pending.consumer is not consumer:
@@ -183,7 +186,7 @@ class ConsumerGroups:
             return False
         group.ids.remove(entry_id)
         pending.consumer.ids.remove(entry_id)
-        self.size_bytes -= _PENDING_BYTES
+        self._count(-_PENDING_BYTES)
         return True
 
     def advance(self, group: Group, entry_id: int) -> None:
@@ -231,7 +234,7 @@ class ConsumerGroups:
         return UNKNOWN
 
     def _copy_groups(self, twin: "ConsumerGroups") -> None:
-        """To a stream that has none, whose size_bytes counts them already."""
+        """To a stream that has none, which counts their bytes already."""
         for group in self.groups.values():
             twin.groups[group.name] = other = Group(group.name, group.last_id, group.entries_read)
             for consumer in group.consumers.values():
@@ -268,7 +271,7 @@ class ConsumerGroups:
             # Of a group that is going nobody wants to know the order.
             for _ in range(min(count - dropped, len(group.pending))):
                 group.pending.popitem()
-                self.size_bytes -= _PENDING_BYTES
+                self._count(-_PENDING_BYTES)
                 dropped += 1
         return dropped
 
@@ -323,6 +326,9 @@ class Stream(ConsumerGroups):
         twin.last_id, twin.max_deleted_id, twin.entries_added = self.last_id, self.max_deleted_id, self.entries_added
         self._copy_groups(twin)
         return twin
+
+    def _count(self, size_bytes: int) -> None:
+        self.size_bytes += size_bytes
 
     @property
     def effort(self) -> int:
