@@ -78,7 +78,7 @@ def test_what_cannot_be_an_entry_is_refused() -> None:
     stream = make(Limits())
     stream.add(5, [b"f", b"v"])
     for entry_id, words in ((5, [b"f", b"v"]), (6, []), (6, [b"f"]), (6, [b"f", "v"]), (6, [b"f", 1])):
-        with pytest.raises(ValueError, match="id|entry"):
+        with pytest.raises(ValueError, match=r"id|entry"):
             stream.add(entry_id, words)
     with pytest.raises(OverflowError):
         stream.add(ID_MAX + 1, [b"f", b"v"])
