@@ -63,6 +63,14 @@ cdef inline bytes _bytes(text text):
     return PyBytes_FromStringAndSize(text.data, text.bytes)
 
 
+cdef inline size_t hash_effort(const hash_value *hash) noexcept:
+    return hash_count(hash) if hash.is_table else 1
+
+
+cdef inline size_t set_effort(const set_value *set) noexcept:
+    return set_count(set) if set.form == SET_TABLE else 1
+
+
 cdef class _Deadlines:
     """When fields of a hash end.  Rare, and so in Python."""
 
@@ -153,7 +161,7 @@ cdef class Hash:
 
     @property
     def effort(self):
-        return hash_count(&self.c) if self.c.is_table else 1
+        return hash_effort(&self.c)
 
     def shed(self, count):
         _forget_deadlines(self)
@@ -351,7 +359,7 @@ cdef class Set:
 
     @property
     def effort(self):
-        return set_count(&self.c) if self.c.form == SET_TABLE else 1
+        return set_effort(&self.c)
 
     def shed(self, count):
         return set_shed(&self.c, min(max(count, 0), <uint32_t>0xFFFFFFFF))

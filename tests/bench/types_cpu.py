@@ -1,4 +1,4 @@
-"""The rest of redis-benchmark's default set: commands on lists, hashes, sets, sorted sets and streams, as throughput."""
+"""The rest of redis-benchmark's set: commands on lists, hashes, sets, sorted sets and streams; as throughput."""
 
 from __future__ import annotations
 
