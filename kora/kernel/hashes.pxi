@@ -271,12 +271,12 @@ cdef class Hash:
             return 0
         return self._deadlines.heap[0][0]
 
-    def end_due(self, int64_t now_ms):
-        ended = []
+    def end_due(self, int64_t now_ms, Py_ssize_t fields_max=0):
+        cdef list ended = []
         if self._deadlines is None:
             return ended
         before = self._deadlines.bytes
-        while (field := self._deadlines.take_due(now_ms)) is not None:
+        while not 0 < fields_max == len(ended) and (field := self._deadlines.take_due(now_ms)) is not None:
             hash_delete(&self.c, _text(field))
             ended.append(field)
         _settle_deadlines(self, before)

@@ -92,7 +92,7 @@ static inline bool is_half_a_listpack(const struct list *list, size_t bytes, siz
 {
     int32_t size = list->value.limits->list_size;
     return size < 0 ? bytes + LISTPACK_HEAD_BYTES <= node_bytes_max(size) / 2
-                    : items <= node_items_max(size) / 2 && bytes <= LISTPACK_SAFE_BYTES;
+                    : items <= node_items_max(size) / 2 && bytes + LISTPACK_HEAD_BYTES <= LISTPACK_SAFE_BYTES;
 }
 
 /* Whether a node may have one item more. */

@@ -258,22 +258,38 @@ class ConsumerGroups:
         )
 
     def _groups_effort(self) -> int:
-        return sum(len(group.pending) + len(group.consumers) for group in self.groups.values())
+        return sum(
+            len(group.pending) + len(group.ids) + sum(1 + len(consumer.ids) for consumer in group.consumers.values())
+            for group in self.groups.values()
+        )
 
     def _shed_groups(self, count: int) -> int:
         dropped = 0
         while dropped < count and self.groups:
             group = next(reversed(self.groups.values()))
-            if not group.pending:
-                dropped += 1 + len(group.consumers)
+            left = count - dropped
+            if group.pending:
+                # Of a group that is going nobody wants to know the order.
+                some = min(left, len(group.pending))
+                for _ in range(some):
+                    group.pending.popitem()
+                self._count(-_PENDING_BYTES * some)
+                dropped += some
+            elif group.ids:
+                dropped += group.ids.shed(left)
+            elif group.consumers:
+                dropped += self._shed_consumer(group, left)
+            else:
                 self.destroy_group(group.name)
-                continue
-            # Of a group that is going nobody wants to know the order.
-            for _ in range(min(count - dropped, len(group.pending))):
-                group.pending.popitem()
-                self._count(-_PENDING_BYTES)
                 dropped += 1
         return dropped
+
+    def _shed_consumer(self, group: Group, count: int) -> int:
+        consumer = next(reversed(group.consumers.values()))
+        if consumer.ids:
+            return consumer.ids.shed(count)
+        self.delete_consumer(group, consumer.name)
+        return 1
 
 
 class Stream(ConsumerGroups):
