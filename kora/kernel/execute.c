@@ -1036,6 +1036,9 @@ OPERATION(op_xadd);
 OPERATION(op_xlen);
 OPERATION(op_xrange);
 OPERATION(op_xrevrange);
+OPERATION(op_bitcount);
+OPERATION(op_bitpos);
+OPERATION(op_bitop);
 
 static const struct {
     const char *name;
@@ -1127,6 +1130,9 @@ static const struct {
     {"xlen", op_xlen},
     {"xrange", op_xrange},
     {"xrevrange", op_xrevrange},
+    {"bitcount", op_bitcount},
+    {"bitpos", op_bitpos},
+    {"bitop", op_bitop},
 };
 
 /* --- Finding a command by its name --- */

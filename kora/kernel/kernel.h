@@ -14,6 +14,7 @@
  *   members.c   the hash table of a large value's members
  *   type_hash.c, type_set.c, type_list.c, type_sorted_set.c, type_stream.c
  *               the types of values that are no strings, one a file, and their commands
+ *   bits.c      commands on strings as rows of bits
  *   stats.c     clocks, histograms, hot keys
  *   execute.c   the batch executor and the commands that it knows
  *

@@ -78,6 +78,20 @@ INCRBY k i
 DECRBY k i
 INCRBYFLOAT k i
 LCS k k LEN
+SETBIT k i 1
+BITCOUNT k
+BITCOUNT k i i
+BITCOUNT k i i BIT
+BITCOUNT k i i byte
+BITPOS k 0
+BITPOS k 1 i
+BITPOS k 0 i i BIT
+BITPOS k 1 i i z
+BITOP AND k k k
+BITOP or k k k k
+BITOP XOR k k k
+BITOP NOT k k
+BITOP NOT k k k
 DEL k*
 UNLINK k*
 EXISTS k*
