@@ -1,6 +1,13 @@
 """Up to where values stay in their compact encodings, as the settings of the same names say."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
+
+from kora.errors import TooLong
+
+# Of a list or a sorted set; the kernel counts in 32 bits (PACK_BYTES_MAX).
+ELEMENT_BYTES_MAX: Final = 1 << 30
 
 
 @dataclass(slots=True)
@@ -18,3 +25,9 @@ class Limits:
     stream_node_max_bytes: int = 4096
     stream_node_max_entries: int = 100
     hll_sparse_max_bytes: int = 3000
+
+
+def check_lengths(elements: Collection[bytes]) -> None:
+    """Before any of them is put in, for it is all of them or none.  Raises TooLong."""
+    if max(map(len, elements), default=0) > ELEMENT_BYTES_MAX:
+        raise TooLong
