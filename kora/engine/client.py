@@ -59,6 +59,7 @@ class Client(ClientState):
         "disconnect",
         "engine",
         "fd",
+        "is_monitor",
         "kick",
         "lib_name",
         "lib_version",
@@ -123,6 +124,7 @@ class Client(ClientState):
         self.transaction: Transaction | None = None
         self.watched: dict[tuple[int, bytes], Keyspace] = {}
         self.watch_broken = False  # a watched key was touched
+        self.is_monitor = False  # MONITOR
         # What it waits for; takes no turns meanwhile.
         self.waiting: Wait | None = None
         self.set_authenticated(self.user.is_open)
@@ -146,6 +148,7 @@ class Client(ClientState):
             not self.authenticated
             or self.transaction is not None
             or self.listens_only
+            or self.is_monitor
             or not self.user.may_do_all
             or (self.tracking is not None and not self.tracking.broadcasts)
         )
@@ -218,6 +221,7 @@ class Client(ClientState):
         self.end_transaction()
         self.engine.pubsub.forget(self)
         self.engine.tracking.stop(self)
+        self.engine.slowness.monitors.forget(self)
         self.never_evicted = self.never_touches = False
         self.db = self.engine.databases[0]
         self.name = b""

@@ -151,7 +151,7 @@ class Scripting:
         # Fixed for life.
         self._engine = engine
         self._client = ScriptClient(engine)
-        self._caller: Client = self._client  # whose request the running script is
+        self.caller: Client = self._client  # whose request the running script is
         self._client.set_protocol(2)
         self._lua_errors: type[Exception] = lua51.LuaError
         self._lua = lua51.LuaRuntime(
@@ -322,7 +322,7 @@ class Scripting:
         own = self._client
         own.db = client.db
         own.user = client.user
-        self._caller = client
+        self.caller = client
         self.running = script
         self.request = argv
         self._started_ns = engine.monotonic_ns()
@@ -613,7 +613,7 @@ class Scripting:
         flags = command.flags
         if "noscript" in flags:
             return self._rejected(command, "ERR This Redis command is not allowed from script")
-        caller = self._caller
+        caller = self.caller
         if not caller.user.may_do_all:
             denial = engine.acl.denial(caller, command, argv)
             if denial is not None:
@@ -631,6 +631,8 @@ class Scripting:
             engine.tracking.admit(caller, caller.tracking, command, argv)
         client = self._client
         client.halted = False
+        # What Lua did since the last command is the script's time, and not this command's.
+        engine.now_ns = engine.monotonic_ns()
         call(client, (argv,), [])
         reply, client.reply = client.reply, None
         return self._to_lua(reply)
@@ -717,7 +719,7 @@ class Scripting:
         """redis.acl_check_cmd: None where there is no such command."""
         argv = _unpacked(lengths, words)
         command = self._find(argv)
-        return None if command is None else self._caller.user.denial(command, argv) is None
+        return None if command is None else self.caller.user.denial(command, argv) is None
 
     def _log(self, level: int, text: bytes) -> None:
         self._engine.log(_LOG_LEVELS[level], "script log", text=text.decode("utf-8", "replace"))
