@@ -18,10 +18,17 @@ if TYPE_CHECKING:
 _BATCH_BYTES: Final = 1 << 16
 
 # sdscatrepr (sds.c).
-_SPECIAL: Final = re.compile(rb'[^ !#-\[\]-~]')
-_ESCAPES: Final = {
-    bytes((code,)): b"\\x%02x" % code for code in range(256)
-} | {b"\\": b"\\\\", b'"': b'\\"', b"\n": b"\\n", b"\r": b"\\r", b"\t": b"\\t", b"\a": b"\\a", b"\b": b"\\b"}  # fmt: skip
+_SPECIAL: Final = re.compile(rb"[^ !#-\[\]-~]")
+_NAMED: Final = {
+    b"\\": b"\\\\",
+    b'"': b'\\"',
+    b"\n": b"\\n",
+    b"\r": b"\\r",
+    b"\t": b"\\t",
+    b"\a": b"\\a",
+    b"\b": b"\\b",
+}
+_ESCAPES: Final = {byte: b"\\x%02x" % code for code, byte in enumerate(map(bytes, zip(range(256))))} | _NAMED
 
 
 class Monitors:

@@ -82,7 +82,9 @@ class Slowness:
         self._weighing += 1 if is_heavy else -1
         self.update()
 
-    def note(self, client: "Client", command: "Command", argv: Sequence[bytes], elapsed_ns: int, reply_bytes: int) -> None:
+    def note(
+        self, client: "Client", command: "Command", argv: Sequence[bytes], elapsed_ns: int, reply_bytes: int
+    ) -> None:
         """A command has run that reached a threshold, or runs while there are monitors."""
         if self.monitors and command.flags.isdisjoint(_UNSHOWN):
             self.monitors.show(client, redacted(command, argv))
@@ -179,7 +181,7 @@ class Slowness:
         self._lines_left_out = 0
 
 
-# Commands that MONITOR does not show, since they are an operator's affair, or show themselves (replicationFeedMonitors).
+# Commands that MONITOR does not show: they are an operator's affair, or show themselves (call(), server.c).
 _UNSHOWN: Final = frozenset(("admin", "skip_monitor"))
 
 

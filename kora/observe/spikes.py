@@ -19,7 +19,7 @@ NEVER_NS: Final = 1 << 61
 class Event:
     name: str
     times: str  # what it times
-    source: str  # where in the server that is: the table's own reader is whoever looks for it
+    source: str  # the module that tells of it
     never: str = ""  # why it cannot happen here, where tools know its name
 
 
@@ -162,8 +162,8 @@ def _chunk(steps: Sequence[int], labels: Sequence[str]) -> str:
         lowest = (_ROWS - 1 - row) * len(_LEVELS)
         rows.append("".join(_cell(step - lowest) for step in steps))
     rows.append(" " * len(steps))
-    for place in range(max(map(len, labels))):
-        rows.append("".join(label[place : place + 1] or " " for label in labels))
+    length = max(map(len, labels))
+    rows += ["".join(label[place : place + 1] or " " for label in labels) for place in range(length)]
     return "".join(row + "\n" for row in rows)
 
 
