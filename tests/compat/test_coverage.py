@@ -123,6 +123,22 @@ EXCUSED = {
         ),
         "compared by whole scripts and libraries, in test_scripting",
     ),
+    **dict.fromkeys(("commandlog|get", "commandlog|len", "commandlog|reset"), "are Valkey's"),
+    **dict.fromkeys(
+        (
+            "latency|doctor",
+            "latency|graph",
+            "latency|histogram",
+            "latency|history",
+            "latency|latest",
+            "latency|reset",
+            "monitor",
+            "slowlog|get",
+            "slowlog|len",
+            "slowlog|reset",
+        ),
+        "compared over several connections, in test_slow_commands",
+    ),
     "time": "every program begins with it, and sets Kora's clock by it",
 }
 
