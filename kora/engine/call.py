@@ -66,8 +66,9 @@ def resume(client: Client) -> bytes:
         return b""
     started_ns = client.engine.now_ns = client.engine.monotonic_ns()
     requests, client.backlog = client.backlog, []
-    is_heavy = bool(requests) or client.parser.buffered_bytes >= client.engine.large_request_bytes
+    is_heavy = client.has_heavy_backlog
     if not requests:
+        is_heavy = client.parser.buffered_bytes >= client.engine.large_request_bytes
         try:
             requests = client.parser.take()
         except ProtocolError as error:
@@ -86,6 +87,7 @@ def _heavy_turn(client: Client, requests: list[list[bytes]], started_ns: int) ->
         return _turn(client, requests, started_ns)
     finally:
         slowness.weigh(False)
+        client.has_heavy_backlog = bool(client.backlog)
 
 
 def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes:

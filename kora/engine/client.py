@@ -59,6 +59,7 @@ class Client(ClientState):
         "disconnect",
         "engine",
         "fd",
+        "has_heavy_backlog",
         "is_monitor",
         "kick",
         "lib_name",
@@ -132,6 +133,7 @@ class Client(ClientState):
         self.command: Command | None = None  # that runs, or ran last
         self.last_ns = engine.clock.monotonic_ns()
         self.backlog: list[list[bytes]] = []  # parsed, and waiting for their turn
+        self.has_heavy_backlog = False  # there may be a large request in it
         self.pushed: list[bytes] = []  # to be sent behind the reply of the command that runs
         self.more = False  # the turn ended before the input did
         self.halted = False  # the turn ends after the command that runs

@@ -1702,6 +1702,7 @@ cdef class Kernel:
                     commands += batch.count
                     if halted and not client.closing and place < batch.count:
                         client.backlog = [_argv(batch, &batch.requests[at]) for at in range(place, batch.count)]
+                        client.has_heavy_backlog = weighs
                     batch_reset(batch)
                 if parser.c.faulty or not may_be_more:
                     break

@@ -208,6 +208,17 @@ def test_a_large_request_is_seen_however_it_arrives(run, client, engine):
     assert [entry[3][2][:1] for entry in run("COMMANDLOG", "GET", "-1", "large-request")] == [b"y", b"x"]
 
 
+def test_a_large_request_is_seen_in_the_turn_after_large_replies(run, client, engine):
+    run("SET", "k", "x" * 500_000)
+    run("CONFIG", "SET", "commandlog-request-larger-than", "1000")
+    pipeline = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n" * 4 + b"*2\r\n$4\r\nECHO\r\n$1000\r\n" + b"y" * 1000 + b"\r\n"
+    engine.execute(client, pipeline)
+    assert client.more, "the replies are more than go into a turn"
+    while client.more:
+        engine.resume(client)
+    assert [entry[3][0] for entry in run("COMMANDLOG", "GET", "-1", "large-request")] == [b"ECHO"]
+
+
 def test_the_settings_of_the_slow_log_have_valkeys_names_as_well(run):
     run("CONFIG", "SET", "commandlog-execution-slower-than", "5", "commandlog-slow-execution-max-len", "7")
     assert run("CONFIG", "GET", "slowlog-*") == [b"slowlog-log-slower-than", b"5", b"slowlog-max-len", b"7"]
