@@ -26,6 +26,7 @@ from kora.observe.rates import Rates
 from kora.observe.spikes import NEVER_NS
 from kora.store.eviction import Evictor
 from kora.store.fields import FieldDeadlines
+from kora.store.indexing import Indexing
 from kora.store.keyspace import Keyspace
 from kora.store.shard import make_shards
 from kora.types.limits import Limits
@@ -101,6 +102,7 @@ class Engine:
         )
         self.field_deadlines: dict[int, FieldDeadlines] = {}  # by the database's number
         self.databases = Databases(self._make_database, config.databases)
+        self.indexing = Indexing()
         # What took long, and who is shown everything.  Above these somebody wants to know; see engine/slowness.py.
         self.slow_ns = self.large_reply_bytes = self.large_request_bytes = NEVER_NS
         self.slowness = Slowness(self)

@@ -143,7 +143,7 @@ def launch(
             stdout=stdout,
             stderr=stderr,
             # Should the test run be killed, its servers end as well.
-            preexec_fn=partial(_prepare_child, open_files_max),
+            preexec_fn=partial(prepare_child, open_files_max),
         )
     return KoraProcess(process, folder, port, metrics_port)
 
@@ -216,7 +216,7 @@ def _is_serving(kora: KoraProcess, metrics: bool) -> bool:
     raise AssertionError(f"Kora was not serving within {START_S_MAX:g} s:\n{kora.log}{kora.stderr}")
 
 
-def _prepare_child(open_files_max: int | None) -> None:
+def prepare_child(open_files_max: int | None) -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if open_files_max is not None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (open_files_max, open_files_max))
