@@ -252,8 +252,7 @@ def test_what_has_written_ends_only_with_the_server(start_server: Start, loop: s
     assert server.wait() == 0
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-@pytest.mark.parametrize("is_asked_twice", [False, True])
+@pytest.mark.parametrize(("loop", "is_asked_twice"), [("uvloop", False), ("uvloop", True), ("asyncio", False)])
 def test_a_signal_stops_the_server_behind_the_script_or_at_once_if_it_is_the_second(
     start_server: Start, loop: str, is_asked_twice: bool
 ) -> None:
