@@ -106,8 +106,9 @@ class Client(ClientState):
         self.watch_output: Callable[[], None] = _nothing  # disconnects it where too much waits
         # Sends what is no reply of a turn: messages, and replies of commands that were waiting.
         self.deliver: Callable[[bytes], None] = _drop
-        # Reads and answers past the event loop, while a script keeps that from turning; False: not again meanwhile.
-        self.poll: Callable[[], bool] = _not_to_be_polled
+        # Reads and answers past the event loop, while a script keeps that from turning; returns for which events of
+        # epoll to look again meanwhile.
+        self.poll: Callable[[], int] = _not_to_be_polled
         # What the client has set; reset() restores it.
         self.db: Keyspace = engine.databases[0]
         self.protocol = 2
@@ -284,8 +285,8 @@ def _drop(data: bytes) -> None:
     """There is nobody to read it."""
 
 
-def _not_to_be_polled() -> bool:
-    return False
+def _not_to_be_polled() -> int:
+    return 0
 
 
 def _no_bytes() -> int:
