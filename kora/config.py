@@ -529,25 +529,25 @@ class Config:
     def get(self, *patterns: str) -> dict[str, str]:
         """CONFIG GET: name → value as text.
 
-        As in Redis, a name is answered in the caller's spelling and a pattern adds only what is not there yet.
+        As in Redis, a name is answered in the caller's spelling, a pattern adds only what is not there yet, and each
+        name of a setting that has several counts.
         """
-        found: dict[Setting | str, tuple[str, str]] = {}
+        found: dict[str, tuple[str, str]] = {}
         for pattern in patterns:
             if not any(char in pattern for char in "[*?"):
-                setting = lookup(pattern)
-                if setting is not None:
-                    found.setdefault(setting, (pattern, setting.text(self._value(setting))))
-                elif (fact := _folded(pattern)) in FACTS:
-                    found.setdefault(fact, (pattern, FACTS[fact]))
+                name = _folded(pattern)
+                if name in SETTINGS_BY_NAME or name in FACTS:
+                    found.setdefault(name, (pattern, self._answer(name)))
                 continue
             wanted = pattern.replace("_", "-").encode("utf-8", "surrogatepass")
-            for setting in SETTINGS:
-                if glob.matches(wanted, setting.name.encode(), ignore_case=True):
-                    found.setdefault(setting, (setting.name, setting.text(self._value(setting))))
-            for fact, text in FACTS.items():
-                if glob.matches(wanted, fact.encode(), ignore_case=True):
-                    found.setdefault(fact, (fact, text))
+            for name in (*SETTINGS_BY_NAME, *FACTS):
+                if glob.matches(wanted, name.encode(), ignore_case=True):
+                    found.setdefault(name, (name, self._answer(name)))
         return dict(found.values())
+
+    def _answer(self, name: str) -> str:
+        setting = SETTINGS_BY_NAME.get(name)
+        return FACTS[name] if setting is None else setting.text(self._value(setting))
 
     def set(self, pairs: Iterable[tuple[str, str]]) -> None:
         """CONFIG SET: all of the pairs or, with a CommandError, none.
