@@ -48,6 +48,8 @@ LIBRARIES: Final = {
     "time": ({"clock", "server", "sidecar"}, "take a kora.clock.Clock, or the time itself, as an argument"),
     "datetime": ({"log"}, "take a kora.clock.Clock, or the time itself, as an argument"),
     "hiredis": ({"resp"}, "only kora/resp knows the wire"),
+    "numpy": ({"types"}, "vectors are computed with in kora/types, and only there is it loaded, when it is needed"),
+    "usearch": ({"types"}, "graphs of vectors are kora/types/vector_rows.py's business"),
     "structlog": ({"log"}, "import `logger` from kora.log"),
     "logging": ({"log", "sidecar"}, "import `logger` from kora.log"),
     "argparse": ({"cli"}, "settings come from kora/config.py; tools with options of their own live in kora/cli"),
@@ -55,7 +57,7 @@ LIBRARIES: Final = {
 
 NAMES_FORBIDDEN: Final = {"utils", "util", "helpers", "helper", "common", "manager", "base", "impl"}
 # Folders of tests that are not about one room.
-TEST_FOLDERS: Final = {"compat", "faults", "bench", "e2e", "fuzz"}
+TEST_FOLDERS: Final = {"compat", "faults", "bench", "e2e", "e2e/applications", "fuzz"}
 # Test files beside tests/conftest.py that are about the tree as a whole.
 TESTS_OF_THE_TREE: Final = {"test_tidy.py", "test_docs.py"}
 

@@ -12,6 +12,7 @@ from kora.commands.hyperloglog import hyperloglog
 from kora.commands.introspection import introspection
 from kora.commands.lists import list_
 from kora.commands.pubsub import pubsub
+from kora.commands.replication import acknowledgement, replication
 from kora.commands.scripting import scripting
 from kora.commands.server import server
 from kora.commands.sets import sets
@@ -20,11 +21,12 @@ from kora.commands.sorting import sorting
 from kora.commands.streams import stream
 from kora.commands.strings import string
 from kora.commands.transactions import transactions
+from kora.commands.vectors import vectors
 from kora.engine.registry import Registry
 
 FAMILIES = (
     string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
-    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting,
+    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, replication, acknowledgement, vectors,
 )  # fmt: skip
 
 

@@ -326,6 +326,7 @@ cdef enum:
     OUTPUT_BYTES = 1 << 14
     BOARD_CLIENT = 2  # the word of the activity board that says whose turn it is
     BOARD_ADDRESS_BYTES = 64
+    OUTLINE_BYTES = 64  # of a string, for those who want to know its encoding: what is longer is raw
 
 
 # --- What C calls back ---
@@ -682,6 +683,19 @@ cdef class Keyspace:
         place[0] = self._locate(name)
         return keyspace_peek(&self.c, place)
 
+    cdef object _outline(self, entry *entry):
+        """As _value(), but of a string no more than it takes to tell its encoding."""
+        cdef char digits[32]
+        cdef text text
+        if entry.kind == OBJECT:
+            return <object>entry_object(entry)
+        text = entry_string(entry, digits)
+        if text.bytes > OUTLINE_BYTES:
+            text.bytes = OUTLINE_BYTES
+        if entry.flags & FLAG_RAW:
+            return bytearray(text.data[:text.bytes])
+        return PyBytes_FromStringAndSize(text.data, text.bytes)
+
     cdef object _value(self, entry *entry, bint tells_raw):
         cdef char digits[32]
         cdef text text
@@ -693,6 +707,9 @@ cdef class Keyspace:
         return PyBytes_FromStringAndSize(text.data, text.bytes)
 
     cdef object _value_of_kind(self, entry *entry, object kind):
+        # Before a string is copied that nobody wants: it may be long.
+        if entry.kind != OBJECT and kind is not bytes:
+            raise WrongType
         value = self._value(entry, False)
         if type(value) is not kind and type(value) is not _COMPILED.get(kind):
             raise WrongType
@@ -762,7 +779,26 @@ cdef class Keyspace:
                 self._miss(name)
             return None
         self.c.stats.hits += 1
-        return self._value(entry, True)
+        return self._outline(entry)
+
+    def outline(self, bytes name not None):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        if entry is NULL:
+            return None
+        entry.touched_s = self.c.now_s
+        return self._outline(entry)
+
+    def length(self, bytes name not None):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        cdef char digits[32]
+        if entry is NULL:
+            return 0
+        if entry.kind == OBJECT:
+            raise WrongType
+        entry.touched_s = self.c.now_s
+        return entry_string(entry, digits).bytes
 
     def touch(self, bytes name not None):
         cdef key key

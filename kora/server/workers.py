@@ -101,6 +101,11 @@ def _expire_fields(worker: Worker) -> bool:
     return max(looked, default=0) == _HASHES_PER_TURN
 
 
+def _index_vectors(worker: Worker) -> bool:
+    engine = worker.engine
+    return engine.indexing.run(engine.databases, BUDGET_NS, engine.clock)
+
+
 def _lazyfree(worker: Worker) -> bool:
     if worker.shard.lazyfree:
         free_some(worker.shard, BUDGET_NS, worker.engine.clock)
@@ -143,6 +148,10 @@ def _close_swollen_clients(worker: Worker) -> bool:
     return False
 
 
+def _evict_clients(worker: Worker) -> bool:
+    return worker.engine.client_evictor.look(BUDGET_NS)
+
+
 def _collect_garbage(worker: Worker) -> bool:
     turn = worker.turns["gc"] = worker.turns.get("gc", 0) + 1
     gc.collect(2 if turn % _FULL_COLLECTION_TURNS == 0 else 1)
@@ -154,11 +163,13 @@ def _collect_garbage(worker: Worker) -> bool:
 JOBS: Final = (
     Job("expire-cycle", _expire, per_shard=True, share=0.25),
     Job("field-expire-cycle", _expire_fields, per_shard=False, share=0.1),
+    Job("vector-indexing", _index_vectors, per_shard=False, share=0.25),
     Job("lazyfree", _lazyfree, per_shard=True, share=0.25),
     Job("eviction-cycle", _evict, per_shard=False, share=0.25),
     Job("hotkey-decay", _decay_hot_keys, per_shard=True, share=0.02, period_s=60.0),
     Job("client-timeouts", _close_idle_clients, per_shard=False, share=0.1, period_s=1.0),
     Job("client-outputs", _close_swollen_clients, per_shard=False, share=0.1, period_s=1.0),
+    Job("client-eviction", _evict_clients, per_shard=False, share=0.1),
     Job("gc", _collect_garbage, per_shard=False, share=0.1, period_s=1.0),
 )
 

@@ -136,7 +136,8 @@ class Keyspace:
     def inspect(self, key: bytes, quietly: bool = False) -> Any:
         """As read(), of any kind, and without counting as use of the key: for TYPE, TTL and OBJECT.
 
-        A string must not be changed here either.  Quietly: a miss is counted, but no event.
+        A string must not be changed here either, and of a long one there may be no more than its first 64 bytes, which
+        tell its encoding.  Quietly: a miss is counted, but no event.
         """
         slot = self._locate(key)
         value = self._tables[slot].get(key)
@@ -172,6 +173,14 @@ class Keyspace:
         if kind is not None and type(value) is not kind and not _is_kind(value, kind):
             raise WrongType
         return value
+
+    def outline(self, key: bytes) -> Any:
+        """As find(), of any kind, but of a long string there may be no more than its first 64 bytes."""
+        return self.find(key)
+
+    def length(self, key: bytes) -> int:
+        """As len(find(key, bytes)), for a string that may be long; 0 where there is none."""
+        return len(self.find(key, bytes) or b"")
 
     def part(self, key: bytes, start: int, count: int) -> bytes:
         """As find(key, bytes), for some bytes of a string, which may be long; fewer where it ends, or is not there."""
