@@ -13,6 +13,7 @@ from kora.engine import call
 from kora.engine.acl import Acl
 from kora.engine.blocking import Blocking
 from kora.engine.client import Client
+from kora.engine.client_memory import ClientEvictor
 from kora.engine.notifications import Notifications
 from kora.engine.pubsub import PubSub
 from kora.engine.reference import Implementation, Reference
@@ -20,7 +21,7 @@ from kora.engine.registry import Registry
 from kora.engine.slowness import Slowness
 from kora.engine.tracking import Tracking
 from kora.engine.transactions import Watches
-from kora.observe.board import Board
+from kora.observe.board import BUSY, READY, STATE, Board
 from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
 from kora.observe.spikes import NEVER_NS
@@ -118,6 +119,7 @@ class Engine:
         config.on_change("requirepass", self.acl.set_default_password)
         # The clients, by id.
         self.clients: dict[int, Client] = {}
+        self.client_evictor = ClientEvictor(self)
         self._next_client_id = 1
         self.connections_received = 0
         self.connections_rejected = 0
@@ -225,6 +227,9 @@ class Engine:
     def set_busy(self, word: str) -> None:
         """A script has run for too long: SCRIPT or FUNCTION, whose KILL may end it; "" when it is over."""
         self.busy_script = word
+        words = self.board.words
+        if words[STATE] == (READY if word else BUSY):
+            words[STATE] = BUSY if word else READY
         self.update_gate()
 
     def pause(self, until_ms: int, writes_only: bool) -> None:
@@ -285,6 +290,7 @@ class Engine:
         for shard in self.shards:
             shard.stats.reset()
         self.errors.clear()
+        self.client_evictor.evicted = 0
         self.connections_received = self.connections_rejected = self.protocol_errors = self.internal_errors = 0
         self.loop.reset()
         self.implementation.reset_stats()
