@@ -1,6 +1,6 @@
 """A client in one line, as CLIENT LIST and ACL LOG show it, and of which class it is."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kora.engine.client_memory import memory_bytes
 
