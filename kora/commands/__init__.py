@@ -28,8 +28,8 @@ from kora.engine.registry import Registry
 
 FAMILIES = (
     string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
-    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, replication, acknowledgement, vectors, slowlog,
-    latency,
+    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, replication, acknowledgement, vectors,
+    slowlog, latency,
 )  # fmt: skip
 
 

@@ -124,6 +124,22 @@ EXCUSED = {
         ),
         "compared by whole scripts and libraries, in test_scripting",
     ),
+    **dict.fromkeys(("commandlog|get", "commandlog|len", "commandlog|reset"), "are Valkey's"),
+    **dict.fromkeys(
+        (
+            "latency|doctor",
+            "latency|graph",
+            "latency|histogram",
+            "latency|history",
+            "latency|latest",
+            "latency|reset",
+            "monitor",
+            "slowlog|get",
+            "slowlog|len",
+            "slowlog|reset",
+        ),
+        "compared over several connections, in test_slow_commands",
+    ),
     "cluster|myshardid": "came with Redis 7.2",
     "waitaof": "came with Redis 7.2",
     **dict.fromkeys(
@@ -171,22 +187,6 @@ EXCUSED = {
     "memory|doctor": "prose",
     "memory|malloc-stats": "what an allocator says is its own affair",
     "memory|stats": "sizes are each server's own",
-    **dict.fromkeys(("commandlog|get", "commandlog|len", "commandlog|reset"), "are Valkey's"),
-    **dict.fromkeys(
-        (
-            "latency|doctor",
-            "latency|graph",
-            "latency|histogram",
-            "latency|history",
-            "latency|latest",
-            "latency|reset",
-            "monitor",
-            "slowlog|get",
-            "slowlog|len",
-            "slowlog|reset",
-        ),
-        "compared over several connections, in test_slow_commands",
-    ),
     "time": "every program begins with it, and sets Kora's clock by it",
 }
 
