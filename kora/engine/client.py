@@ -59,6 +59,8 @@ class Client(ClientState):
         "disconnect",
         "engine",
         "fd",
+        "has_heavy_backlog",
+        "is_monitor",
         "kick",
         "lib_name",
         "lib_version",
@@ -127,6 +129,7 @@ class Client(ClientState):
         self.transaction: Transaction | None = None
         self.watched: dict[tuple[int, bytes], Keyspace] = {}
         self.watch_broken = False  # a watched key was touched
+        self.is_monitor = False  # MONITOR
         # What it waits for; takes no turns meanwhile.
         self.waiting: Wait | None = None
         self.set_authenticated(self.user.is_open)
@@ -134,6 +137,7 @@ class Client(ClientState):
         self.command: Command | None = None  # that runs, or ran last
         self.last_ns = engine.clock.monotonic_ns()
         self.backlog: list[list[bytes]] = []  # parsed, and waiting for their turn
+        self.has_heavy_backlog = False  # there may be a large request in it
         self.pushed: list[bytes] = []  # to be sent behind the reply of the command that runs
         self.more = False  # the turn ended before the input did
         self.halted = False  # the turn ends after the command that runs
@@ -150,6 +154,7 @@ class Client(ClientState):
             not self.authenticated
             or self.transaction is not None
             or self.listens_only
+            or self.is_monitor
             or not self.user.may_do_all
             or (self.tracking is not None and not self.tracking.broadcasts)
         )
@@ -222,6 +227,7 @@ class Client(ClientState):
         self.end_transaction()
         self.engine.pubsub.forget(self)
         self.engine.tracking.stop(self)
+        self.engine.slowness.monitors.forget(self)
         self.never_evicted = self.never_touches = False
         self.db = self.engine.databases[0]
         self.name = b""

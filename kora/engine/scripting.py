@@ -162,7 +162,7 @@ class Scripting:
         # Fixed for life.
         self._engine = engine
         self._client = ScriptClient(engine)
-        self._caller: Client = self._client  # whose request the running script is
+        self.caller: Client = self._client  # whose request the running script is
         self._client.set_protocol(2)
         self._lua_errors: type[Exception] = lua51.LuaError
         self._lua = lua51.LuaRuntime(
@@ -339,7 +339,7 @@ class Scripting:
         own = self._client
         own.db = client.db
         own.user = client.user
-        self._caller = client
+        self.caller = client
         self.running = script
         self.request = argv
         self._started_ns = started_ns = engine.monotonic_ns()
@@ -653,7 +653,7 @@ class Scripting:
             return self._rejected(command, "ERR Wrong number of args calling Redis command from script")
         if rule & _BARRED:
             return self._rejected(command, "ERR This Redis command is not allowed from script")
-        caller = self._caller
+        caller = self.caller
         if caller.gated and not caller.user.may_do_all:
             denial = engine.acl.denial(caller, command, argv)
             if denial is not None:
@@ -682,6 +682,8 @@ class Scripting:
         now_ns = engine.now_ns = engine.monotonic_ns()
         if engine.observing:
             client.db.stats.commands[command.slot].record(now_ns - started_ns)
+        if now_ns - started_ns >= engine.slow_ns:
+            engine.slowness.note(client, command, argv, now_ns - started_ns, 0)
         if now_ns >= self._look_ns:
             # Commands may be slow where the script's own instructions are few.
             self._look(now_ns)
@@ -772,7 +774,7 @@ class Scripting:
         """redis.acl_check_cmd: None where there is no such command."""
         argv = _unpacked(lengths, words)
         command = self._find(argv)
-        return None if command is None else self._caller.user.denial(command, argv) is None
+        return None if command is None else self.caller.user.denial(command, argv) is None
 
     def _log(self, level: int, text: bytes) -> None:
         self._engine.log(_LOG_LEVELS[level], "script log", text=text.decode("utf-8", "replace"))

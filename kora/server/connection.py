@@ -12,7 +12,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 from kora.engine.client import Client
-from kora.engine.description import class_of
+from kora.engine.description import output_limits_of
 from kora.errors import CommandError, ProtectedMode, TooManyClients
 from kora.log import logger
 from kora.resp.reply import encode_error
@@ -151,7 +151,7 @@ class Connection(asyncio.Protocol):
         """Give up a client for which more waits than client-output-buffer-limit allows: it does not read."""
         waiting_bytes = self._waiting_bytes()
         client, engine = self._client, self._engine
-        hard_bytes, soft_bytes, soft_s = engine.output_limits[class_of(client)]
+        hard_bytes, soft_bytes, soft_s = output_limits_of(client)
         is_over = 0 < hard_bytes < waiting_bytes
         if 0 < soft_bytes < waiting_bytes:
             now_ns = engine.monotonic_ns()
