@@ -54,19 +54,22 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self.abort()
         else:
             self.data_received(data)
-        return 0 if self.is_closing() else select.EPOLLIN
+        if self.is_closing():
+            return 0
+        # Requests may have come together with the end of the handshake, more than one turn of them.
+        return self._connection.poll() if self._has_greeted else select.EPOLLIN
 
     def read(self) -> bytes | None:
         """What the client has sent; b"" where it has gone, None where there is nothing yet."""
         try:
             data = os.read(self._fd, _READ_BYTES_MAX)
+            if not data:
+                return b""
+            self._incoming.write(data)
         except BlockingIOError:
-            return None
+            pass  # some may have been left while reading was paused
         except OSError:
             return b""
-        if not data:
-            return b""
-        self._incoming.write(data)
         received, is_over = self._decrypted()
         self._flush()
         return received or (b"" if is_over else None)
