@@ -5,6 +5,7 @@ from kora.commands.bitmaps import bitmaps
 from kora.commands.cluster import cluster
 from kora.commands.connection import connection
 from kora.commands.debug import debug
+from kora.commands.dumping import dumping
 from kora.commands.generic import generic
 from kora.commands.geo import geo
 from kora.commands.hashes import hashes
@@ -24,7 +25,7 @@ from kora.engine.registry import Registry
 
 FAMILIES = (
     string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
-    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting,
+    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, dumping,
 )  # fmt: skip
 
 

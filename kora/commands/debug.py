@@ -6,7 +6,7 @@ One command to COMMAND INFO and to the statistics, as in Redis; its subcommands 
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
-from typing import Any, Final
+from typing import Final
 
 from kora import glob
 from kora.engine.client import Client
@@ -16,6 +16,7 @@ from kora.errors import CommandError, NoSuchKey, TooLong
 from kora.resp.reply import OK, Attribute, BigNumber, Items, Push, Replies, Reply, Simple, Verbatim
 from kora.types.kinds import encoding, references
 from kora.types.number import INT64_MAX, parse_float, parse_integer
+from kora.types.rdb.payload import size_bytes as size_bytes_of
 
 debug = Family("server")
 
@@ -94,22 +95,12 @@ def _object(client: Client, argv: list[bytes]) -> Reply:
     if value is None:
         raise NoSuchKey
     idle_s = db.idle_s(key)
+    serialized_bytes = size_bytes_of(value, client.engine.implementation.rdb_tools)
     return Simple(
         f"Value at:{id(value):#x} refcount:{references(value)} encoding:{encoding(value)} "
         # Of a clock that Redis keeps in 24 bits.
-        f"serializedlength:{_serialized_bytes(value)} lru:{db.now_s - idle_s & 0xFFFFFF} lru_seconds_idle:{idle_s}"
+        f"serializedlength:{serialized_bytes} lru:{db.now_s - idle_s & 0xFFFFFF} lru_seconds_idle:{idle_s}"
     )
-
-
-def _serialized_bytes(value: Any) -> int:
-    """Bytes of a string in an RDB file, uncompressed: rdbSaveRawString (rdb.c)."""
-    if encoding(value) == "int":
-        number = int(value)
-        for size_bytes in (1, 2, 4):
-            if -1 << 8 * size_bytes - 1 <= number < 1 << 8 * size_bytes - 1:
-                return 1 + size_bytes
-    header_bytes = 1 if len(value) < 1 << 6 else 2 if len(value) < 1 << 14 else 5
-    return header_bytes + len(value)
 
 
 @_subcommand("SET-ACTIVE-EXPIRE <active=0 | 1>", "Stops or starts the deletion of expired keys that nobody asks for.")

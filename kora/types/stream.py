@@ -67,6 +67,11 @@ class Block:
         self.size_bytes -= freed_bytes
         return freed_bytes
 
+    def weigh(self, node_bytes: int) -> None:
+        """Count what was put into `entries` by hand, whose listpack takes so many bytes."""
+        self.size_bytes += sum(_entry_bytes(entry, self.names) for entry in self.entries)
+        self.node_bytes = node_bytes
+
     def copy(self) -> "Block":
         twin = Block(self.first_id, self.names)
         twin.last_id = self.last_id
@@ -243,6 +248,14 @@ class Stream:
         block.last_id = self.last_id = entry_id
         self._length += 1
         self.entries_added += 1
+
+    def append_block(self, block: Block) -> None:
+        """Take a block of entries that come behind all others: RESTORE, and loading."""
+        self._blocks.append(block)
+        self._first_ids.append(block.first_id)
+        self.size_bytes += block.size_bytes
+        self._length += len(block.ids)
+        self.last_id = block.last_id
 
     def get(self, entry_id: int) -> Entry | None:
         place = bisect_right(self._first_ids, entry_id) - 1
@@ -451,7 +464,7 @@ class Stream:
         if group.entries_read != UNKNOWN and not self._has_deleted_since(entry_id):
             group.entries_read += 1
         elif self.entries_added:
-            group.entries_read = self._entries_up_to(entry_id)
+            group.entries_read = self.entries_up_to(entry_id)
         group.last_id = entry_id
 
     def lag(self, group: Group) -> int | None:
@@ -460,14 +473,14 @@ class Stream:
             return 0
         entries_read = group.entries_read
         if entries_read == UNKNOWN or self._has_deleted_since(group.last_id):
-            entries_read = self._entries_up_to(group.last_id)
+            entries_read = self.entries_up_to(group.last_id)
         return None if entries_read == UNKNOWN else self.entries_added - entries_read
 
     def _has_deleted_since(self, entry_id: int) -> bool:
         """Whether there may be a gap from this id on: an entry was deleted from within (streamRangeHasTombstones)."""
         return self._length > 0 and self.max_deleted_id >= max(entry_id, self.first_id)
 
-    def _entries_up_to(self, entry_id: int) -> int:
+    def entries_up_to(self, entry_id: int) -> int:
         """How many entries were ever added up to this id; UNKNOWN where too little is known of what was deleted.
 
         streamEstimateDistanceFromFirstEverEntry: at the ends of a stream without gaps it can be told.
