@@ -12,6 +12,7 @@ from kora.commands.hashes import hashes
 from kora.commands.hyperloglog import hyperloglog
 from kora.commands.introspection import introspection
 from kora.commands.lists import list_
+from kora.commands.migration import migration
 from kora.commands.pubsub import pubsub
 from kora.commands.scripting import scripting
 from kora.commands.server import server
@@ -25,7 +26,7 @@ from kora.engine.registry import Registry
 
 FAMILIES = (
     string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
-    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, dumping,
+    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, dumping, migration,
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from kora.engine.registry import Family
 from kora.errors import CommandError, SyntaxFault
 from kora.resp.reply import OK, Reply
 from kora.store.fields import end_due_fields
+from kora.store.keyspace import Keyspace
 from kora.types.kinds import type_name
 from kora.types.number import INT64_MAX, parse_integer
 from kora.types.rdb.payload import WrongFoot, dump, restore
@@ -27,12 +28,12 @@ _FREQUENCY_MAX: Final = 255
 )
 def dump_(client: Client, argv: list[bytes]) -> Reply:
     _, key = argv
-    return dump_of(client, key) if client.db.touch(key) else None
+    return dump_of(client, client.db, key) if client.db.touch(key) else None
 
 
-def dump_of(client: Client, key: bytes) -> bytes | None:
+def dump_of(client: Client, db: Keyspace, key: bytes) -> bytes | None:
     """The value of a key, serialized; None if there is none, or no longer."""
-    db, engine = client.db, client.engine
+    engine = client.engine
     value = db.find(key)
     if type_name(value) == "hash" and not end_due_fields(db, key, value, engine.clock.wall_ms()):
         return None
