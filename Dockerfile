@@ -11,9 +11,9 @@ ARG PYTHON=3.11
 FROM python:${PYTHON} AS build
 WORKDIR /source
 COPY . .
-RUN KORA_REQUIRE_KERNEL=1 pip wheel --no-cache-dir --wheel-dir /wheels . \
+RUN KORA_REQUIRE_KERNEL=1 pip wheel --no-cache-dir --wheel-dir /wheels ".[all]" \
  && python -m venv /opt/kora \
- && /opt/kora/bin/pip install --no-cache-dir --no-index --find-links /wheels kora-server
+ && /opt/kora/bin/pip install --no-cache-dir --no-index --find-links /wheels "kora-server[all]"
 
 FROM python:${PYTHON}-slim
 COPY --from=build /opt/kora /opt/kora

@@ -134,6 +134,9 @@ def values_of(setting: Setting) -> st.SearchStrategy:
             return st.tuples(level, modules).map(lambda p: ",".join([p[0], *(f"{k}={v}" for k, v in p[1].items())]))
         case Kind.EVENTS:
             return st.text("KEAg$lshzxetdmn", max_size=6).map(setting.parse)
+        case Kind.OUTPUT_LIMITS:
+            limits = st.tuples(st.sampled_from(("normal", "replica", "pubsub")), *[st.integers(0, 1 << 40)] * 3)
+            return limits.map(lambda words: setting.parse(" ".join(map(str, words))))
     return text
 
 

@@ -28,12 +28,6 @@ def test_programs_of_list_and_key_commands_do_the_same(redis: RedisServer, progr
     compare_program(redis, program + _CONTENTS, protocol=protocol)
 
 
-@given(program=programs({**SORTING, **FILL}), protocol=protocols)
-@examples(1000)
-def test_programs_of_sorting_do_the_same(redis: RedisServer, program: list[Step], protocol: int) -> None:
-    compare_program(redis, program + _CONTENTS, protocol=protocol)
-
-
 @given(program=programs({**BLOCKING, **FILL}), protocol=protocols)
 @examples(500)
 def test_blocking_commands_do_not_wait_in_a_transaction(redis: RedisServer, program: list[Step], protocol: int) -> None:
