@@ -1,6 +1,6 @@
 """Values in Redis' own serialization: DUMP gives one away, RESTORE makes a key of one."""
 
-from typing import Final
+from typing import Any, Final
 
 from kora.engine.client import Client
 from kora.engine.registry import Family
@@ -71,6 +71,8 @@ def restore_(client: Client, argv: list[bytes]) -> Reply:
         db.notify(b"new", key)  # Redis deletes what it replaces
     db.set_until(key, value, deadline_ms or None)
     _set_use(client, key, idle_s, frequency)
+    if type_name(value) == "vectorset":
+        engine.indexing.note(db, key)  # its graph is to be made
     db.notify(b"restore", key)
     return OK
 
@@ -103,7 +105,7 @@ def _parse_options(words: list[bytes]) -> tuple[bool, bool, int | None, int | No
     return replace, absolute, idle_s, frequency
 
 
-def _read(client: Client, data: bytes) -> object:
+def _read(client: Client, data: bytes) -> Any:
     engine = client.engine
     try:
         return restore(data, client.db.make, engine.config.proto_max_bulk_len, engine.implementation.rdb_tools)

@@ -131,6 +131,27 @@ def test_the_first_streams_tell_what_they_know(run, client):
     assert contents(run, "old") == contents(run, "k")
 
 
+@pytest.mark.parametrize("metric", ["L2", "COSINE", "IP"])
+def test_vector_sets_come_back_although_redis_has_none(run, metric):
+    for number in range(50):
+        run("VECSET", "k", 3, number / 3, -number, 1e15, "METRIC", metric)
+    run("VECSET", "k", 3, 1, 2, 3, "ID", 1000)
+    run("VECDEL", "k", 1000, 7)
+    data = run("DUMP", "k")
+    assert run("RESTORE", "again", 0, data) == "OK"
+    assert run("VECINFO", "again") == run("VECINFO", "k")
+    assert run("VECQUERY", "again", 5, 1, -3, 1) == run("VECQUERY", "k", 5, 1, -3, 1)
+    # Anything that is changed in it is found, or does no harm.
+    for place in range(len(data) - 10):
+        damaged = bytearray(data[:-10])
+        damaged[place] ^= 0x81
+        try:
+            run("RESTORE", "other", 0, seal(damaged, 10), "REPLACE")
+            run("DUMP", "other")
+        except CommandError as error:
+            assert error.message == BAD
+
+
 def test_restore_refuses_what_is_there_unless_told_to_replace_it(run):
     run("SET", "a", "1")
     run("SET", "b", "2", "EX", 100)

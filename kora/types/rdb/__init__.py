@@ -6,6 +6,7 @@
     older.py     what earlier versions had instead: ziplists and zipmaps
     values.py    each type of value in each of its encodings
     streams.py   streams, whose blocks are listpacks too
+    vectors.py   vector sets, as the value of a module that Redis does not have
     payload.py   a value by itself, with the version and the checksum of DUMP
 
 Whatever is read is rebuilt element by element, so it is always looked at in full: lengths, duplicates, order, and

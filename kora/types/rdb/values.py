@@ -16,11 +16,13 @@ from kora.types.number import parse_float
 from kora.types.set import Set
 from kora.types.sorted_set import SortedSet
 from kora.types.stream import Stream
+from kora.types.vector_set import VectorSet
 
 from .older import unpack_ziplist, unpack_zipmap
 from .packs import HEAD_BYTES, entry, intset, pack, unpack, unpack_intset
 from .reader import Damaged, Reader
 from .streams import read_stream, write_stream
+from .vectors import read_vectors, write_vectors
 from .writer import Writer
 
 # A new, empty value of a kind: Keyspace.make.
@@ -36,6 +38,7 @@ class Type(IntEnum):
     ZSET = 3
     HASH = 4
     ZSET_2 = 5
+    MODULE_2 = 7
     HASH_ZIPMAP = 9
     LIST_ZIPLIST = 10
     SET_INTSET = 11
@@ -109,6 +112,8 @@ def type_of(value: Any, version: int = OLDEST) -> Type:
             return Type.HASH if encoding == "hashtable" else Type.HASH_LISTPACK
         case "stream":
             return Type.STREAM_LISTPACKS_3 if version > 10 else Type.STREAM_LISTPACKS_2
+        case "vectorset":
+            return Type.MODULE_2
     raise AssertionError(value.kind)
 
 
@@ -144,6 +149,8 @@ def write(writer: Writer, type_: Type, value: Any) -> None:
             _write_deadlines(writer, value)
         case Type.STREAM_LISTPACKS_2 | Type.STREAM_LISTPACKS_3:
             write_stream(writer, value, 2 if type_ is Type.STREAM_LISTPACKS_2 else 3)
+        case Type.MODULE_2:
+            write_vectors(writer, value)
         case _:
             raise AssertionError(type_)
 
@@ -412,6 +419,7 @@ _READERS: Final[dict[int, _Row]] = {
     Type.SET_LISTPACK: _Row(Set, _packed_set),
     Type.ZSET: _Row(SortedSet, _sorted_set),
     Type.ZSET_2: _Row(SortedSet, _sorted_set_2),
+    Type.MODULE_2: _Row(VectorSet, read_vectors),
     Type.ZSET_ZIPLIST: _Row(SortedSet, _packed_sorted_set(unpack_ziplist)),
     Type.ZSET_LISTPACK: _Row(SortedSet, _packed_sorted_set(unpack)),
     Type.HASH: _Row(Hash, _hash),
