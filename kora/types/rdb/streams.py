@@ -11,6 +11,7 @@ deleted nor what groups have read; 2 knows it, and 3 also knows when a consumer 
 
 from typing import Final
 
+from kora.types.number import SMALL_VALUES
 from kora.types.stream import UNKNOWN, Block, Group, Stream
 from kora.types.stream_id import NUMBER_MAX
 
@@ -212,7 +213,10 @@ def _read_number(reader: Reader) -> int:
 
 
 def _integer(element: bytes) -> int:
-    """An element of a listpack that is to be an integer; unpack() gives no others as their texts."""
+    """An element of a listpack that is to be an integer, and has been unpacked to its text."""
+    small = SMALL_VALUES.get(element)
+    if small is not None:
+        return small
     try:
         number = int(element) if len(element) <= 20 else _INT64
     except ValueError:
