@@ -7,6 +7,7 @@ not, it stays, and MIGRATE says so.  In a transaction or a script, which nobody 
 from the beginning, as Redis does.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +32,33 @@ _IO_ERROR: Final = "IOERR error or timeout "
 _RESTLESS: Final = "ERR Keys were changed again and again while they travelled, and are still here, too"
 
 
+_KEY: Final = 3
+_OPTIONS: Final = 6
+# Words behind an option that belong to it.
+_TAKES: Final = {b"AUTH": 1, b"AUTH2": 2}
+
+
+def _find_key(argv: Sequence[bytes]) -> Iterable[int]:
+    return () if _place_of_keys(argv) else (_KEY,)
+
+
+def _find_keys(argv: Sequence[bytes]) -> Iterable[int]:
+    """A rule that looks for the last KEYS, as the table says, would miss keys before one of that name."""
+    place = _place_of_keys(argv)
+    return range(place + 1, len(argv)) if place and not argv[_KEY] else ()
+
+
+def _place_of_keys(argv: Sequence[bytes]) -> int:
+    """Where KEYS stands; 0 where it does not."""
+    place = _OPTIONS
+    while place < len(argv):
+        word = argv[place].upper()
+        if word == b"KEYS":
+            return place
+        place += 1 + _TAKES.get(word, 0)
+    return 0
+
+
 @migration(
     'MIGRATE host port:int <key_or_empty_string=key | empty_string=""> destination-db:int timeout:int [COPY] [REPLACE]'
     " [authentication=AUTH password | username_password=AUTH2 username password] [KEYS key [key ...]]",
@@ -41,7 +69,7 @@ _RESTLESS: Final = "ERR Keys were changed again and again while they travelled, 
     access=("RW access delete", "RW access delete incomplete"),
     acl="dangerous",
     tips=("nondeterministic_output",),
-    keys=(keys_at(3), keys_after("KEYS", -2, last=-1)),
+    keys=(keys_at(_KEY, finder=_find_key), keys_after("KEYS", -2, last=-1, finder=_find_keys)),
 )
 def migrate(client: Client, argv: list[bytes]) -> Reply:
     order = _parse(argv)

@@ -235,7 +235,25 @@ def test_a_port_that_nobody_answers_is_an_error_without_a_server(run):
     assert run("GET", "k") == b"v"
 
 
-def test_the_keys_of_a_request_are_found(run):
-    words = ("COMMAND", "GETKEYS", "MIGRATE", "host", 6379)
-    assert run(*words, "k", 0, 100, "COPY") == [b"k"]
-    assert run(*words, "", 0, 100, "AUTH", "keys", "KEYS", "a", "b")[-2:] == [b"a", b"b"]
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        (("k", 0, 100, "COPY"), [b"k"]),
+        (("", 0, 100, "COPY", "KEYS", "a", "b"), [b"a", b"b"]),
+        (("", 0, 100, "AUTH", "keys", "KEYS", "a", "b"), [b"a", b"b"]),
+        (("", 0, 100, "AUTH2", "keys", "keys", "KEYS", "a"), [b"a"]),
+        (("", 0, 100, "KEYS", "a", "KEYS", "b"), [b"a", b"KEYS", b"b"]),
+        (("", 0, 100), [b""]),
+    ],
+)
+def test_the_keys_of_a_request_are_found(run, words, keys):
+    assert run("COMMAND", "GETKEYS", "MIGRATE", "host", 6379, *words) == keys
+
+
+def test_keys_that_a_user_may_not_touch_cannot_be_hidden_from_the_rules(run, connect):
+    run("ACL", "SETUSER", "ann", "on", "nopass", "+@all", "~mine*")
+    run("SET", "secret", "v")
+    session = connect()
+    session.send("AUTH", "ann", "x")
+    (reply,) = session.send("MIGRATE", "host", 6379, "", 0, 100, "KEYS", "secret", "KEYS", "mine")
+    assert reply.message.startswith("NOPERM")

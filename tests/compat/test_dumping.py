@@ -154,6 +154,15 @@ MIGRATIONS = [
     ("MIGRATE", "127.0.0.1", "1", "k", "0", "100", "AUTH2", "x"),
     ("MIGRATE", "127.0.0.1", "1", "k", "0", "100", "NOSUCH"),
     ("MIGRATE", "127.0.0.1", "1", "k", "0"),
+    *(
+        ("COMMAND", "GETKEYSANDFLAGS", "MIGRATE", "127.0.0.1", "1", *rest)
+        for rest in (
+            ("k", "0", "1", "COPY"),
+            ("", "0", "1", "COPY", "KEYS", "a", "b"),
+            ("", "0", "1", "AUTH", "keys", "KEYS", "a"),
+            ("", "0", "1", "KEYS", "a", "KEYS", "b"),
+        )
+    ),
 ]
 
 
