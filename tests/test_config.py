@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from kora import config as config_module
 from kora.config import (
+    FACTS,
     LONG_MAX,
     SETTINGS,
     ULONG_MAX,
@@ -78,6 +79,7 @@ def test_every_setting_has_its_type_on_config():
     kinds = {
         Kind.INTEGER: int,
         Kind.MEMORY: int,
+        Kind.SHARE: int,
         Kind.BOOLEAN: bool,
         Kind.LIST: tuple[str, ...],
     }
@@ -120,6 +122,8 @@ def values_of(setting: Setting) -> st.SearchStrategy:
     match setting.kind:
         case Kind.INTEGER | Kind.MEMORY:
             return st.integers(setting.minimum, setting.maximum)
+        case Kind.SHARE:
+            return st.integers(-100, setting.maximum)
         case Kind.BOOLEAN:
             return st.booleans()
         case Kind.ENUM:
@@ -551,8 +555,8 @@ def test_get_shows_values_in_redis_form(load):
 
 def test_get_takes_patterns_in_any_case_and_several():
     config = Config()
-    assert config.get("*") == {setting.name: setting.text(setting.default) for setting in SETTINGS}
-    assert set(config.get("MAXM*", "h?")) == {"maxmemory", "maxmemory-policy", "maxmemory-samples", "hz"}
+    assert config.get("*") == {setting.name: setting.text(setting.default) for setting in SETTINGS} | FACTS
+    assert set(config.get("MAXMEMORY-[ps]*", "h?")) == {"maxmemory-policy", "maxmemory-samples", "hz"}
     assert config.get("foo", "[") == {}
 
 
@@ -566,7 +570,7 @@ def test_get_answers_a_name_as_it_was_typed_and_once():
 
 @given(st.lists(st.text(), max_size=3))
 def test_get_stands_any_pattern(patterns):
-    assert set(map(str.lower, Config().get(*patterns))) <= {*NAMES, "loglevel", *map(str.lower, patterns)}
+    assert set(map(str.lower, Config().get(*patterns))) <= {*NAMES, "loglevel", *FACTS, *map(str.lower, patterns)}
 
 
 # --- CONFIG SET ---

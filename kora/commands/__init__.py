@@ -14,6 +14,7 @@ from kora.commands.introspection import introspection
 from kora.commands.lists import list_
 from kora.commands.migration import migration
 from kora.commands.pubsub import pubsub
+from kora.commands.replication import acknowledgement, replication
 from kora.commands.scripting import scripting
 from kora.commands.server import server
 from kora.commands.sets import sets
@@ -27,7 +28,8 @@ from kora.engine.registry import Registry
 
 FAMILIES = (
     string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
-    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, vectors, dumping, migration,
+    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, replication, acknowledgement, vectors, dumping,
+    migration,
 )  # fmt: skip
 
 

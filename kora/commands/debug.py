@@ -10,10 +10,11 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 from kora import glob
+from kora.config import memory_size
 from kora.engine.client import Client
 from kora.engine.registry import Family
 from kora.engine.usage import Usage, parse
-from kora.errors import CommandError, NoSuchKey, TooLong
+from kora.errors import CommandError, ConfigError, NoSuchKey, TooLong
 from kora.resp.reply import OK, Attribute, BigNumber, Items, Push, Replies, Reply, Simple, Verbatim
 from kora.types.digest import ZERO, added, digest_of, mixed
 from kora.types.kinds import encoding, references
@@ -154,6 +155,33 @@ def _log(client: Client, argv: list[bytes]) -> Reply:
 
 @_subcommand("JMAP", "Does nothing: test suites of clients ask for it.")
 def _jmap(client: Client, argv: list[bytes]) -> Reply:
+    return OK
+
+
+@_subcommand("CHANGE-REPL-ID", "Does nothing: there is no replication, and so no id of it.")
+def _change_repl_id(client: Client, argv: list[bytes]) -> Reply:
+    return OK
+
+
+@_subcommand("PAUSE-CRON <paused=0 | 1>", "Does nothing: background work is what SET-ACTIVE-EXPIRE stops.")
+def _pause_cron(client: Client, argv: list[bytes]) -> Reply:
+    return OK
+
+
+@_subcommand("SET-DISABLE-DENY-SCRIPTS <disabled=0 | 1>", "Does nothing: what scripts may not do would harm them.")
+def _set_disable_deny_scripts(client: Client, argv: list[bytes]) -> Reply:
+    return OK
+
+
+@_subcommand("QUICKLIST-PACKED-THRESHOLD size", "Does nothing: items of any size are kept alike.")
+def _quicklist_packed_threshold(client: Client, argv: list[bytes]) -> Reply:
+    refusal = CommandError("ERR argument must be a memory value bigger than 1 and smaller than 4gb")
+    try:
+        size_bytes = memory_size(argv[2].decode("ascii", "replace"))
+    except ConfigError:
+        raise refusal from None
+    if size_bytes >= 4 << 30:
+        raise refusal
     return OK
 
 

@@ -1,12 +1,11 @@
 """A client in one line, as CLIENT LIST and ACL LOG show it, and of which class it is."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from kora.engine.client_memory import memory_bytes
 
 if TYPE_CHECKING:
     from kora.engine.client import Client
-
-# What an idle connection takes of this process: Client, Parser, Connection and transport; 2,430 measured over 3,000.
-_CONNECTION_BYTES: Final = 2_400
 
 
 def class_of(client: "Client") -> str:
@@ -41,7 +40,7 @@ def describe(client: "Client", idle_ns: int, argv_bytes: int) -> str:
         "obl": 0,
         "oll": 1 if output_bytes else 0,
         "omem": output_bytes,
-        "tot-mem": _CONNECTION_BYTES + input_bytes + argv_bytes + multi_bytes + output_bytes,
+        "tot-mem": memory_bytes(client) + argv_bytes,
         "events": ("" if client.parked else "r") + ("w" if output_bytes else ""),
         "cmd": client.last_command,
         "user": client.user.name.decode("utf-8", "surrogateescape"),

@@ -13,6 +13,7 @@ from kora.engine import call
 from kora.engine.acl import Acl
 from kora.engine.blocking import Blocking
 from kora.engine.client import Client
+from kora.engine.client_memory import ClientEvictor
 from kora.engine.notifications import Notifications
 from kora.engine.outbound import NoOutbound, Outbound, Travels
 from kora.engine.pubsub import PubSub
@@ -115,6 +116,7 @@ class Engine:
         config.on_change("requirepass", self.acl.set_default_password)
         # The clients, by id.
         self.clients: dict[int, Client] = {}
+        self.client_evictor = ClientEvictor(self)
         self._next_client_id = 1
         self.connections_received = 0
         self.connections_rejected = 0
@@ -277,6 +279,7 @@ class Engine:
         for shard in self.shards:
             shard.stats.reset()
         self.errors.clear()
+        self.client_evictor.evicted = 0
         self.connections_received = self.connections_rejected = self.protocol_errors = self.internal_errors = 0
         self.loop.reset()
         self.implementation.reset_stats()

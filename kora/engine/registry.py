@@ -167,6 +167,14 @@ class Command:
             for place in spec.places(argv)
         ]
 
+    @property
+    def has_keys(self) -> bool:
+        return any(access != NOT_KEY for access in self.access)
+
+    def has_its_words(self, argv: Sequence[bytes]) -> bool:
+        """Whether a request has all the words that the key specs speak of."""
+        return all(spec.fits(argv) for spec in self.key_specs)
+
 
 def _oldest_form(specs: Sequence[KeySpec]) -> tuple[int, int, int]:
     """First, last and step of what keys COMMAND INFO's oldest fields can tell; the last may count from the end.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from kora.engine.client_memory import memory_bytes
 from kora.observe import histogram
 from kora.observe.shard_stats import COUNTERS, GAUGES, ShardStats, merge
 from kora.store.lazyfree import pending_keys
@@ -55,6 +56,8 @@ class Snapshot:
     pubsub_shard_channels: int
     connections_received: int
     connections_rejected: int
+    clients_evicted: int
+    clients_memory_bytes: int  # what connections take: buffers, queued requests, names that they listen to
     protocol_errors: int
     input_buffer_max_bytes: int  # the largest query buffer of any client, now
     output_buffer_max_bytes: int
@@ -205,6 +208,8 @@ def take(
         pubsub_shard_channels=len(engine.pubsub.shard_channels.listeners),
         connections_received=engine.connections_received,
         connections_rejected=engine.connections_rejected,
+        clients_evicted=engine.client_evictor.evicted,
+        clients_memory_bytes=sum(map(memory_bytes, clients)),
         protocol_errors=engine.protocol_errors,
         input_buffer_max_bytes=max((client.parser.buffered_bytes for client in clients), default=0),
         output_buffer_max_bytes=max((client.output_bytes() for client in clients), default=0),

@@ -13,6 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
@@ -25,7 +26,7 @@ from kora.resp.reply import Simple
 from kora.resp.reply import encode2 as _encode2
 from kora.resp.reply import encode3 as _encode3
 from kora.store.keyspace import nobody as _nobody
-from kora.store.lazyfree import discard_value
+from kora.store.lazyfree import EFFORT_MIN, DiscardedValue, discard_value
 from kora.types.limits import Limits
 from kora.types.rdb.payload import Tools
 
@@ -48,7 +49,8 @@ cdef extern from "<sys/socket.h>":
 cdef extern from "kernel.h":
     int SLOTS, RUN_BITS, BATCH_REQUESTS, HISTOGRAM_HALF, SKETCH_DEPTH
     uint64_t KEY_BYTES_MAX
-    int OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, OBJECT_KINDS, VALUE_OFFSET
+    int OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, STREAM_OBJECT
+    int OBJECT_KINDS, VALUE_OFFSET
     int OBJECT, FLAG_RAW, FLAG_DEADLINE, INTEGER_BYTES_MAX, LARGE_BYTES_MIN, COMMAND_NAME_MAX
 
     struct text:
@@ -161,6 +163,8 @@ cdef extern from "kernel.h":
         uint32_t zset_entries
         uint32_t zset_value
         int32_t list_size
+        int64_t stream_node_bytes
+        int64_t stream_node_entries
 
     limits *limits_share(limits *limits)
     void limits_release(limits *limits)
@@ -273,7 +277,7 @@ cdef extern from "kernel.h":
         uint64_t *secret
         clock clock
         int64_t now_ms
-        void (*release)(void *object) noexcept
+        void (*release)(kernel *kernel, void *object) noexcept
         int64_t (*object_bytes)(void *object) noexcept
         void *(*make_object)(kernel *kernel, int object_kind) noexcept
         size_t *object_head_bytes
@@ -328,6 +332,7 @@ cdef enum:
     OUTPUT_BYTES = 1 << 14
     BOARD_CLIENT = 2  # the word of the activity board that says whose turn it is
     BOARD_ADDRESS_BYTES = 64
+    OUTLINE_BYTES = 64  # of a string, for those who want to know its encoding: what is longer is raw
 
 
 # --- What C calls back ---
@@ -340,7 +345,10 @@ cdef int64_t _wall_ms(void *owner) noexcept:
     return (<object>owner).wall_ms()
 
 
-cdef void _release(void *value) noexcept:
+cdef void _release(kernel *kernel, void *value) noexcept:
+    # NULL is left by who moves a value elsewhere.
+    if value is not NULL and _effort(<object>value) > _EFFORT_MIN:
+        (<Kernel>kernel.owner)._leave(<object>value)
     Py_XDECREF(<PyObject *>value)
 
 
@@ -711,6 +719,19 @@ cdef class Keyspace:
         place[0] = self._locate(name)
         return keyspace_peek(&self.c, place)
 
+    cdef object _outline(self, entry *entry):
+        """As _value(), but of a string no more than it takes to tell its encoding."""
+        cdef char digits[32]
+        cdef text text
+        if entry.kind == OBJECT:
+            return <object>entry_object(entry)
+        text = entry_string(entry, digits)
+        if text.bytes > OUTLINE_BYTES:
+            text.bytes = OUTLINE_BYTES
+        if entry.flags & FLAG_RAW:
+            return bytearray(text.data[:text.bytes])
+        return PyBytes_FromStringAndSize(text.data, text.bytes)
+
     cdef object _value(self, entry *entry, bint tells_raw):
         cdef char digits[32]
         cdef text text
@@ -722,6 +743,9 @@ cdef class Keyspace:
         return PyBytes_FromStringAndSize(text.data, text.bytes)
 
     cdef object _value_of_kind(self, entry *entry, object kind):
+        # Before a string is copied that nobody wants: it may be long.
+        if entry.kind != OBJECT and kind is not bytes:
+            raise WrongType
         value = self._value(entry, False)
         if type(value) is not kind and type(value) is not _COMPILED.get(kind):
             raise WrongType
@@ -791,7 +815,26 @@ cdef class Keyspace:
                 self._miss(name)
             return None
         self.c.stats.hits += 1
-        return self._value(entry, True)
+        return self._outline(entry)
+
+    def outline(self, bytes name not None):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        if entry is NULL:
+            return None
+        entry.touched_s = self.c.now_s
+        return self._outline(entry)
+
+    def length(self, bytes name not None):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        cdef char digits[32]
+        if entry is NULL:
+            return 0
+        if entry.kind == OBJECT:
+            raise WrongType
+        entry.touched_s = self.c.now_s
+        return entry_string(entry, digits).bytes
 
     def touch(self, bytes name not None):
         cdef key key
@@ -995,7 +1038,9 @@ cdef class Keyspace:
             return False
         if entry.kind == OBJECT:
             discard_value(self._shards_by_run[key.slot >> RUN_BITS], <object>entry_object(entry))
+        self._kernel._leaves = False
         keyspace_delete(&self.c, &key)
+        self._kernel._leaves = True
         return True
 
     def rename(self, bytes source not None, bytes target not None, Keyspace target_keyspace=None):
@@ -1240,6 +1285,22 @@ cdef class Keyspace:
 
 include "hashes.pxi"
 include "lists.pxi"
+include "streams.pxi"
+
+cdef size_t _EFFORT_MIN = EFFORT_MIN
+
+
+cdef size_t _effort(value) except? 0:
+    """About how many blocks of memory have to be freed when it goes; without asking those of the kernel's own."""
+    if type(value) is Hash:
+        return hash_effort(&(<Hash>value).c)
+    if type(value) is Set:
+        return set_effort(&(<Set>value).c)
+    if type(value) is List:
+        return list_effort(&(<List>value).c)
+    if type(value) is SortedSet:
+        return sorted_set_effort(&(<SortedSet>value).c)
+    return value.effort
 
 
 # --- Requests ---
@@ -1504,6 +1565,8 @@ cdef class Kernel:
     cdef list _rows  # keeps alive what the table of commands points to
     cdef list _stats  # and what the list of shards does
     cdef bint aside  # everything is for the reference, for now
+    cdef object _lazyfree  # where values go that are no keyspace's any more: the first shard's
+    cdef bint _leaves  # whether they do; False while one goes that is there already
     cdef object _run_errands
     cdef public object running  # the client whose turn it is
     cdef int64_t turn_max_ns  # as LoopStats has it
@@ -1519,6 +1582,7 @@ cdef class Kernel:
         self.c = <kernel *>allocate(sizeof(kernel))
         kernel_init(self.c, secret)
         self.c.release = _release
+        self.c.owner = <void *>self
         self.c.object_bytes = _object_bytes
         self.c.make_object = _make_object
         self.c.touched = _touched
@@ -1533,6 +1597,7 @@ cdef class Kernel:
         self._rows = []
         self._stats = []
         self._room = _Room()
+        self._leaves = True
 
     def __dealloc__(self):
         kernel_free(self.c)
@@ -1549,6 +1614,8 @@ cdef class Kernel:
         self.c.limits.zset_entries = limits.zset_max_listpack_entries
         self.c.limits.zset_value = limits.zset_max_listpack_value
         self.c.limits.list_size = limits.list_max_listpack_size
+        self.c.limits.stream_node_bytes = limits.stream_node_max_bytes
+        self.c.limits.stream_node_entries = limits.stream_node_max_entries
 
     def make_stats(self, size_t commands, size_t hot_keys_max=128):
         """The block of one shard, which counts toward maxmemory."""
@@ -1562,7 +1629,14 @@ cdef class Kernel:
     name = "compiled"
     rdb_tools = Tools(crc64, compress, decompress)
 
+    cdef int _leave(self, value) except -1:
+        """Have a value of many parts freed bit by bit."""
+        if self._leaves and self._lazyfree is not None:
+            self._lazyfree.append(DiscardedValue(value, False))
+        return 0
+
     def make_keyspace(self, int index, shards):
+        self._lazyfree = shards[0].lazyfree
         return Keyspace(self, index, shards)
 
     def make_parser(self):

@@ -1032,6 +1032,13 @@ OPERATION(op_zpopmin);
 OPERATION(op_zpopmax);
 OPERATION(op_zrange);
 OPERATION(op_zrevrange);
+OPERATION(op_xadd);
+OPERATION(op_xlen);
+OPERATION(op_xrange);
+OPERATION(op_xrevrange);
+OPERATION(op_bitcount);
+OPERATION(op_bitpos);
+OPERATION(op_bitop);
 
 static const struct {
     const char *name;
@@ -1119,6 +1126,13 @@ static const struct {
     {"zpopmax", op_zpopmax},
     {"zrange", op_zrange},
     {"zrevrange", op_zrevrange},
+    {"xadd", op_xadd},
+    {"xlen", op_xlen},
+    {"xrange", op_xrange},
+    {"xrevrange", op_xrevrange},
+    {"bitcount", op_bitcount},
+    {"bitpos", op_bitpos},
+    {"bitop", op_bitop},
 };
 
 /* --- Finding a command by its name --- */

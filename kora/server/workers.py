@@ -148,6 +148,10 @@ def _close_swollen_clients(worker: Worker) -> bool:
     return False
 
 
+def _evict_clients(worker: Worker) -> bool:
+    return worker.engine.client_evictor.look(BUDGET_NS)
+
+
 def _collect_garbage(worker: Worker) -> bool:
     turn = worker.turns["gc"] = worker.turns.get("gc", 0) + 1
     gc.collect(2 if turn % _FULL_COLLECTION_TURNS == 0 else 1)
@@ -165,6 +169,7 @@ JOBS: Final = (
     Job("hotkey-decay", _decay_hot_keys, per_shard=True, share=0.02, period_s=60.0),
     Job("client-timeouts", _close_idle_clients, per_shard=False, share=0.1, period_s=1.0),
     Job("client-outputs", _close_swollen_clients, per_shard=False, share=0.1, period_s=1.0),
+    Job("client-eviction", _evict_clients, per_shard=False, share=0.1),
     Job("gc", _collect_garbage, per_shard=False, share=0.1, period_s=1.0),
 )
 

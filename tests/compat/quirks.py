@@ -127,6 +127,43 @@ QUIRKS = (
         "the encoding of a short string is not worth a change that WATCH and caches would be told of.",
     ),
     Quirk(
+        "mistakes in BITCOUNT and BITPOS of a key that is not there",
+        "7.0 does not look at the range where there is no key, and looks for the key before it does",
+        "the mistake is told in any case",
+        "that is what 7.2 made of it.",
+    ),
+    Quirk(
+        "OBJECT REFCOUNT of a copied integer",
+        "1 for the copy that COPY makes of a small integer",
+        "what any small integer's is",
+        "it is held as any other one is.",
+    ),
+    Quirk(
+        "COMMAND GETKEYSANDFLAGS of EVAL with a count such as 01",
+        "what is no number to key specs is one to atoi, and the keys have no flags",
+        "the keys have the flags that they have with 1",
+        "nobody writes it, and the flags are right.",
+    ),
+    Quirk(
+        "CLIENT KILL MAXAGE",
+        "unknown in 7.0",
+        "as in 7.4",
+        "operators who know it from there will look for it.",
+    ),
+    Quirk(
+        "REPLICAOF, SYNC and PSYNC",
+        "the server becomes a replica, or sends all its data to one",
+        "-ERR Kora has no replication; REPLICAOF NO ONE is OK",
+        "there is no replication, and to say OK would lose somebody's data.",
+    ),
+    Quirk(
+        "settings of Redis that Kora does not have",
+        "CONFIG GET tells them, and CONFIG SET changes many",
+        "those that tools read are told; CONFIG SET takes the value that they have, and says can't set immutable config"
+        " to any other",
+        "a tool that only looks goes on, and one that wants a change learns that there is none.",
+    ),
+    Quirk(
         "WITHSCORE of ZRANK and ZREVRANK",
         "unknown in 7.0",
         "as in 7.2",
@@ -211,6 +248,11 @@ def is_quirky(argv: Sequence[bytes]) -> bool:
         return b"MATCH" in rest and rest[rest.index(b"MATCH") + 1 :][:1] != [b"*"]
     if name in (b"XREAD", b"XREADGROUP"):
         return b"STREAMS" in rest and len(rest[rest.index(b"STREAMS") + 1 :]) % 2 == 1
+    if name in (b"BITCOUNT", b"BITPOS"):
+        numbers, units = rest[1:3] if name == b"BITCOUNT" else rest[2:4], rest[3:] if name == b"BITCOUNT" else rest[4:]
+        counts = (1, 3, 4) if name == b"BITCOUNT" else (2, 3, 4, 5)
+        is_right = all(map(_is_integer, numbers)) and units in ([], [b"BIT"], [b"BYTE"]) and len(rest) in counts
+        return not is_right
     if name in (b"LREM", b"LPOS"):
         return b"-9223372036854775808" in rest
     if name in (b"SORT", b"SORT_RO"):
@@ -222,3 +264,8 @@ def is_quirky(argv: Sequence[bytes]) -> bool:
     if name == b"BITFIELD":
         return b"SAT" in rest and any(word[:3] == b"-92" for word in rest)
     return False
+
+
+def _is_integer(word: bytes) -> bool:
+    digits = word.removeprefix(b"-")
+    return digits.isdigit() and (digits == word == b"0" or not digits.startswith(b"0")) and len(digits) < 19

@@ -9,11 +9,12 @@ Deleted entries are dropped here instead of being marked, so none are written.  
 deleted nor what groups have read; 2 knows it, and 3 also knows when a consumer was last given something.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from kora.types.number import SMALL_VALUES
-from kora.types.stream import UNKNOWN, Block, Group, Stream
-from kora.types.stream_id import NUMBER_MAX
+from kora.types.stream import UNKNOWN, Entry, Group, Stream
+from kora.types.stream_id import ID_MAX, NUMBER_MAX
 
 from .packs import entry, integer_entry, pack, unpack
 from .reader import Damaged, Reader
@@ -21,16 +22,28 @@ from .writer import Writer
 
 _DELETED: Final = 1
 _SAME_NAMES: Final = 2
+# stream-node-max-entries and -bytes, by default.
+_BLOCK_ENTRIES_MAX: Final = 100
+_BLOCK_BYTES_MAX: Final = 4096
+# Entries that are asked for at a time.
+_STEP: Final = 1000
+# A block has its names once, and each entry of ours could come to have its own: what that may make of a stream.
+_ALLOWANCE_BYTES: Final = 64 << 20
+_ALLOWED_GROWTH: Final = 32
 _INT64: Final = 1 << 63
 _UINT64: Final = 1 << 64
 
 
 def write_stream(writer: Writer, stream: Stream, version: int) -> None:
-    blocks = [block for block in stream.blocks() if block.ids]
-    writer.length(len(blocks))
-    for block in blocks:
-        writer.string(block.first_id.to_bytes(16, "big"))
-        writer.string(_pack_block(block))
+    # How many blocks there will be is not known before they are made.
+    blocks = Writer(writer.compress)
+    count = 0
+    for first_id, data in _blocks(stream):
+        blocks.string(first_id.to_bytes(16, "big"))
+        blocks.string(data)
+        count += 1
+    writer.length(count)
+    writer.data += blocks.data
     writer.length(len(stream))
     _write_id(writer, stream.last_id)
     if version > 1:
@@ -42,23 +55,50 @@ def write_stream(writer: Writer, stream: Stream, version: int) -> None:
         _write_group(writer, group, version)
 
 
-def _pack_block(block: Block) -> bytes:
-    names = block.names
-    elements = [*map(integer_entry, (len(block.ids), 0, len(names))), *map(entry, names), integer_entry(0)]
-    first_ms, first_number = divmod(block.first_id, _UINT64)
-    for entry_id, words in zip(block.ids, block.entries, strict=True):
-        has_names = list(words[::2]) != names
-        elements.append(integer_entry(0 if has_names else _SAME_NAMES))
-        elements.append(integer_entry(_signed((entry_id >> 64) - first_ms)))
-        elements.append(integer_entry(_signed((entry_id & NUMBER_MAX) - first_number)))
-        if has_names:
-            elements.append(integer_entry(len(words) // 2))
-            elements += map(entry, words)
-            elements.append(integer_entry(4 + len(words)))
-        else:
-            elements += map(entry, words[1::2])
-            elements.append(integer_entry(3 + len(names)))
-    return pack(elements)
+def _blocks(stream: Stream) -> Iterator[tuple[int, bytes]]:
+    """Blocks as Redis would make them by default, not as they are held: so that a long stream is not there twice."""
+    first_id, names = 0, [b""]
+    elements: list[bytes] = []
+    count = size_bytes = 0
+    start = 0
+    while found := stream.range(start, ID_MAX, _STEP):
+        for entry_id, words in found:
+            if count and (count == _BLOCK_ENTRIES_MAX or size_bytes + sum(map(len, words)) > _BLOCK_BYTES_MAX):
+                yield first_id, _pack_block(names, count, elements)
+                count = 0
+            if not count:
+                first_id, names, elements, size_bytes = entry_id, list(words[::2]), [], 0
+            made = _pack_entry(first_id, names, entry_id, words)
+            elements += made
+            size_bytes += sum(map(len, made))
+            count += 1
+        start = found[-1][0] + 1
+        if start > ID_MAX:
+            break
+    if count:
+        yield first_id, _pack_block(names, count, elements)
+
+
+def _pack_block(names: list[bytes], count: int, elements: list[bytes]) -> bytes:
+    head = [*map(integer_entry, (count, 0, len(names))), *map(entry, names), integer_entry(0)]
+    return pack(head + elements)
+
+
+def _pack_entry(first_id: int, names: list[bytes], entry_id: int, words: Entry) -> list[bytes]:
+    has_names = list(words[::2]) != names
+    elements = [
+        integer_entry(0 if has_names else _SAME_NAMES),
+        integer_entry(_signed((entry_id >> 64) - (first_id >> 64))),
+        integer_entry(_signed((entry_id & NUMBER_MAX) - (first_id & NUMBER_MAX))),
+    ]
+    if has_names:
+        elements.append(integer_entry(len(words) // 2))
+        elements += map(entry, words)
+        elements.append(integer_entry(4 + len(words)))
+    else:
+        elements += map(entry, words[1::2])
+        elements.append(integer_entry(3 + len(names)))
+    return elements
 
 
 def _write_group(writer: Writer, group: Group, version: int) -> None:
@@ -90,16 +130,23 @@ def _write_id(writer: Writer, entry_id: int) -> None:
 
 def read_stream(reader: Reader, stream: Stream, version: int) -> None:
     """Fill a new stream."""
+    latest = 0  # id in a block, deleted ones included
+    allowance_bytes = _ALLOWANCE_BYTES
     for _ in range(reader.count()):
         name = reader.string()
         if len(name) != 16:
             raise Damaged("a block of a stream whose id is none")
-        block = _unpack_block(int.from_bytes(name, "big"), reader.string())
-        if block.first_id <= stream.last_id and stream.radix_keys:
+        first_id = int.from_bytes(name, "big")
+        if first_id < latest or not first_id:
             raise Damaged("blocks of a stream that are not in order")
-        # One whose entries are all deleted is of no use to anybody.
-        if block.ids:
-            stream.append_block(block)
+        data = reader.string()
+        allowance_bytes += _ALLOWED_GROWTH * len(data)
+        entries, latest = _unpack_block(first_id, data, latest)
+        for entry_id, words in entries:
+            allowance_bytes -= sum(map(len, words))
+            if allowance_bytes < 0:
+                raise Damaged("a stream that would grow too large")
+            stream.add(entry_id, words)
     length, last_id = reader.length(), _read_id(reader)
     if length != len(stream):
         raise Damaged("a stream of another length than it says")
@@ -111,12 +158,14 @@ def read_stream(reader: Reader, stream: Stream, version: int) -> None:
         stream.max_deleted_id = _read_id(reader)
         stream.entries_added = _read_number(reader)
     else:
+        stream.max_deleted_id = 0
         stream.entries_added = length
     for _ in range(reader.count()):
         _read_group(reader, stream, version)
 
 
-def _unpack_block(first_id: int, data: bytes) -> Block:
+def _unpack_block(first_id: int, data: bytes, latest: int) -> tuple[list[tuple[int, list[bytes]]], int]:
+    """The entries of a block, which come behind the latest before it; and which is the latest then."""
     elements = unpack(data)
     if len(elements) < 4:
         raise Damaged("a block of a stream without its master entry")
@@ -126,9 +175,9 @@ def _unpack_block(first_id: int, data: bytes) -> Block:
         raise Damaged("a master entry of another length than it says")
     names = elements[3:place]
     place += 1
-    block = Block(first_id, names)
+    found: list[tuple[int, list[bytes]]] = []
+    gone = 0
     first_ms, first_number = divmod(first_id, _UINT64)
-    latest = -1
     while place < len(elements):
         start = place
         if place + 3 >= len(elements):
@@ -155,16 +204,13 @@ def _unpack_block(first_id: int, data: bytes) -> Block:
         if entry_id <= latest or entry_id < first_id:
             raise Damaged("entries of a stream that are not in order")
         latest = entry_id
-        if not flags & _DELETED:
-            block.ids.append(entry_id)
-            block.entries.append(tuple(words))
+        if flags & _DELETED:
+            gone += 1
         else:
-            block.deleted += 1
-    if (count, deleted) != (len(block.ids), block.deleted):
+            found.append((entry_id, words))
+    if (count, deleted) != (len(found), gone):
         raise Damaged("a block of a stream with another number of entries than it says")
-    block.last_id = max(first_id, latest)
-    block.weigh(len(data))
-    return block
+    return found, latest
 
 
 def _read_group(reader: Reader, stream: Stream, version: int) -> None:

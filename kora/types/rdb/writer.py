@@ -18,11 +18,11 @@ Compress = Callable[[bytes], bytes | None]
 class Writer:
     """Collects bytes in `data`, which its owner may take and clear between two values."""
 
-    __slots__ = ("_compress", "data")
+    __slots__ = ("compress", "data")
 
     def __init__(self, compress: Compress | None = None) -> None:
         """`compress` makes LZF of a string, or nothing if that is no shorter; without it strings stay as they are."""
-        self._compress = compress
+        self.compress = compress
         self.data = bytearray()
 
     def length(self, length: int) -> None:
@@ -45,8 +45,8 @@ class Writer:
                     self.data.append(0xC0 | form)
                     self.data += number.to_bytes(bits // 8, "little", signed=True)
                     return
-        elif length >= _COMPRESSED_MIN and self._compress is not None:
-            packed = self._compress(text)
+        elif length >= _COMPRESSED_MIN and self.compress is not None:
+            packed = self.compress(text)
             if packed is not None and len(packed) <= length - 4:
                 self.data.append(0xC3)
                 self.length(len(packed))
