@@ -61,6 +61,7 @@ class Kind(Enum):
     OCTAL = "octal"
     LEVELS = "levels"
     EVENTS = "events"
+    PERCENTILES = "percentiles"
     OUTPUT_LIMITS = "output limits"
     SHARE = "memory or percent"  # in bytes or, below 0, in per cent of maxmemory
 
@@ -331,6 +332,29 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _observation("hotkey-sampling-ratio", Kind.INTEGER, 64,
                  "One access in this many is counted for hot keys; counts are scaled up.",
                  mutable=True, minimum=1, maximum=10000),
+    _observation("slowlog-log-slower-than", Kind.INTEGER, 10_000,
+                 "Microseconds from which on a command is written to the slow log; 0 writes down all, -1 none.",
+                 mutable=True, minimum=-1, maximum=LONG_MAX, aliases=("commandlog-execution-slower-than",)),
+    _observation("slowlog-max-len", Kind.INTEGER, 128, "Entries that the slow log keeps.",
+                 mutable=True, maximum=LONG_MAX, aliases=("commandlog-slow-execution-max-len",)),
+    _observation("commandlog-request-larger-than", Kind.INTEGER, _MB,
+                 "Bytes from which on a request is written to the log of large requests; -1 writes down none.",
+                 mutable=True, minimum=-1, maximum=LONG_MAX),
+    _observation("commandlog-large-request-max-len", Kind.INTEGER, 128,
+                 "Entries that the log of large requests keeps.", mutable=True, maximum=LONG_MAX),
+    _observation("commandlog-reply-larger-than", Kind.INTEGER, _MB,
+                 "Bytes from which on a reply is written to the log of large replies; -1 writes down none.",
+                 mutable=True, minimum=-1, maximum=LONG_MAX),
+    _observation("commandlog-large-reply-max-len", Kind.INTEGER, 128,
+                 "Entries that the log of large replies keeps.", mutable=True, maximum=LONG_MAX),
+    _observation("latency-monitor-threshold", Kind.INTEGER, 10,
+                 "Milliseconds from which on the latency monitor takes note of an event; 0 turns it off.",
+                 mutable=True, maximum=LONG_MAX),
+    _observation("latency-tracking", Kind.BOOLEAN, True,
+                 "Whether INFO latencystats shows percentiles; the histograms behind them are kept in any case.",
+                 mutable=True),
+    _observation("latency-tracking-info-percentiles", Kind.PERCENTILES, "50 99 99.9",
+                 "Percentiles that INFO latencystats shows; empty shows none.", mutable=True),
     _observation("hotkey-top-k", Kind.INTEGER, 128, "Hot keys that are kept.", minimum=1, maximum=1024),
 
     _sidecar("metrics-port", Kind.INTEGER, 9090,
@@ -455,6 +479,15 @@ class Config:
     save: str
     observation: bool
     hotkey_sampling_ratio: int
+    slowlog_log_slower_than: int
+    slowlog_max_len: int
+    commandlog_request_larger_than: int
+    commandlog_large_request_max_len: int
+    commandlog_reply_larger_than: int
+    commandlog_large_reply_max_len: int
+    latency_monitor_threshold: int
+    latency_tracking: bool
+    latency_tracking_info_percentiles: str
     hotkey_top_k: int
     metrics_port: int
     metrics_bind: tuple[str, ...]
@@ -500,25 +533,25 @@ class Config:
     def get(self, *patterns: str) -> dict[str, str]:
         """CONFIG GET: name → value as text.
 
-        As in Redis, a name is answered in the caller's spelling and a pattern adds only what is not there yet.
+        As in Redis, a name is answered in the caller's spelling, a pattern adds only what is not there yet, and each
+        name of a setting that has several counts.
         """
-        found: dict[Setting | str, tuple[str, str]] = {}
+        found: dict[str, tuple[str, str]] = {}
         for pattern in patterns:
             if not any(char in pattern for char in "[*?"):
-                setting = lookup(pattern)
-                if setting is not None:
-                    found.setdefault(setting, (pattern, setting.text(self._value(setting))))
-                elif (fact := _folded(pattern)) in FACTS:
-                    found.setdefault(fact, (pattern, FACTS[fact]))
+                name = _folded(pattern)
+                if name in SETTINGS_BY_NAME or name in FACTS:
+                    found.setdefault(name, (pattern, self._answer(name)))
                 continue
             wanted = pattern.replace("_", "-").encode("utf-8", "surrogatepass")
-            for setting in SETTINGS:
-                if glob.matches(wanted, setting.name.encode(), ignore_case=True):
-                    found.setdefault(setting, (setting.name, setting.text(self._value(setting))))
-            for fact, text in FACTS.items():
-                if glob.matches(wanted, fact.encode(), ignore_case=True):
-                    found.setdefault(fact, (fact, text))
+            for name in (*SETTINGS_BY_NAME, *FACTS):
+                if glob.matches(wanted, name.encode(), ignore_case=True):
+                    found.setdefault(name, (name, self._answer(name)))
         return dict(found.values())
+
+    def _answer(self, name: str) -> str:
+        setting = SETTINGS_BY_NAME.get(name)
+        return FACTS[name] if setting is None else setting.text(self._value(setting))
 
     def set(self, pairs: Iterable[tuple[str, str]]) -> None:
         """CONFIG SET: all of the pairs or, with a CommandError, none.
@@ -745,6 +778,23 @@ def _parse_events(setting: Setting, text: str) -> Value:
     return classes + "".join(letter for letter in _EVENTS_REST if letter in given)
 
 
+def _parse_percentiles(setting: Setting, text: str) -> Value:
+    shown = []
+    for word in text.split():
+        if not _PERCENTILE.fullmatch(word):
+            raise ConfigError(f"Invalid {setting.name} parameters")
+        if not 0 <= float(word) <= 100:
+            raise ConfigError(f"{setting.name} parameters should sit between [0.0,100.0]")
+        shown.append(percentile_text(float(word)))
+    return " ".join(shown)
+
+
+def percentile_text(percent: float) -> str:
+    """As Redis prints it: at most six digits behind the point, and no zeros at the end."""
+    return f"{percent:f}".rstrip("0").removesuffix(".")
+
+
+_PERCENTILE: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
 _CLASSES: Final = {"normal": "normal", "slave": "slave", "replica": "slave", "pubsub": "pubsub"}
 
 
@@ -789,6 +839,7 @@ _PARSERS: Final[Mapping[Kind, Callable[[Setting, str], Value]]] = {
     Kind.OCTAL: _parse_octal,
     Kind.LEVELS: _parse_levels,
     Kind.EVENTS: _parse_events,
+    Kind.PERCENTILES: _parse_percentiles,
     Kind.OUTPUT_LIMITS: _parse_output_limits,
     Kind.SHARE: _parse_share,
 }
@@ -796,6 +847,7 @@ _PARSERS: Final[Mapping[Kind, Callable[[Setting, str], Value]]] = {
 _ACCEPTS: Final[Mapping[Kind, str]] = {
     Kind.OUTPUT_LIMITS: 'a class (normal, replica or pubsub), two sizes and seconds, such as "pubsub 32mb 8mb 60"',
     Kind.SHARE: "a number of bytes such as 1048576, 512mb or 1gb, or a part of maxmemory such as 5%",
+    Kind.PERCENTILES: 'numbers from 0 to 100, such as "50 99 99.9"',
     Kind.EVENTS: "letters such as KEA: K or E for where to publish, and classes of events",
     Kind.STRING: "a string",
     Kind.PASSWORD: "a string",
@@ -1209,5 +1261,6 @@ _PLACEHOLDERS: Final[Mapping[Kind, str]] = {
     Kind.OCTAL: "DIGITS",
     Kind.LEVELS: "LEVEL",
     Kind.EVENTS: "LETTERS",
+    Kind.PERCENTILES: "NUMBERS",
     Kind.OUTPUT_LIMITS: "CLASS SIZE SIZE SECONDS ...",
 }

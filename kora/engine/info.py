@@ -17,8 +17,6 @@ from kora.observe.histogram import percentiles
 
 Field: TypeAlias = tuple[str, object]
 
-PERCENTILES: Final = (50, 99, 99.9)
-
 _OS: Final = " ".join((platform.system(), platform.release(), platform.machine()))
 _ARCH_BITS: Final = 8 * struct.calcsize("P")
 _EXECUTABLE: Final = os.path.realpath(sys.executable) if sys.executable else ""
@@ -165,10 +163,15 @@ def _errorstats(snapshot: Snapshot) -> Iterator[Field]:
 
 
 def _latencystats(snapshot: Snapshot) -> Iterator[Field]:
+    words = snapshot.latency_percentiles.split()
+    # Redis 7.0 shows commands with nothing behind them where no percentiles are wanted, which tools cannot read.
+    if not words or not snapshot.latency_tracking:
+        return
+    wanted = sorted({float(word) for word in words})
     for name, row in zip(snapshot.slot_names, snapshot.total.commands, strict=True):
         if row.calls:
-            values = zip(PERCENTILES, percentiles(row.counts, PERCENTILES), strict=True)
-            text = ",".join(f"p{percent:g}={value_ns / 1_000:.3f}" for percent, value_ns in values)
+            values = dict(zip(wanted, percentiles(row.counts, wanted), strict=True))
+            text = ",".join(f"p{word}={values[float(word)] / 1_000:.3f}" for word in words)
             yield f"latency_percentiles_usec_{name}", text
 
 

@@ -294,8 +294,9 @@ class Family:
         flags: str = "",
         complexity: str = "Depends on subcommand.",
         tips: Sequence[str] = (),
+        help_notes: Sequence[str] = (),
     ) -> None:
-        """Declare a command that has subcommands; HELP is one of them, and writes itself.
+        """Declare a command that has subcommands; HELP is one of them, and writes itself, with the notes behind it.
 
         With a handler it also runs without a subcommand, as COMMAND does; flags, complexity and tips are for that.
         """
@@ -322,7 +323,7 @@ class Family:
 
         @self(f"{name} HELP", "Returns help about the subcommands.", flags="loading stale", since=help_since, acl=acl)
         def show_help(client: "Client", argv: list[bytes]) -> Reply:
-            return help_lines(container)
+            return [*help_lines(container), *map(Simple, help_notes)]
 
     def _find(self, name: str) -> Command | None:
         return next((command for command in self.commands if command.name == name), None)

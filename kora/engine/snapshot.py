@@ -83,6 +83,12 @@ class Snapshot:
     tracking_keys: int
     tracking_items: int  # pairs of a key and a client
     tracking_prefixes: int
+    # What took long: log → [entries kept, entries ever, the last value in µs or bytes]; event → [spikes, their sum in
+    # ns] since start; of events that have spikes since LATENCY RESET → [Unix time of the last, last ms, most ms].
+    command_logs: dict[str, list[int]]
+    spikes: dict[str, list[int]]
+    spikes_seen: dict[str, list[int]]
+    monitors: int
     # The loop.
     turn_max_ns: int
     lag_ns: int
@@ -98,6 +104,8 @@ class Snapshot:
     # Settings that views show.
     maxmemory: int
     maxmemory_policy: str
+    latency_tracking: bool
+    latency_percentiles: str
     port: int
     hz: int
     config_file: str
@@ -233,6 +241,15 @@ def take(
         tracking_keys=engine.tracking.keys_count,
         tracking_items=engine.tracking.items_count,
         tracking_prefixes=engine.tracking.prefixes_count,
+        command_logs={
+            name: [len(log.entries), log.recorded, log.last_value] for name, log in engine.slowness.logs.items()
+        },
+        spikes={name: list(total) for name, total in engine.slowness.spikes.totals.items()},
+        spikes_seen={
+            name: [series.samples[-1].time_s, series.samples[-1].latency_ms, series.latency_ms_max]
+            for name, series in engine.slowness.spikes.series.items()
+        },
+        monitors=len(engine.slowness.monitors),
         turn_max_ns=loop.turn_max_ns,
         lag_ns=loop.lag_ns,
         lag_max_ns=loop.lag_max_ns,
@@ -244,6 +261,8 @@ def take(
         hotkey_sampling_ratio=engine.config.hotkey_sampling_ratio,
         maxmemory=engine.config.maxmemory,
         maxmemory_policy=engine.config.maxmemory_policy,
+        latency_tracking=engine.config.latency_tracking,
+        latency_percentiles=engine.config.latency_tracking_info_percentiles,
         port=engine.config.port,
         hz=engine.config.hz,
         config_file=engine.config.file or "",

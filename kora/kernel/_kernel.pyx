@@ -67,6 +67,7 @@ cdef extern from "kernel.h":
         size_t bytes
         char *block
         size_t block_capacity
+    size_t BLOCK_TAKEN
 
     struct request:
         size_t first
@@ -294,6 +295,9 @@ cdef extern from "kernel.h":
         int64_t samples_left
         int64_t sampling_ratio
         uint64_t maxmemory
+        uint64_t slow_ns
+        uint64_t large_reply_bytes
+        void (*note)(turn *turn, const command *command, const argument *argv, size_t argc, size_t reply_bytes) noexcept
 
     void kernel_init(kernel *kernel, const uint64_t *secret)
     void kernel_free(kernel *kernel)
@@ -308,11 +312,14 @@ cdef extern from "kernel.h":
         int64_t begun_ns
         uint64_t begun
         uint64_t started
+        uint64_t elapsed_ns
         const char *address
+        void *owner
+        void *client
 
     void batch_prepare(kernel *kernel, keyspace *keyspace, batch *batch)
     size_t batch_run(kernel *kernel, turn *turn, batch *batch, size_t place, output *output, size_t bytes_max)
-    void settle(kernel *kernel, turn *turn, const command *command, const argument *argv, size_t argc)
+    bint settle(kernel *kernel, turn *turn, const command *command, const argument *argv, size_t argc, size_t reply_bytes)
     void board_begin(kernel *kernel, const turn *turn, const command *command, const argument *argv, size_t argc)
     void board_end(kernel *kernel)
 
@@ -329,6 +336,9 @@ cdef object encode3 = _encode3
 cdef enum:
     TURN_BYTES_MAX = 1 << 20
     COMMANDS_PER_TURN = 1024
+    # As kora/observe/commandlog.py has them.
+    WORDS_MAX = 32
+    WORD_BYTES_MAX = 128
     OUTPUT_BYTES = 1 << 14
     BOARD_CLIENT = 2  # the word of the activity board that says whose turn it is
     BOARD_ADDRESS_BYTES = 64
@@ -1570,6 +1580,7 @@ cdef class Kernel:
     cdef object _run_errands
     cdef public object running  # the client whose turn it is
     cdef int64_t turn_max_ns  # as LoopStats has it
+    cdef uint64_t _large_request_bytes
     # Of the current turn.  A turn inside a turn has its own room.
     cdef _Room _room
     cdef bint _busy
@@ -1585,6 +1596,7 @@ cdef class Kernel:
         self.c.owner = <void *>self
         self.c.object_bytes = _object_bytes
         self.c.make_object = _make_object
+        self.c.note = _note
         self.c.touched = _touched
         self.c.ended = _ended
         for object_kind, compiled in enumerate(_CLASSES):
@@ -1696,6 +1708,12 @@ cdef class Kernel:
     def set_observing(self, bint observing):
         self.c.observing = observing
 
+    def set_slow(self, uint64_t slow_ns, uint64_t reply_bytes, uint64_t request_bytes):
+        """From where on engine.slowness wants to know of a command."""
+        self.c.slow_ns = slow_ns
+        self.c.large_reply_bytes = reply_bytes
+        self._large_request_bytes = request_bytes
+
     def set_sampling_ratio(self, int64_t ratio):
         self.c.sampling_ratio = ratio
         self.c.samples_left = 1
@@ -1745,11 +1763,15 @@ cdef class Kernel:
         cdef bint may_be_more = True
         cdef bint plain
         cdef bint halted = False
+        cdef bint is_heavy = parser_pending_bytes(&parser.c) >= self._large_request_bytes
+        cdef bint weighs = False
         cdef const command *last = NULL
         cdef int64_t elapsed_ns
         turn.begun_ns = clock_begin(&kernel.clock, &turn.begun)
         turn.started = turn.begun
         turn.address = PyBytes_AS_STRING(client.board_address)
+        turn.owner = <void *>self
+        turn.client = <void *>client
         (<uint64_t *>kernel.board)[BOARD_CLIENT] = client.id
         if room.output.bytes:
             room.clear()  # of a turn that was broken off
@@ -1761,6 +1783,9 @@ cdef class Kernel:
                 # AUTH changes what the bytes after it may be, so nothing is parsed before it has been run.
                 may_be_more = parser_next(&parser.c, batch, BATCH_REQUESTS if parser.c.authenticated else 1)
                 if batch.count:
+                    if is_heavy and not weighs:
+                        weighs = True
+                        self._engine.slowness.weigh(True)
                     batch_prepare(kernel, turn.keyspace, batch)
                     place = 0
                     while True:
@@ -1794,12 +1819,15 @@ cdef class Kernel:
                     commands += batch.count
                     if halted and not client.closing and place < batch.count:
                         client.backlog = [_argv(batch, &batch.requests[at]) for at in range(place, batch.count)]
+                        client.has_heavy_backlog = weighs
                     batch_reset(batch)
                 if parser.c.faulty or not may_be_more:
                     break
                 if commands >= COMMANDS_PER_TURN:
                     break
         finally:
+            if weighs:
+                self._engine.slowness.weigh(False)
             self.running = outer
             batch_reset(batch)
             parser_keep(&parser.c)
@@ -1882,7 +1910,9 @@ cdef class Kernel:
         else:
             # The handler may have chosen another database, whose shard is then charged, as in the reference.
             turn.keyspace = &(<Keyspace?>client.db).c
-            settle(kernel, turn, command, argv, request.argc)
+            if settle(kernel, turn, command, argv, request.argc, room.output.bytes - mark):
+                self._engine.slowness.note(client, row, words, turn.elapsed_ns, room.output.bytes - mark)
+                turn.started = clock_now(&kernel.clock)
         if command.lengthy:
             board_end(kernel)
         if kernel.interrupted:
@@ -1909,7 +1939,10 @@ cdef class Kernel:
         if room.output.failed:
             raise MemoryError
         turn.keyspace = &(<Keyspace?>client.db).c
-        settle(self.c, turn, request.command, batch.arguments + request.first, request.argc)
+        cdef const argument *argv = batch.arguments + request.first
+        if settle(self.c, turn, request.command, argv, request.argc, len(data)):
+            _note(turn, request.command, argv, request.argc, len(data))
+            turn.started = clock_now(&self.c.clock)
         return 0
 
     cdef int _encode(self, ClientState client, reply, output *output) except -1:
@@ -1922,6 +1955,61 @@ cdef class Kernel:
             data = encode(reply)
             output_append(output, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         return 0
+
+
+cdef void _note(turn *turn, const command *command, const argument *argv, size_t argc, size_t reply_bytes) noexcept:
+    """kora.engine.slowness.Slowness.note(), for a request whose words are not Python's."""
+    cdef Kernel kernel = <Kernel>turn.owner
+    cdef size_t place
+    # `*3`, and for each word `$5` and itself, with line ends.
+    cdef size_t request_bytes = _digits(argc) + 3
+    cdef list words = []
+    row = <object>command.row
+    for place in range(argc):
+        request_bytes += argv[place].bytes + _digits(argv[place].bytes) + 5
+        if place < WORDS_MAX:
+            words.append(_cut_word(kernel, turn, argv, place))
+    key = b""
+    if 0 < command.first_key < argc:
+        place = command.first_key
+        key = PyBytes_FromStringAndSize(argv[place].data, min(argv[place].bytes, <size_t>WORD_BYTES_MAX))
+    kernel._engine.slowness.note_cut(
+        <object>turn.client, row, words, argc, key, turn.elapsed_ns, request_bytes, reply_bytes
+    )
+
+
+cdef size_t _digits(size_t number) noexcept:
+    cdef size_t digits = 1
+    while number > 9:
+        number //= 10
+        digits += 1
+    return digits
+
+
+cdef bytes _cut_word(Kernel kernel, turn *turn, const argument *argv, size_t place):
+    """kora.observe.commandlog.cut_word()."""
+    cdef const argument *word = &argv[place]
+    cdef size_t shown = min(word.bytes, <size_t>WORD_BYTES_MAX)
+    if word.block_capacity == BLOCK_TAKEN and not (
+        _is_value_of(kernel, turn, &argv[place - 1], word) or _is_value_of(kernel, turn, &argv[1], word)
+    ):
+        # It became the value of a key that was overwritten at once: MSET of the same key twice.
+        shown = 0
+    text = PyBytes_FromStringAndSize(word.data, shown) if shown else b""
+    return b"%b... (%d more bytes)" % (text, word.bytes - shown) if shown < word.bytes else text
+
+
+cdef bint _is_value_of(Kernel kernel, turn *turn, const argument *name, const argument *word) noexcept:
+    """Whether a word whose block was taken is the value that a key has now."""
+    cdef char digits[32]
+    cdef key key
+    if name.block_capacity == BLOCK_TAKEN:
+        return False
+    key = key_of(kernel.c, name.data, name.bytes)
+    cdef entry *entry = keyspace_peek(turn.keyspace, &key)
+    if entry is NULL or entry.kind == OBJECT:
+        return False
+    return entry_string(entry, digits).data == word.data
 
 
 cdef int _encode_reply(object reply, int protocol, output *output) except -1:

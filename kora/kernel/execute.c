@@ -22,6 +22,7 @@ void kernel_init(struct kernel *kernel, const uint64_t secret[2])
     kernel->limits->random = secret[0] ^ secret[1] << 1;
     kernel->samples_left = 1;
     kernel->sampling_ratio = 1;
+    kernel->slow_ns = kernel->large_reply_bytes = UINT64_MAX;
     clock_init(&kernel->clock);
 }
 
@@ -1325,7 +1326,11 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
             output->bytes = mark;
             return place;
         }
-        settle(kernel, turn, command, argv, request->argc);
+        size_t reply_bytes = output->bytes - mark;
+        if (UNLIKELY(settle(kernel, turn, command, argv, request->argc, reply_bytes))) {
+            kernel->note(turn, command, argv, request->argc, reply_bytes);
+            turn->started = clock_now(&kernel->clock);
+        }
         if (UNLIKELY(output->bytes > bytes_max || kernel->interrupted))
             return place + 1;
     }
@@ -1352,17 +1357,21 @@ static void sample_keys(struct kernel *kernel, struct turn *turn, const struct c
     hot_keys_record(&stats->hot_keys, key.hash, key.data, key.bytes, (uint64_t)kernel->sampling_ratio * count);
 }
 
-void settle(struct kernel *kernel, struct turn *turn, const struct command *command, const struct argument *argv,
-            size_t argc)
+bool settle(struct kernel *kernel, struct turn *turn, const struct command *command, const struct argument *argv,
+            size_t argc, size_t reply_bytes)
 {
     if (!kernel->observing)
-        return;
+        return false;
     uint64_t now = clock_now(&kernel->clock);
-    command_stats_record(&turn->keyspace->stats->commands[command->stats_slot],
-                         clock_elapsed_ns(&kernel->clock, turn->started, now));
+    uint64_t elapsed_ns = clock_elapsed_ns(&kernel->clock, turn->started, now);
+    command_stats_record(&turn->keyspace->stats->commands[command->stats_slot], elapsed_ns);
     turn->started = now;
     if (UNLIKELY(--kernel->samples_left <= 0))
         sample_keys(kernel, turn, command, argv, argc);
+    if (LIKELY(elapsed_ns < kernel->slow_ns && reply_bytes < kernel->large_reply_bytes))
+        return false;
+    turn->elapsed_ns = elapsed_ns;
+    return true;
 }
 
 /* --- The activity board: kora/observe/board.py says what stands where --- */

@@ -647,8 +647,10 @@ struct argument {
     const char *data;
     size_t bytes;
     char *block; /* NULL, or where data points to */
-    size_t block_capacity;
+    size_t block_capacity; /* BLOCK_TAKEN once the block belongs to an entry: data is only good as long as that is */
 };
+
+#define BLOCK_TAKEN SIZE_MAX
 
 struct command;
 
@@ -1068,6 +1070,11 @@ struct kernel {
     int64_t samples_left; /* key accesses until the next is counted for hot keys */
     int64_t sampling_ratio;
     uint64_t maxmemory; /* bytes; 0: no limit */
+    /* From where on note() is called about a command that an operation has run (kora/engine/slowness.py). */
+    uint64_t slow_ns;
+    uint64_t large_reply_bytes;
+    void (*note)(struct turn *turn, const struct command *command, const struct argument *argv, size_t argc,
+                 size_t reply_bytes);
 };
 
 void kernel_init(struct kernel *kernel, const uint64_t secret[2]);
@@ -1089,7 +1096,10 @@ struct turn {
     int64_t begun_ns;    /* CLOCK_MONOTONIC when the turn began */
     uint64_t begun;      /* the same, as clock_now() */
     uint64_t started;    /* clock_now() when the running command began, which is when the one before it ended */
+    uint64_t elapsed_ns; /* of the command that was settled last, where that was worth a note */
     const char *address; /* 64 bytes for the activity board; borrowed */
+    void *owner;         /* borrowed: what note() needs */
+    void *client;        /* as that */
 };
 
 /* Look up the commands of a batch, hash the keys of those that the kernel knows, and have memory fetched. */
@@ -1101,9 +1111,10 @@ void batch_prepare(struct kernel *kernel, struct keyspace *keyspace, struct batc
 size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, size_t place, struct output *output,
                  size_t bytes_max);
 
-/* Settle a request that ran: its time, and its keys if it is their turn to be sampled. */
-void settle(struct kernel *kernel, struct turn *turn, const struct command *command, const struct argument *argv,
-            size_t argc);
+/* Settle a request that ran: its time, and its keys if it is their turn to be sampled.  Whether it is worth a note: then
+ * turn->elapsed_ns is set, and once it is taken, turn->started should be the time after that. */
+bool settle(struct kernel *kernel, struct turn *turn, const struct command *command, const struct argument *argv,
+            size_t argc, size_t reply_bytes);
 
 /* Show on the activity board what runs, and that it has ended. */
 void board_begin(struct kernel *kernel, const struct turn *turn, const struct command *command,

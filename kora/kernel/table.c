@@ -698,8 +698,9 @@ struct entry *keyspace_store(struct keyspace *keyspace, const struct key *key, s
         size_t capacity = value->block_capacity;
         if (block != NULL) {
             value->block = NULL;
+            value->block_capacity = BLOCK_TAKEN;
             if (capacity > value->bytes + value->bytes / 8)
-                block = reallocate(block, capacity = value->bytes);
+                value->data = block = reallocate(block, capacity = value->bytes);
         } else {
             block = allocate(capacity = value->bytes);
             memcpy(block, value->data, value->bytes);

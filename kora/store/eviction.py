@@ -6,7 +6,7 @@ anyway, and how often it is used the sketch of hot keys knows, which halves its 
 not seen, which are most where accesses are sampled, go in the order in which they were last used.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from kora.clock import Clock
@@ -20,8 +20,9 @@ _VAIN_MAX: Final = 64
 class Evictor:
     """Chooses keys to evict; keeps its pool from one time to the next."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, note_event: Callable[[str, int, bytes], None] | None = None) -> None:
         self._clock = clock
+        self._note_event = note_event  # how long a deletion took, in ns, and of which key
         self._policy = ""
         self._pool: list[tuple[tuple[int, int], int, bytes]] = []  # score, database, key; the best to evict is last
         self._database = 0  # for policies that draw: whose turn it is
@@ -35,10 +36,13 @@ class Evictor:
         if choice is None:
             return False
         keyspace, key = choice
+        started_ns = self._clock.monotonic_ns()
         if lazily:
             keyspace.unlink(key)
         else:
             keyspace.delete(key)
+        if self._note_event is not None:
+            self._note_event("eviction-del", self._clock.monotonic_ns() - started_ns, key)
         keyspace.stats.evicted += 1
         keyspace.notify(b"evicted", key)
         return True

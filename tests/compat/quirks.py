@@ -236,6 +236,54 @@ QUIRKS = (
         "its encoding stays",
         "a command that reads should not change anything.",
     ),
+    Quirk(
+        "LATENCY LATEST",
+        "7.0 has four fields for an event",
+        "the sum and the number of spikes come behind them",
+        "that is what Valkey 8.1 made of it, and readers of the first four do not mind.",
+    ),
+    Quirk(
+        "latency-monitor-threshold",
+        "0: the monitor is off until somebody turns it on",
+        "10",
+        "it costs nothing, and whoever looks for a spike wants the one that has been.",
+    ),
+    Quirk(
+        "LATENCY HISTOGRAM beyond a second",
+        "whatever took longer is in the last step, 1073741",
+        "steps go on, 2164260 and so forth, to a minute",
+        "1.5 s and 3 s are not the same.",
+    ),
+    Quirk(
+        "INFO latencystats without percentiles",
+        "with latency-tracking-info-percentiles empty every command has a line with nothing behind its name",
+        "there are no lines",
+        "nothing can be read from such a line, and some readers fail at it.",
+    ),
+    Quirk(
+        "latency-tracking no",
+        "commands are no longer counted in histograms",
+        "INFO latencystats is empty, and the histograms go on",
+        "metrics are made of the same histograms; observation is what turns them off.",
+    ),
+    Quirk(
+        "the client of a script's commands in SLOWLOG",
+        "7.0 says ?:0, and no name",
+        "it is who called the script",
+        "that is what 7.2 made of it.",
+    ),
+    Quirk(
+        "the order of a command and those that it serves in SLOWLOG",
+        "LPUSH is older than the BLPOP that it serves",
+        "it is younger, and its time includes that of the BLPOP",
+        "a command is over when what it has set off is.",
+    ),
+    Quirk(
+        "a monitor that does not read",
+        "what it is shown waits for it without a limit, unless there is one for ordinary clients",
+        "it is disconnected when 32 MB wait",
+        "looking at a server should not bring it down.",
+    ),
 )
 
 
