@@ -22,6 +22,7 @@ from kora.observe.board import DRAINING, READY, STATE, Board
 from kora.server.connection import Connection
 from kora.server.feed import Feed
 from kora.server.listener import Listeners
+from kora.server.outbound import ServerOutbound
 from kora.server.standstill import Standstill
 from kora.server.workers import Workers
 
@@ -69,6 +70,7 @@ class Server:
         engine.shutdown = self._stop_now
         engine.call_later = loop.call_later
         engine.log = _log_of_engine
+        engine.outbound = outbound = ServerOutbound(engine)
         if config.aclfile:
             engine.acl.load()
         listeners = Listeners()
@@ -102,6 +104,7 @@ class Server:
         finally:
             listeners.close()
             await workers.stop()
+            await outbound.close()
             if feed is not None:
                 await feed.stop()
         log.info("stopped")

@@ -5,6 +5,7 @@ from kora.commands.bitmaps import bitmaps
 from kora.commands.cluster import cluster
 from kora.commands.connection import connection
 from kora.commands.debug import debug
+from kora.commands.dumping import dumping
 from kora.commands.generic import generic
 from kora.commands.geo import geo
 from kora.commands.hashes import hashes
@@ -12,6 +13,7 @@ from kora.commands.hyperloglog import hyperloglog
 from kora.commands.introspection import introspection
 from kora.commands.latency import latency
 from kora.commands.lists import list_
+from kora.commands.migration import migration
 from kora.commands.pubsub import pubsub
 from kora.commands.replication import acknowledgement, replication
 from kora.commands.scripting import scripting
@@ -28,8 +30,8 @@ from kora.engine.registry import Registry
 
 FAMILIES = (
     string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
-    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, replication, acknowledgement, vectors,
-    slowlog, latency,
+    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, replication, acknowledgement, vectors, slowlog,
+    latency, dumping, migration,
 )  # fmt: skip
 
 

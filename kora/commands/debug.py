@@ -5,8 +5,9 @@ One command to COMMAND INFO and to the statistics, as in Redis; its subcommands 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha1
 from ipaddress import IPv6Address, ip_address
-from typing import Any, Final
+from typing import Final
 
 from kora import glob
 from kora.config import memory_size
@@ -15,8 +16,10 @@ from kora.engine.registry import Family
 from kora.engine.usage import Usage, parse
 from kora.errors import CommandError, ConfigError, NoSuchKey, TooLong
 from kora.resp.reply import OK, Attribute, BigNumber, Items, Push, Replies, Reply, Simple, Verbatim
-from kora.types.kinds import encoding, references, type_name
+from kora.types.digest import ZERO, added, digest_of, mixed
+from kora.types.kinds import encoding, references
 from kora.types.number import INT64_MAX, parse_float, parse_integer
+from kora.types.rdb.payload import size_bytes as size_bytes_of
 
 debug = Family("server")
 
@@ -28,8 +31,11 @@ class _Subcommand:
     run: Callable[[Client, list[bytes]], Reply]
 
     def accepts(self, argc: int) -> bool:
-        arity = self.usage.arity
-        return argc == arity or (arity < 0 and -arity <= argc <= -arity + len(self.usage.arguments))
+        arity, arguments = self.usage.arity, self.usage.arguments
+        if arity >= 0:
+            return argc == arity
+        repeats = any(argument.multiple for argument in arguments)
+        return -arity <= argc and (repeats or argc <= -arity + len(arguments))
 
 
 _SUBCOMMANDS: Final[dict[bytes, _Subcommand]] = {}
@@ -95,23 +101,38 @@ def _object(client: Client, argv: list[bytes]) -> Reply:
     if value is None:
         raise NoSuchKey
     idle_s = db.idle_s(key)
-    size_bytes = _serialized_bytes(value, db.length(key) if type_name(value) == "string" else len(value))
+    serialized_bytes = size_bytes_of(value, client.engine.implementation.rdb_tools)
     return Simple(
         f"Value at:{id(value):#x} refcount:{references(value)} encoding:{encoding(value)} "
         # Of a clock that Redis keeps in 24 bits.
-        f"serializedlength:{size_bytes} lru:{db.now_s - idle_s & 0xFFFFFF} lru_seconds_idle:{idle_s}"
+        f"serializedlength:{serialized_bytes} lru:{db.now_s - idle_s & 0xFFFFFF} lru_seconds_idle:{idle_s}"
     )
 
 
-def _serialized_bytes(value: Any, length: int) -> int:
-    """Bytes of a string of that length in an RDB file, uncompressed: rdbSaveRawString (rdb.c)."""
-    if encoding(value) == "int":
-        number = int(value)
-        for size_bytes in (1, 2, 4):
-            if -1 << 8 * size_bytes - 1 <= number < 1 << 8 * size_bytes - 1:
-                return 1 + size_bytes
-    header_bytes = 1 if length < 1 << 6 else 2 if length < 1 << 14 else 5
-    return header_bytes + length
+@_subcommand("DIGEST", "Returns a digest of all databases; that of an equal Redis is the same.")
+def _digest(client: Client, argv: list[bytes]) -> Reply:
+    digest = ZERO
+    for db in client.engine.databases.used():
+        if len(db):
+            digest = mixed(digest, db.index.to_bytes(4, "big"))
+            for key in list(db):
+                value = db.find(key)
+                if value is not None:
+                    has_deadline = db.deadline(key) is not None
+                    of_key = digest_of(value, has_deadline, mixed(ZERO, key))
+                    digest = added(digest, sha1(of_key, usedforsecurity=False).digest())
+    return Simple(digest.hex())
+
+
+@_subcommand("DIGEST-VALUE [key ...]", "Returns digests of the values of keys, zeros for those that are not there.")
+def _digest_value(client: Client, argv: list[bytes]) -> Reply:
+    db = client.db
+    digests: list[Reply] = []
+    for key in argv[2:]:
+        value = db.find(key)
+        digest = ZERO if value is None else digest_of(value, db.deadline(key) is not None)
+        digests.append(Simple(digest.hex()))
+    return digests
 
 
 @_subcommand("SET-ACTIVE-EXPIRE <active=0 | 1>", "Stops or starts the deletion of expired keys that nobody asks for.")

@@ -11,9 +11,11 @@ from kora.engine.registry import Family, keys_counted
 from kora.engine.scripting import Function, Library, Script, runtime
 from kora.errors import CommandError, NotAnInteger, busy
 from kora.resp.reply import OK, Reply, Simple
-from kora.types.crc64 import crc64
-from kora.types.lzf import decompress
 from kora.types.number import INT64_MAX, parse_integer
+from kora.types.rdb.payload import WrongFoot, check_seal, seal
+from kora.types.rdb.reader import Damaged, Reader
+from kora.types.rdb.values import OLDEST
+from kora.types.rdb.writer import Writer
 
 scripting = Family("scripting")
 
@@ -342,8 +344,6 @@ def function_kill(client: Client, argv: list[bytes]) -> Reply:
 # Dumps: each library as RDB has it (rdbSaveFunctions, rdb.c), then the version of RDB, and a checksum of all that.
 
 _RDB_FUNCTION: Final = 0xF5
-_RDB_VERSION: Final = 10
-_WRONG_PAYLOAD: Final = "ERR DUMP payload version or checksum are wrong"
 
 
 @scripting(
@@ -354,21 +354,12 @@ _WRONG_PAYLOAD: Final = "ERR DUMP payload version or checksum are wrong"
     complexity="O(N) where N is the number of functions",
 )
 def function_dump(client: Client, argv: list[bytes]) -> Reply:
-    data = bytearray()
+    tools = client.engine.implementation.rdb_tools
+    writer = Writer(tools.compress)
     for library in runtime(client.engine).libraries.values():
-        data.append(_RDB_FUNCTION)
-        data += _rdb_length(len(library.code))
-        data += library.code
-    data += _RDB_VERSION.to_bytes(2, "little")
-    return bytes(data) + crc64(bytes(data)).to_bytes(8, "little")
-
-
-def _rdb_length(length: int) -> bytes:
-    if length < 1 << 6:
-        return length.to_bytes(1, "big")
-    if length < 1 << 14:
-        return (length | 1 << 14).to_bytes(2, "big")
-    return b"\x80" + length.to_bytes(4, "big")
+        writer.data.append(_RDB_FUNCTION)
+        writer.string(library.code)
+    return seal(writer.data, OLDEST, tools)
 
 
 @scripting(
@@ -387,56 +378,26 @@ def function_restore(client: Client, argv: list[bytes]) -> Reply:
     policy = argv[3].upper() if len(argv) > 3 else b"APPEND"
     if policy not in (b"FLUSH", b"APPEND", b"REPLACE"):
         raise CommandError("ERR Wrong restore policy given, value should be either FLUSH, APPEND or REPLACE.")
-    runtime(client.engine).restore(_read_dump(argv[2]), policy.decode())
+    runtime(client.engine).restore(_read_dump(client, argv[2]), policy.decode())
     client.db.changes += 1
     return OK
 
 
-def _read_dump(data: bytes) -> list[bytes]:
+def _read_dump(client: Client, data: bytes) -> list[bytes]:
     """The codes of the libraries of a dump.  Raises CommandError where it is none."""
-    if len(data) < 10 or int.from_bytes(data[-10:-8], "little") > _RDB_VERSION + 2:
-        raise CommandError(_WRONG_PAYLOAD)
-    if crc64(data[:-8]) != int.from_bytes(data[-8:], "little"):
-        raise CommandError(_WRONG_PAYLOAD)
-    codes = []
-    place = 0
-    while place < len(data) - 10:
-        if data[place] != _RDB_FUNCTION:
-            raise CommandError("ERR given type is not a function")
-        code, place = _read_rdb_string(data[:-10], place + 1)
-        codes.append(code)
+    tools = client.engine.implementation.rdb_tools
+    try:
+        reader = Reader(data, 0, check_seal(data, tools), tools.decompress)
+        codes = []
+        while reader.left:
+            if reader.byte() != _RDB_FUNCTION:
+                raise CommandError("ERR given type is not a function")
+            codes.append(reader.string())
+    except WrongFoot:
+        raise CommandError("ERR DUMP payload version or checksum are wrong") from None
+    except Damaged:
+        raise CommandError("ERR failed loading library data") from None
     return codes
-
-
-def _read_rdb_string(data: bytes, place: int) -> tuple[bytes, int]:
-    """The string at a place, and where it ends; LZF (0xC3) has its lengths packed and unpacked in front."""
-    damaged = CommandError("ERR failed loading library data")
-    if data[place : place + 1] == b"\xc3":
-        packed, place = _read_rdb_length(data, place + 1)
-        size_bytes, place = _read_rdb_length(data, place)
-        if packed < 0 or size_bytes < 0 or size_bytes > 1 << 29 or place + packed > len(data):
-            raise damaged
-        code = decompress(data[place : place + packed], size_bytes)
-        if code is None:
-            raise damaged
-        return code, place + packed
-    length, place = _read_rdb_length(data, place)
-    if length < 0 or place + length > len(data):
-        raise damaged
-    return data[place : place + length], place + length
-
-
-def _read_rdb_length(data: bytes, place: int) -> tuple[int, int]:
-    """-1 where there is none."""
-    first = data[place] if place < len(data) else 0xFF
-    if first < 0x40:
-        return first, place + 1
-    if first < 0x80:
-        return int.from_bytes(data[place : place + 2], "big") & 0x3FFF, place + 2
-    if first in (0x80, 0x81):
-        size = 4 if first == 0x80 else 8
-        return int.from_bytes(data[place + 1 : place + 1 + size], "big"), place + 1 + size
-    return -1, place
 
 
 def _text(word: bytes) -> str:

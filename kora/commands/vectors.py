@@ -14,13 +14,10 @@ from kora.errors import CommandError, NotAFloat, SyntaxFault
 from kora.resp.reply import PrintedDouble, Reply
 from kora.types.number import INT64_MAX, parse_float, parse_integer
 from kora.types.vector_distance import COMPONENT_BYTES, L2, METRICS
-from kora.types.vector_set import VectorSet
+from kora.types.vector_set import COMPONENT_MAX, SIZE_MAX, VectorSet
 
 vectors = Family("vector")
 
-_SIZE_MAX: Final = 32_768
-# Squares of these, added up, are within float32 for vectors of any size: graphs compute with it.
-_COMPONENT_MAX: Final = 1e15
 _EFFORT_MAX: Final = 10_000
 # Components in a set whose searches take so long, about 0.1 ms, that others should have their turn before the next.
 _LENGTHY: Final = 200_000
@@ -54,7 +51,7 @@ def _vector_of_blob(blob: bytes) -> "array[float]":
 
 def _checked(vector: "array[float]") -> "array[float]":
     # Neither is true of nan.
-    if not all(-_COMPONENT_MAX <= component <= _COMPONENT_MAX for component in vector):
+    if not all(-COMPONENT_MAX <= component <= COMPONENT_MAX for component in vector):
         raise ComponentOutOfRange
     return vector
 
@@ -117,8 +114,8 @@ def vecset(client: Client, argv: list[bytes]) -> Reply:
 
 def _size(word: bytes) -> int:
     size = parse_integer(word)
-    if not 1 <= size <= _SIZE_MAX:
-        raise CommandError(f"ERR vector dimensions must be between 1 and {_SIZE_MAX}")
+    if not 1 <= size <= SIZE_MAX:
+        raise CommandError(f"ERR vector dimensions must be between 1 and {SIZE_MAX}")
     return size
 
 
@@ -177,8 +174,8 @@ def vecquery(client: Client, argv: list[bytes]) -> Reply:
         vector, options = _vector_of_blob(argv[4]), argv[5:]
     else:
         stop = next((place for place in range(3, len(argv)) if argv[place].upper() in (b"EF", b"EXACT")), len(argv))
-        if stop - 3 > _SIZE_MAX:
-            raise CommandError(f"ERR vector dimensions must be between 1 and {_SIZE_MAX}")
+        if stop - 3 > SIZE_MAX:
+            raise CommandError(f"ERR vector dimensions must be between 1 and {SIZE_MAX}")
         vector, options = _vector(argv[3:stop]), argv[stop:]
     effort, exactly = _query_options(options)
     value: VectorSet | None = client.db.read(key, VectorSet)

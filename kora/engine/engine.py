@@ -15,6 +15,7 @@ from kora.engine.blocking import Blocking
 from kora.engine.client import Client
 from kora.engine.client_memory import ClientEvictor
 from kora.engine.notifications import Notifications
+from kora.engine.outbound import NoOutbound, Outbound, Travels
 from kora.engine.pubsub import PubSub
 from kora.engine.reference import Implementation, Reference
 from kora.engine.registry import Registry
@@ -114,6 +115,7 @@ class Engine:
         self.blocking = Blocking(self)
         self.watches = Watches()
         self.tracking = Tracking(self)
+        self.travels = Travels()
         # Who may do what.
         self.acl = Acl(self)
         config.on_change("requirepass", self.acl.set_default_password)
@@ -154,6 +156,7 @@ class Engine:
         self.run_again = call.run_again
         # call_later(delay_s, function): set by whoever has an event loop; tests call tick().
         self.call_later: Callable[[float, Callable[[], None]], object] = _no_loop
+        self.outbound: Outbound = NoOutbound()  # set by whoever has sockets
         implementation.attach(self, call)
         config.on_change("hotkey-sampling-ratio", implementation.set_sampling_ratio)
         implementation.set_sampling_ratio(config.hotkey_sampling_ratio)
@@ -251,10 +254,7 @@ class Engine:
         if self.paused_until_ms and now_ms >= self.paused_until_ms:
             self.pause(0, False)
         self.blocking.expire()
-        # Keys may have ended without a command.
-        self.tracking.serve()
-        self.blocking.serve()
-        self.tracking.broadcast()
+        self.catch_up()
         self.slowness.monitors.flush()
         self.update_memory_peak()
         now_ns = self.clock.monotonic_ns()
@@ -263,6 +263,12 @@ class Engine:
             commands = sum(block.calls for block in blocks)
             bytes_in = sum(block.bytes_in for block in blocks)
             self.rates.sample((commands, bytes_in, sum(block.bytes_out for block in blocks)), now_ns)
+
+    def catch_up(self) -> None:
+        """Keys may have ended without a command: tell those who wait for them or keep copies of them."""
+        self.tracking.serve()
+        self.blocking.serve()
+        self.tracking.broadcast()
 
     def update_memory_peak(self) -> None:
         self.memory_peak_bytes = max(self.memory_peak_bytes, self.memory_bytes)
@@ -325,6 +331,7 @@ class Engine:
         place = keyspace.index, key
         self.watches.touch(place)
         self.tracking.touch(place)
+        self.travels.touch(place)
         if self.blocking.touch(place):
             self.interrupt()
 

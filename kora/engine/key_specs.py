@@ -9,7 +9,10 @@ Most follow from the usage line (`key`, `key [key ...]`): these are a KeyRange. 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
+
+# The places of the keys in a request, where that is more than a rule can say.
+Finder: TypeAlias = Callable[[Sequence[bytes]], Iterable[int]]
 
 
 class KeySpec(Protocol):
@@ -37,8 +40,11 @@ class KeyRange:
     last: int
     step: int
     notes: str = ""
+    finder: Finder | None = None  # knows better
 
-    def places(self, argv: Sequence[bytes]) -> range:
+    def places(self, argv: Sequence[bytes]) -> Iterable[int]:
+        if self.finder is not None:
+            return self.finder(argv)
         argc = len(argv)
         last = self.last if self.last >= 0 else argc + self.last
         return range(self.first, min(last, argc - 1) + 1, self.step)
@@ -90,8 +96,11 @@ class KeysAfter:
     step: int
     limit: int
     notes: str = ""
+    finder: Finder | None = None  # knows better
 
-    def places(self, argv: Sequence[bytes]) -> range:
+    def places(self, argv: Sequence[bytes]) -> Iterable[int]:
+        if self.finder is not None:
+            return self.finder(argv)
         argc = len(argv)
         searched = range(self.start, argc) if self.start >= 0 else range(argc + self.start, 0, -1)
         word = self.word.encode()
@@ -120,7 +129,7 @@ class UnknownKeys:
     """Keys that no rule can find; `finder` can, as far as anybody could."""
 
     notes: str
-    finder: Callable[[Sequence[bytes]], Iterable[int]]
+    finder: Finder
 
     def places(self, argv: Sequence[bytes]) -> Iterable[int]:
         return self.finder(argv)
@@ -135,9 +144,14 @@ class UnknownKeys:
         return "unknown", {}
 
 
-def keys_at(first: int, last: int | None = None, step: int = 1, notes: str = "") -> KeyRange:
-    """The word at a place; or those from there to the last, which is absolute or, negative, counts from the end."""
-    return KeyRange(first, first if last is None else last, step, notes)
+def keys_at(
+    first: int, last: int | None = None, step: int = 1, notes: str = "", finder: Finder | None = None
+) -> KeyRange:
+    """The word at a place; or those from there to the last, which is absolute or, negative, counts from the end.
+
+    Of what Redis tells of this form and finds in another way, `finder` gives the true places.
+    """
+    return KeyRange(first, first if last is None else last, step, notes, finder)
 
 
 def keys_counted(at: int, notes: str = "") -> CountedKeys:
@@ -145,14 +159,22 @@ def keys_counted(at: int, notes: str = "") -> CountedKeys:
     return CountedKeys(at, notes)
 
 
-def keys_after(word: str, start: int, last: int = 0, step: int = 1, limit: int = 0, notes: str = "") -> KeysAfter:
+def keys_after(
+    word: str,
+    start: int,
+    last: int = 0,
+    step: int = 1,
+    limit: int = 0,
+    notes: str = "",
+    finder: Finder | None = None,
+) -> KeysAfter:
     """The key behind a word, or keys up to the last, relative to the first or, negative, to the end.
 
-    With a limit of 2 only the first half of what follows is keys.
+    With a limit of 2 only the first half of what follows is keys; `finder` is as for keys_at().
     """
-    return KeysAfter(word, start, last, step, limit, notes)
+    return KeysAfter(word, start, last, step, limit, notes, finder)
 
 
-def keys_unknown(notes: str, finder: Callable[[Sequence[bytes]], Iterable[int]]) -> UnknownKeys:
+def keys_unknown(notes: str, finder: Finder) -> UnknownKeys:
     """Keys that depend on more than the request's form, or on options anywhere; `finder` gives their places."""
     return UnknownKeys(notes, finder)

@@ -14,6 +14,7 @@ from kora.resp.parser import FastReader, Parser
 from kora.store.keyspace import Keyspace
 from kora.store.shard import Shard
 from kora.types.limits import Limits
+from kora.types.rdb.payload import Tools
 
 if TYPE_CHECKING:
     from kora.engine.client import Client
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 class Implementation(Protocol):
     name: str  # for INFO and the log
     running: "Client | None"  # whose turn it is
+    rdb_tools: Tools  # for what Redis' serialization spends its time on
 
     def execute(self, client: "Client", data: bytes) -> bytes: ...
     def resume(self, client: "Client") -> bytes: ...
@@ -51,6 +53,7 @@ class Reference:
     name = "python"
     execute = staticmethod(call.execute)
     resume = staticmethod(call.resume)
+    rdb_tools = Tools()
 
     def __init__(self, clock: Clock) -> None:
         self.running: Client | None = None

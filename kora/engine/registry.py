@@ -160,7 +160,8 @@ class Command:
         """The keys of a request, in order, each with what is done to it: `RW access update`."""
         varying = self.access_of(argv) if self.access_of is not None else ""
         return [
-            (argv[place], varying or access)
+            # What is said of a rule, that it cannot find all keys, is not said of a key.
+            (argv[place], varying or access.removesuffix(" incomplete"))
             for spec, access in zip(self.key_specs, self.access, strict=True)
             if access != NOT_KEY
             for place in spec.places(argv)

@@ -18,7 +18,9 @@ from typing import Final
 from kora.engine.key_specs import KeyRange
 
 _TOKEN = re.compile(r"\.\.\.|[\[\]<>|]|[a-z][a-z0-9_-]*=|[^\s\[\]<>|]+")
-_SIGNS: Final = ("*", "$", "=", "~")
+_SIGNS: Final = ("*", "$", "=", "~", '""')
+# The word without letters, which has no token of its own.
+_EMPTY: Final = '""'
 _KINDS: Final = {
     "int": "integer",
     "double": "double",
@@ -44,12 +46,14 @@ class Argument:
         """How many words of a request this takes at least."""
         if self.optional:
             return 0
+        if self.kind == "pure-token":
+            return 1
         words = 1 if self.token else 0
         if self.kind == "oneof":
             return words + min(argument.words_min() for argument in self.arguments)
         if self.kind == "block":
             return words + sum(argument.words_min() for argument in self.arguments)
-        return words + (0 if self.kind == "pure-token" else 1)
+        return words + 1
 
     def is_open(self) -> bool:
         """Whether the number of words can vary."""
@@ -68,7 +72,7 @@ class Argument:
 
     def _body(self) -> str:
         if self.kind == "pure-token":
-            return ""
+            return "" if self.token else _EMPTY
         if self.kind == "oneof":
             text = " | ".join(str(argument) for argument in self.arguments)
             return text if self.optional else f"<{text}>"
@@ -156,6 +160,8 @@ def _sequence(tokens: _Tokens) -> list[Argument]:
 def _single(tokens: _Tokens) -> Argument:
     """One argument: `name:kind`, `WORD`, `name=*`, or `WORD name:kind …`, where the word belongs to what follows it."""
     token = tokens.take()
+    if token == _EMPTY:
+        return Argument("empty", "pure-token")
     if token in _SIGNS:
         return Argument(token, "pure-token", token)
     if token.endswith("="):

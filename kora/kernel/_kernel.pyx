@@ -28,6 +28,7 @@ from kora.resp.reply import encode3 as _encode3
 from kora.store.keyspace import nobody as _nobody
 from kora.store.lazyfree import EFFORT_MIN, DiscardedValue, discard_value
 from kora.types.limits import Limits
+from kora.types.rdb.payload import Tools
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
@@ -322,6 +323,11 @@ cdef extern from "kernel.h":
     void board_begin(kernel *kernel, const turn *turn, const command *command, const argument *argv, size_t argc)
     void board_end(kernel *kernel)
 
+    void crc64_prepare()
+    uint64_t crc64_ "crc64"(uint64_t crc, const unsigned char *data, size_t bytes) nogil
+    size_t lzf_compress_ "lzf_compress"(const unsigned char *data, size_t bytes, unsigned char *out, size_t room)
+    bint lzf_decompress_ "lzf_decompress"(const unsigned char *data, size_t bytes, unsigned char *out, size_t out_bytes)
+
 
 cdef object encode2 = _encode2  # within C's reach
 cdef object encode3 = _encode3
@@ -380,6 +386,36 @@ cdef void *_make_object(kernel *kernel, int object_kind) noexcept:
         return NULL
     Py_INCREF(value)
     return <void *>value
+
+
+# --- Redis' serialization ---
+
+crc64_prepare()
+
+
+def crc64(const unsigned char[::1] data not None, uint64_t crc=0):
+    """kora.types.crc64.crc64()."""
+    return crc64_(crc, &data[0], data.shape[0]) if data.shape[0] else crc
+
+
+def compress(bytes data not None):
+    """kora.types.lzf.compress()."""
+    cdef Py_ssize_t room = PyBytes_GET_SIZE(data) - 1
+    if room < 1:
+        return None
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, room)
+    cdef size_t size_bytes = lzf_compress_(
+        <const unsigned char *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data),
+        <unsigned char *>PyBytes_AS_STRING(out), room)
+    return out[:size_bytes] if size_bytes else None
+
+
+def decompress(bytes data not None, size_t size_bytes):
+    """kora.types.lzf.decompress()."""
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, size_bytes)
+    return out if lzf_decompress_(
+        <const unsigned char *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data),
+        <unsigned char *>PyBytes_AS_STRING(out), size_bytes) else None
 
 
 # --- Values that are no strings ---
@@ -865,6 +901,12 @@ cdef class Keyspace:
         cdef key key
         cdef entry *entry = self._find(name, &key)
         return 0 if entry is NULL else max(0, <int64_t>self.c.now_s - entry.touched_s)
+
+    def set_idle(self, bytes name not None, int64_t idle_s):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        if entry is not NULL:
+            entry.touched_s = <uint32_t>max(0, <int64_t>self.c.now_s - idle_s)
 
     # Changing
 
@@ -1597,6 +1639,7 @@ cdef class Kernel:
         return stats
 
     name = "compiled"
+    rdb_tools = Tools(crc64, compress, decompress)
 
     cdef int _leave(self, value) except -1:
         """Have a value of many parts freed bit by bit."""

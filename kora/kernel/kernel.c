@@ -8,6 +8,7 @@
 #include "members.c"
 #include "pack.c"
 #include "parser.c"
+#include "rdb.c"
 #include "table.c"
 #include "text.c"
 #include "type_hash.c"

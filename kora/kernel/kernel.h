@@ -16,6 +16,7 @@
  *               the types of values that are no strings, one a file, and their commands
  *   bits.c      commands on strings as rows of bits
  *   stats.c     clocks, histograms, hot keys
+ *   rdb.c       the checksum of Redis' dumps, and the compression of strings in them
  *   execute.c   the batch executor and the commands that it knows
  *
  * THE WAY OF A READ.  Receiver.receive() of _kernel.pyx is what the event loop calls; Kernel.execute() gives the bytes to
@@ -1119,5 +1120,17 @@ bool settle(struct kernel *kernel, struct turn *turn, const struct command *comm
 void board_begin(struct kernel *kernel, const struct turn *turn, const struct command *command,
                  const struct argument *argv, size_t argc);
 void board_end(struct kernel *kernel);
+
+/* --- rdb.c --- */
+
+/* Fill the tables that crc64() needs; once, before the first. */
+void crc64_prepare(void);
+uint64_t crc64(uint64_t crc, const unsigned char *data, size_t bytes);
+
+/* Returns how many bytes it takes; 0 if there is no room for that. */
+size_t lzf_compress(const unsigned char *data, size_t bytes, unsigned char *out, size_t room);
+
+/* Returns whether the data is in order, and gives exactly so many bytes. */
+bool lzf_decompress(const unsigned char *data, size_t bytes, unsigned char *out, size_t out_bytes);
 
 #endif

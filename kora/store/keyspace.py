@@ -210,6 +210,12 @@ class Keyspace:
         """
         return max(0, self.now_s - self._touched[slot_of(key) & _TOUCHED_MASK])
 
+    def set_idle(self, key: bytes, idle_s: int) -> None:
+        """Have a key that is there look as if it was not used for so long, if no other shares its stamp."""
+        place = slot_of(key) & _TOUCHED_MASK
+        if sum(len(self._tables[slot]) for slot in range(place, SLOTS, _TOUCHED_MASK + 1)) == 1:
+            self._touched[place] = max(0, self.now_s - idle_s)
+
     def stats_of(self, key: bytes) -> ShardStats:
         """Where what concerns a key is counted."""
         return self._stats_of(slot_of(key))

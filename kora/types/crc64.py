@@ -1,4 +1,4 @@
-"""CRC-64 of Jones' polynomial, reflected: what ends Redis' dumps (crc64.c)."""
+"""CRC-64 of Jones' polynomial, reflected: what ends Redis' dumps and snapshots (crc64.c)."""
 
 from functools import cache
 from typing import Final
@@ -16,9 +16,9 @@ def _table() -> tuple[int, ...]:
     return tuple(rows)
 
 
-def crc64(data: bytes) -> int:
+def crc64(data: bytes | bytearray | memoryview, crc: int = 0) -> int:
+    """Of some bytes, or of what went before, whose sum is given, and these."""
     table = _table()
-    crc = 0
     for byte in data:
         crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
     return crc

@@ -196,7 +196,7 @@ class ConsumerGroups:
         if group.entries_read != UNKNOWN and not self._has_deleted_since(entry_id):
             group.entries_read += 1
         elif self.entries_added:
-            group.entries_read = self._entries_up_to(entry_id)
+            group.entries_read = self.entries_up_to(entry_id)
         group.last_id = entry_id
 
     def lag(self, group: Group) -> int | None:
@@ -205,14 +205,14 @@ class ConsumerGroups:
             return 0
         entries_read = group.entries_read
         if entries_read == UNKNOWN or self._has_deleted_since(group.last_id):
-            entries_read = self._entries_up_to(group.last_id)
+            entries_read = self.entries_up_to(group.last_id)
         return None if entries_read == UNKNOWN else self.entries_added - entries_read
 
     def _has_deleted_since(self, entry_id: int) -> bool:
         """Whether there may be a gap from this id on: an entry was deleted from within (streamRangeHasTombstones)."""
         return len(self) > 0 and self.max_deleted_id >= max(entry_id, self.first_id)
 
-    def _entries_up_to(self, entry_id: int) -> int:
+    def entries_up_to(self, entry_id: int) -> int:
         """How many entries were ever added up to this id; UNKNOWN where too little is known of what was deleted.
 
         streamEstimateDistanceFromFirstEverEntry: at the ends of a stream without gaps it can be told.

@@ -15,6 +15,11 @@ from kora.types.limits import Limits
 from kora.types.vector_distance import L2
 from kora.types.vector_rows import Found, VectorRows
 
+# Components of a vector, and the greatest of them: squares of these, added up, are within float32 for vectors of any
+# size, and graphs compute with it.
+SIZE_MAX: Final = 32_768
+COMPONENT_MAX: Final = 1e15
+
 _EMPTY_BYTES: Final = 880
 # Empty places, as a share of the graph, that are too many; and so many that vectors that come have to help.
 _WORN_SHARE: Final = 0.25
@@ -104,6 +109,15 @@ class VectorSet:
             self._successor.set(vector_id, vector)
         self._help()
         return is_new
+
+    def load(self, vector_id: int, vector: "array[float]") -> bool:
+        """As set(), of one among many that come at once: the graph is left to the background altogether."""
+        self.last_id = max(self.last_id, vector_id)
+        return self._rows.set(vector_id, vector)
+
+    def ids(self) -> list[int]:
+        """Of all vectors, in the order in which they came."""
+        return list(self._rows)
 
     def remove(self, vector_id: int) -> bool:
         is_gone = self._rows.remove(vector_id)

@@ -34,6 +34,7 @@ EXCEPTIONS = {
     ("bitop", "arguments"): "the operation is a choice, as in Redis 7.2",
     ("pfmerge", "arguments"): "the source keys may be left out, as Redis 7.2 says, and as 7.0 lets one do",
     ("hscan", "arguments"): "NOVALUES came with Redis 7.4",
+    ("migrate", "arguments"): "Redis also marks each of the two ways to authenticate as optional",
     ("module|loadex", "arguments"): "Redis has a block of one around the one argument behind ARGS",
     ("debug", "arguments"): "Redis documents none, though it wants at least one",
 }

@@ -7,6 +7,7 @@ from tests.kernel.operations import OPERATIONS
 
 from .quirks import QUIRKS
 from .test_connection_commands import CONNECTION
+from .test_dumping import RESTORING
 from .test_server_commands import SERVER
 from .test_sessions import PUBSUB, TRANSACTIONS
 from .words import DATABASES, GENERIC, STRINGS
@@ -36,6 +37,7 @@ TABLES = (
     GROUP_COMMANDS,
     TRANSACTIONS,
     PUBSUB,
+    {"RESTORE": RESTORING["RESTORE"]},
 )
 
 EXCUSED = {
@@ -55,6 +57,8 @@ EXCUSED = {
     "command|getkeysandflags": "compared with GETKEYS",
     "config|rewrite": "the file is each server's own",
     "debug": "what is in a server is its own affair",
+    "dump": "compared by what each server restores of the other's values, in test_dumping",
+    "migrate": "compared by what arrives, in e2e/test_migration; mistakes in test_dumping",
     "memory|usage": "sizes are each server's own; here only that of a key that is not there, and mistakes",
     "pfselftest": "takes seconds in Redis; compared once, in test_set_commands",
     **dict.fromkeys(map(str.lower, FIELD_DEADLINES), "came with Redis 7.4"),

@@ -78,3 +78,13 @@ def test_names_are_given_to_words_and_signs_and_not_printed():
     assert [argument.name for argument in chosen.arguments] == ["any", "id"]
     assert (data.name, data.kind, data.token) == ("data", "block", "DATA")
     assert str(usage) == "XADD MAXLEN [= | ~] count <* | id> DATA a b"
+
+
+def test_a_word_without_letters_is_a_choice_without_a_token():
+    usage = parse('MIGRATE host <selector=key | empty=""> [COPY]')
+    _, selector, _ = usage.arguments
+    assert [(argument.name, argument.kind, argument.token) for argument in selector.arguments] == [
+        ("key", "key", ""),
+        ("empty", "pure-token", ""),
+    ]
+    assert (str(usage), usage.arity) == ('MIGRATE host <key | ""> [COPY]', -3)
