@@ -243,6 +243,7 @@ def client_no_evict(client: Client, argv: list[bytes]) -> Reply:
 )
 def client_no_touch(client: Client, argv: list[bytes]) -> Reply:
     client.never_touches = _parse_switch(argv[2])
+    client.update_gate()
     return OK
 
 

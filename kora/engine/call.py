@@ -27,6 +27,8 @@ from .registry import Command
 from .transactions import QUEUED
 
 if TYPE_CHECKING:
+    from kora.store.keyspace import Keyspace
+
     from .engine import Engine
 
 _BIG_REPLY_BYTES = 1 << 14
@@ -216,6 +218,9 @@ def run_errands(client: Client, data: bytes = b"") -> bytes:
     engine = client.engine
     tracking = engine.tracking
     tracking.settle()
+    while engine.untouched:
+        keyspace, key, idle_s = engine.untouched.pop()
+        keyspace.set_idle(key, idle_s)
     if engine.nested or engine.busy_script:
         return data
     # Those who wait learn that their copies are old before they are served, as in Redis.
@@ -329,17 +334,32 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
             engine.log("warning", "transaction over the limit of query buffers", client=client.address)
             client.closing = True
         return QUEUED
-    if client.tracking is not None:
-        engine.tracking.admit(client, client.tracking, command, argv)
+    _note(engine, client, command, argv)
     return None
 
 
 def _admit_inside(engine: "Engine", client: Client, command: Command, argv: list[bytes]) -> Reply:
     """As _admit(), for what EXEC has begun: only the user's rights may have changed since."""
     denial = _denial(engine, client, command, argv)
-    if denial is None and client.tracking is not None:
-        engine.tracking.admit(client, client.tracking, command, argv)
+    if denial is None:
+        _note(engine, client, command, argv)
     return denial
+
+
+def _note(engine: "Engine", client: Client, command: Command, argv: list[bytes]) -> None:
+    """What a request is to leave behind, before it runs: see run_errands()."""
+    if client.tracking is not None:
+        engine.tracking.admit(client, client.tracking, command, argv)
+    if client.never_touches and command.name != "touch":
+        keep_untouched(engine, client.db, command, argv)
+
+
+def keep_untouched(engine: "Engine", keyspace: "Keyspace", command: Command, argv: list[bytes]) -> None:
+    """Have the keys of a request look as if they were last used when they are now."""
+    keys = [key for key in command.keys(argv) if keyspace.has_quietly(key)]
+    if keys:
+        engine.untouched += [(keyspace, key, keyspace.idle_s(key)) for key in keys]
+        engine.interrupt()
 
 
 def _denial(engine: "Engine", client: Client, command: Command, argv: list[bytes]) -> CommandError | None:

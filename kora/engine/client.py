@@ -155,6 +155,7 @@ class Client(ClientState):
             or self.transaction is not None
             or self.listens_only
             or self.is_monitor
+            or self.never_touches
             or not self.user.may_do_all
             or (self.tracking is not None and not self.tracking.broadcasts)
         )

@@ -152,6 +152,7 @@ class Engine:
         self.gated = False
         self.nested = 0  # how deep in transactions and scripts the running command is
         self.in_script = False  # the running command was called by a script
+        self.untouched: list[tuple[Keyspace, bytes, int]] = []  # keys to be given back their idle time: CLIENT NO-TOUCH
         self.errands = False  # the running command has left something to do behind it: see call.run_errands()
         self.run_again = call.run_again
         # call_later(delay_s, function): set by whoever has an event loop; tests call tick().

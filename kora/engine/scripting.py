@@ -18,7 +18,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final
 
 from kora import REDIS_VERSION, glob
-from kora.engine.call import failed, run_errands
+from kora.engine.call import failed, keep_untouched, run_errands
 from kora.engine.client import Client
 from kora.engine.lua import source
 from kora.engine.lua.bytecode import without_tail_calls
@@ -668,6 +668,8 @@ class Scripting:
                 self._has_written = self._ignores_memory = True
         if caller.tracking is not None:
             engine.tracking.admit(caller, caller.tracking, command, argv, self._client.db)
+        if caller.never_touches and command.name != "touch":
+            keep_untouched(engine, self._client.db, command, argv)
         # Not from where the last command ended: what Lua does is no command's time.
         started_ns = engine.monotonic_ns()
         client = self._client

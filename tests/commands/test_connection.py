@@ -718,3 +718,22 @@ def test_arities_are_those_of_redis(engine, name, arity):
 )
 def test_arities_of_subcommands_are_those_of_redis(engine, name, arity):
     assert engine.registry.commands["client"].subcommands[name.encode()].arity == arity
+
+
+def test_commands_of_a_client_that_does_not_touch_leave_idle_times_as_they_are(run, clock, engine):
+    run("SET", "k", "v")
+    run("RPUSH", "l", "a")
+    clock.advance_ms(10_000)
+    engine.tick()
+    run("CLIENT", "NO-TOUCH", "ON")
+    run("GET", "k")
+    run("LPUSH", "l", "b")
+    run("MULTI")
+    run("GET", "k")
+    run("EXEC")
+    assert run("OBJECT", "IDLETIME", "k") == run("OBJECT", "IDLETIME", "l") == 10
+    run("TOUCH", "l")
+    assert run("OBJECT", "IDLETIME", "l") == 0
+    run("CLIENT", "NO-TOUCH", "OFF")
+    run("GET", "k")
+    assert run("OBJECT", "IDLETIME", "k") == 0
