@@ -8,6 +8,7 @@ from kora.commands.debug import debug
 from kora.commands.generic import generic
 from kora.commands.geo import geo
 from kora.commands.hashes import hashes
+from kora.commands.hotkeys import hotkeys
 from kora.commands.hyperloglog import hyperloglog
 from kora.commands.introspection import introspection
 from kora.commands.lists import list_
@@ -24,7 +25,7 @@ from kora.engine.registry import Registry
 
 FAMILIES = (
     string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
-    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting,
+    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, hotkeys,
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ def _text(data: bytes) -> str:
 )
 def info(client: Client, argv: list[bytes]) -> Reply:
     sections = wanted_sections(_text(name) for name in argv[1:])
-    snapshot = take(client.engine, histograms="latencystats" in sections, hot_keys_max=0)
+    snapshot = take(client.engine, histograms="latencystats" in sections)
     return Verbatim(render(snapshot, sections))
 
 

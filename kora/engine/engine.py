@@ -13,6 +13,7 @@ from kora.engine import call
 from kora.engine.acl import Acl
 from kora.engine.blocking import Blocking
 from kora.engine.client import Client
+from kora.engine.hotkeys import HotKeyRecords
 from kora.engine.notifications import Notifications
 from kora.engine.pubsub import PubSub
 from kora.engine.reference import Implementation, Reference
@@ -94,12 +95,11 @@ class Engine:
             self._follow_limit(name)
         implementation.set_limits(self.limits)
         # The data.
-        self.shards = make_shards(
-            config.shards, lambda: implementation.make_stats(len(registry.slots), config.hotkey_top_k)
-        )
+        self.shards = make_shards(config.shards, lambda: implementation.make_stats(len(registry.slots)))
+        self.hot_keys = HotKeyRecords(self)
         self.field_deadlines: dict[int, FieldDeadlines] = {}  # by the database's number
         self.databases = Databases(self._make_database, config.databases)
-        self._evictor = Evictor(self.clock)
+        self._evictor = Evictor(self.clock, self.hot_keys.recorder.estimate)
         # Who wants to know what happens to it.
         self.pubsub = PubSub()
         self.notifications = Notifications(self.pubsub)
@@ -136,7 +136,6 @@ class Engine:
         self.memory_peak_bytes = 0
         # Of the current turn: when the running command began, which is when the one before it ended.
         self.now_ns = self.started_ns
-        self.samples_left = 1  # key accesses until the next is counted for hot keys
         self.observing = True
         self.gated = False
         self.nested = 0  # how deep in transactions and scripts the running command is
@@ -146,8 +145,6 @@ class Engine:
         # call_later(delay_s, function): set by whoever has an event loop; tests call tick().
         self.call_later: Callable[[float, Callable[[], None]], object] = _no_loop
         implementation.attach(self, call)
-        config.on_change("hotkey-sampling-ratio", implementation.set_sampling_ratio)
-        implementation.set_sampling_ratio(config.hotkey_sampling_ratio)
         config.on_change("observation", self._set_observing)
         config.on_change("client-output-buffer-limit", self._set_output_limits)
         self._set_output_limits(config.client_output_buffer_limit)
@@ -233,6 +230,7 @@ class Engine:
         self.blocking.serve()
         self.tracking.broadcast()
         self.update_memory_peak()
+        self.hot_keys.advance()
         now_ns = self.clock.monotonic_ns()
         if self.rates.is_due(now_ns):
             blocks = [shard.stats for shard in self.shards]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kora.clock import Clock
 from kora.engine import call
 from kora.engine.receiver import Receiver
+from kora.observe.hotkeys import HotKeys
 from kora.observe.shard_stats import ShardStats
 from kora.resp.parser import FastReader, Parser
 from kora.store.keyspace import Keyspace
@@ -26,7 +27,8 @@ class Implementation(Protocol):
 
     def execute(self, client: "Client", data: bytes) -> bytes: ...
     def resume(self, client: "Client") -> bytes: ...
-    def make_stats(self, commands: int, hot_keys_max: int) -> ShardStats: ...
+    def make_stats(self, commands: int) -> ShardStats: ...
+    def make_hot_keys(self) -> HotKeys: ...
     def make_keyspace(self, index: int, shards: Sequence[Shard]) -> Keyspace: ...
     def make_parser(self) -> Parser: ...
     def make_receiver(self) -> Receiver: ...
@@ -56,8 +58,11 @@ class Reference:
         self._fast_reader = FastReader()
         self._limits = Limits()
 
-    def make_stats(self, commands: int, hot_keys_max: int) -> ShardStats:
-        return ShardStats(commands, hot_keys_max)
+    def make_stats(self, commands: int) -> ShardStats:
+        return ShardStats(commands)
+
+    def make_hot_keys(self) -> HotKeys:
+        return HotKeys()
 
     def make_keyspace(self, index: int, shards: Sequence[Shard]) -> Keyspace:
         return Keyspace(index, shards, self._clock, self._limits)

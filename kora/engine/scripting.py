@@ -18,7 +18,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final
 
 from kora import REDIS_VERSION, glob
-from kora.engine.call import call
+from kora.engine.call import call_sampled
 from kora.engine.client import Client
 from kora.engine.lua import source
 from kora.engine.lua.bytecode import without_tail_calls
@@ -631,7 +631,7 @@ class Scripting:
             engine.tracking.admit(caller, caller.tracking, command, argv)
         client = self._client
         client.halted = False
-        call(client, (argv,), [])
+        call_sampled(client, (argv,), [])
         reply, client.reply = client.reply, None
         return self._to_lua(reply)
 

@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
@@ -21,6 +21,7 @@ import os
 
 from kora.clock import Clock
 from kora.errors import ProtocolError, TooLong, WrongType
+from kora.observe.hotkeys import Row
 from kora.resp.reply import Simple
 from kora.resp.reply import encode2 as _encode2
 from kora.resp.reply import encode3 as _encode3
@@ -45,7 +46,7 @@ cdef extern from "<sys/socket.h>":
     int MSG_NOSIGNAL
 
 cdef extern from "kernel.h":
-    int SLOTS, RUN_BITS, BATCH_REQUESTS, HISTOGRAM_HALF, SKETCH_DEPTH
+    int SLOTS, RUN_BITS, BATCH_REQUESTS, HISTOGRAM_HALF, SKETCH_DEPTH, SKETCH_WIDTH, HOT_KEYS
     uint64_t KEY_BYTES_MAX
     int OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, OBJECT_KINDS, VALUE_OFFSET
     int OBJECT, FLAG_RAW, FLAG_DEADLINE, INTEGER_BYTES_MAX, LARGE_BYTES_MIN, COMMAND_NAME_MAX
@@ -100,15 +101,40 @@ cdef extern from "kernel.h":
         uint64_t *counts
         size_t counts_size
 
+    struct key_name:
+        const char *data
+        size_t bytes
+        uint64_t hash
+        unsigned slot
+
+    struct hot_access:
+        key_name key
+        uint32_t database
+        bint is_write
+        uint64_t client
+        uint64_t weight
+        uint64_t cpu_ns
+        uint64_t net_bytes
+
     struct hot_key:
-        uint64_t count
-        char *key
-        size_t key_bytes
+        uint64_t identity
+        uint64_t cost
+        uint64_t error
+        uint64_t reads
+        uint64_t writes
+        uint64_t cpu_ns
+        uint64_t net_bytes
+        uint64_t client
+        uint64_t client_lead
+        uint64_t key_bytes
+        uint32_t database
+        uint16_t slot
+        uint16_t name_bytes
+        char *name
 
     struct hot_keys:
-        hot_key *top
-        size_t top_count
-        size_t top_max
+        hot_key *keys
+        size_t count
         uint64_t recorded
 
     struct shard_stats:
@@ -122,16 +148,15 @@ cdef extern from "kernel.h":
         uint64_t evicted
         command_stats *commands
         size_t commands_count
-        hot_keys hot_keys
 
-    void shard_stats_init(shard_stats *stats, size_t commands, size_t hot_keys_max)
+    void shard_stats_init(shard_stats *stats, size_t commands)
     void shard_stats_free(shard_stats *stats)
     void shard_stats_reset(shard_stats *stats)
     void command_stats_record(command_stats *stats, uint64_t elapsed_ns)
-    void hot_keys_record(hot_keys *hot, uint64_t hash, const char *key, size_t bytes, uint64_t weight)
+    void hot_keys_record(hot_keys *hot, const hot_access *access)
     uint64_t hot_keys_estimate(const hot_keys *hot, uint64_t hash)
     void hot_keys_halve_row(hot_keys *hot, unsigned row)
-    void hot_keys_halve_top(hot_keys *hot)
+    void hot_keys_clear(hot_keys *hot)
     void hot_keys_reset(hot_keys *hot)
 
     struct clock:
@@ -258,6 +283,8 @@ cdef extern from "kernel.h":
         unsigned stats_slot
         size_t argc_min
         size_t argc_max
+        bint writes
+        bint has_keys
         unsigned first_key
         int last_key
         unsigned key_step
@@ -286,8 +313,10 @@ cdef extern from "kernel.h":
         size_t shards_count
         char *board
         bint observing
+        hot_keys hot_keys
         int64_t samples_left
         int64_t sampling_ratio
+        hot_access unnamed
         uint64_t maxmemory
 
     void kernel_init(kernel *kernel, const uint64_t *secret)
@@ -304,10 +333,12 @@ cdef extern from "kernel.h":
         uint64_t begun
         uint64_t started
         const char *address
+        uint64_t client
+        uint32_t database
 
     void batch_prepare(kernel *kernel, keyspace *keyspace, batch *batch)
     size_t batch_run(kernel *kernel, turn *turn, batch *batch, size_t place, output *output, size_t bytes_max)
-    void settle(kernel *kernel, turn *turn, const command *command, const argument *argv, size_t argc)
+    void settle(kernel *kernel, turn *turn, const command *command, const argument *argv, size_t argc, size_t reply_bytes)
     void board_begin(kernel *kernel, const turn *turn, const command *command, const argument *argv, size_t argc)
     void board_end(kernel *kernel)
 
@@ -395,11 +426,9 @@ cdef class _Block:
     """Owns the numbers of one shard, for all who show them."""
 
     cdef shard_stats c
-    cdef uint64_t secret[2]  # of the kernel
 
-    def __cinit__(self, Kernel kernel not None, size_t commands, size_t hot_keys_max):
-        shard_stats_init(&self.c, commands, hot_keys_max)
-        memcpy(self.secret, kernel.c.secret, sizeof(self.secret))
+    def __cinit__(self, size_t commands):
+        shard_stats_init(&self.c, commands)
 
     def __dealloc__(self):
         shard_stats_free(&self.c)
@@ -450,44 +479,68 @@ cdef class CommandStats:
         command_stats_record(self._stats, elapsed_ns)
 
 
-cdef class HotKeys:
-    """kora.observe.hotkeys.HotKeys, with the kernel's hash."""
+_make_row = Row._make
 
-    cdef _Block _block  # where _hot is
+
+cdef class HotKeys:
+    """kora.observe.hotkeys.HotKeys, with the kernel's hash.  Made by Kernel.make_hot_keys()."""
+
+    cdef Kernel _kernel  # where _hot is
     cdef hot_keys *_hot
 
-    cdef uint64_t _hash(self, bytes key):
-        return keyed_hash(self._block.secret, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+    def __cinit__(self, Kernel kernel not None):
+        self._kernel = kernel
+        self._hot = &kernel.c.hot_keys
 
     @property
     def recorded(self):
         return self._hot.recorded
 
     @property
-    def top_max(self):
-        return self._hot.top_max
+    def size_bytes(self):
+        return SKETCH_DEPTH * SKETCH_WIDTH * 4 + HOT_KEYS * sizeof(hot_key) + sizeof(hot_keys)
 
-    def record(self, bytes key not None, uint64_t weight):
-        hot_keys_record(self._hot, self._hash(key), PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), weight)
+    def record(self, bytes key not None, int slot, int database, bint is_write, uint64_t client, uint64_t weight,
+               uint64_t cpu_ns, uint64_t net_bytes):
+        cdef hot_access access
+        access.key.data = PyBytes_AS_STRING(key)
+        access.key.bytes = PyBytes_GET_SIZE(key)
+        access.key.hash = keyed_hash(self._kernel.c.secret, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        access.key.slot = slot
+        access.database = database
+        access.is_write = is_write
+        access.client = client
+        access.weight = weight
+        access.cpu_ns = cpu_ns
+        access.net_bytes = net_bytes
+        hot_keys_record(self._hot, &access)
 
     def estimate(self, bytes key not None):
-        return hot_keys_estimate(self._hot, self._hash(key))
+        return hot_keys_estimate(
+            self._hot, keyed_hash(self._kernel.c.secret, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        )
 
-    def top(self, count):
+    def rows(self):
         cdef size_t place
-        top = []
-        for place in range(self._hot.top_count):
-            top.append((-<int64_t>self._hot.top[place].count,
-                        PyBytes_FromStringAndSize(self._hot.top[place].key, self._hot.top[place].key_bytes)))
-        top.sort()
-        return [(key, -negative) for negative, key in top[:count]]
+        cdef const hot_key *key
+        rows = []
+        for place in range(self._hot.count):
+            key = &self._hot.keys[place]
+            rows.append(_make_row((
+                key.identity, PyBytes_FromStringAndSize(key.name, key.name_bytes), key.key_bytes, key.database,
+                key.slot, key.cost, key.error, key.reads, key.writes, key.cpu_ns, key.net_bytes, key.client,
+                key.client_lead,
+            )))
+        return rows
+
+    def clear(self):
+        hot_keys_clear(self._hot)
 
     def decay(self):
-        cdef unsigned row
+        cdef int row
         for row in range(SKETCH_DEPTH):
             hot_keys_halve_row(self._hot, row)
             yield
-        hot_keys_halve_top(self._hot)
 
     def reset(self):
         hot_keys_reset(self._hot)
@@ -499,12 +552,11 @@ cdef class ShardStats:
     cdef _Block _block
     cdef shard_stats *c  # in it
     cdef readonly list commands
-    cdef readonly HotKeys hot_keys
 
-    def __cinit__(self, Kernel kernel not None, size_t commands, size_t hot_keys_max):
+    def __cinit__(self, Kernel kernel not None, size_t commands):
         cdef CommandStats row
         cdef size_t slot
-        self._block = _Block(kernel, commands, hot_keys_max)
+        self._block = _Block(commands)
         self.c = &self._block.c
         self.commands = []
         for slot in range(commands):
@@ -512,9 +564,6 @@ cdef class ShardStats:
             row._block = self._block
             row._stats = &self.c.commands[slot]
             self.commands.append(row)
-        self.hot_keys = HotKeys.__new__(HotKeys)
-        self.hot_keys._block = self._block
-        self.hot_keys._hot = &self.c.hot_keys
 
     def reset(self):
         shard_stats_reset(self.c)
@@ -1455,7 +1504,8 @@ cdef class Kernel:
     cdef readonly object values_limits  # kora.types.limits.Limits
     # What is asked of Python: see attach().
     cdef object _engine
-    cdef object _call
+    cdef object _call_sampled
+    cdef object _note_access
     cdef object _resume
     cdef object _refuse
     cdef object _failed
@@ -1508,9 +1558,12 @@ cdef class Kernel:
         self.c.limits.zset_value = limits.zset_max_listpack_value
         self.c.limits.list_size = limits.list_max_listpack_size
 
-    def make_stats(self, size_t commands, size_t hot_keys_max=128):
+    def make_hot_keys(self):
+        return HotKeys(self)
+
+    def make_stats(self, size_t commands):
         """The block of one shard, which counts toward maxmemory."""
-        stats = ShardStats(self, commands, hot_keys_max)
+        stats = ShardStats(self, commands)
         self._stats.append(stats)
         self.c.shards = <shard_stats **>reallocate(self.c.shards, len(self._stats) * sizeof(shard_stats *))
         self.c.shards[self.c.shards_count] = (<ShardStats>stats).c
@@ -1532,7 +1585,8 @@ cdef class Kernel:
         """Get to know the engine, its commands, and kora.engine.call, which is asked for what is done only there."""
         cdef Py_buffer page
         self._engine = engine
-        self._call = call.call
+        self._call_sampled = call.call_sampled
+        self._note_access = call.note_access
         self._resume = call.resume
         self._refuse = call.refuse
         self._failed = call.failed
@@ -1561,6 +1615,8 @@ cdef class Kernel:
         command.lengthy = row.lengthy
         memcpy(command.board_name, PyBytes_AS_STRING(row.board_name), 32)
         command.first_key, command.last_key, command.key_step = row.key_places or (0, 0, 1)
+        command.has_keys = row.names_keys
+        command.writes = "write" in row.flags
         return command
 
     def set_gate(self, bint aside, uint64_t maxmemory):
@@ -1580,6 +1636,7 @@ cdef class Kernel:
         self.c.observing = observing
 
     def set_sampling_ratio(self, int64_t ratio):
+        """One request in so many is recorded for hot keys; 0: none."""
         self.c.sampling_ratio = ratio
         self.c.samples_left = 1
 
@@ -1633,6 +1690,7 @@ cdef class Kernel:
         turn.begun_ns = clock_begin(&kernel.clock, &turn.begun)
         turn.started = turn.begun
         turn.address = PyBytes_AS_STRING(client.board_address)
+        turn.client = client.id
         (<uint64_t *>kernel.board)[BOARD_CLIENT] = client.id
         if room.output.bytes:
             room.clear()  # of a turn that was broken off
@@ -1711,6 +1769,7 @@ cdef class Kernel:
         """See in what state a client is; returns whether its requests may be answered here."""
         cdef Keyspace db = client.db
         turn.keyspace = &db.c
+        turn.database = db.index
         turn.bulk_max = (<Parser?>client.parser).c.bulk_max
         encode = client.encode
         if encode is encode2:
@@ -1745,7 +1804,8 @@ cdef class Kernel:
             # When the one before it ended, by the clock that call() reads.
             elapsed_ns = clock_elapsed_ns(&kernel.clock, turn.started, clock_now(&kernel.clock))
             self._engine.now_ns = clock_monotonic_ns(&kernel.clock) - elapsed_ns
-            self._call(client, [words], out)
+            # Sampled there, by another count.
+            self._call_sampled(client, [words], out)
             kernel.interrupted = False  # it has run the errands
             turn.started = clock_now(&kernel.clock)
             for data in out:
@@ -1765,7 +1825,10 @@ cdef class Kernel:
         else:
             # The handler may have chosen another database, whose shard is then charged, as in the reference.
             turn.keyspace = &(<Keyspace?>client.db).c
-            settle(kernel, turn, command, argv, request.argc)
+            turn.database = (<Keyspace>client.db).index
+            settle(kernel, turn, command, argv, request.argc, room.output.bytes - mark)
+            if kernel.unnamed.weight:
+                self._note_unnamed(client, row, words)
         if command.lengthy:
             board_end(kernel)
         if kernel.interrupted:
@@ -1792,7 +1855,16 @@ cdef class Kernel:
         if room.output.failed:
             raise MemoryError
         turn.keyspace = &(<Keyspace?>client.db).c
-        settle(self.c, turn, request.command, batch.arguments + request.first, request.argc)
+        turn.database = (<Keyspace>client.db).index
+        settle(self.c, turn, request.command, batch.arguments + request.first, request.argc, len(data))
+        self.c.unnamed.weight = 0
+        return 0
+
+    cdef int _note_unnamed(self, ClientState client, row, list words) except -1:
+        """Record a request for hot keys whose keys the kernel cannot tell."""
+        cdef hot_access *access = &self.c.unnamed
+        weight, access.weight = access.weight, 0
+        self._note_access(client, row, words, weight, access.cpu_ns, access.net_bytes)
         return 0
 
     cdef int _encode(self, ClientState client, reply, output *output) except -1:

@@ -18,17 +18,11 @@
 
 /* --- Shards --- */
 
-void shard_stats_init(struct shard_stats *stats, size_t commands, size_t hot_keys_max)
+void shard_stats_init(struct shard_stats *stats, size_t commands)
 {
     *stats = (struct shard_stats){
         .commands = allocate_zeroed((commands + !commands) * sizeof *stats->commands),
         .commands_count = commands,
-        .hot_keys =
-            {
-                .rows = allocate_zeroed(SKETCH_DEPTH * sizeof *stats->hot_keys.rows),
-                .top = allocate_zeroed((hot_keys_max + !hot_keys_max) * sizeof *stats->hot_keys.top),
-                .top_max = hot_keys_max,
-            },
     };
 }
 
@@ -52,9 +46,6 @@ void shard_stats_free(struct shard_stats *stats)
 {
     forget_commands(stats);
     free(stats->commands);
-    hot_keys_reset(&stats->hot_keys);
-    free(stats->hot_keys.rows);
-    free(stats->hot_keys.top);
     *stats = (struct shard_stats){0};
 }
 
@@ -96,33 +87,56 @@ void command_stats_record(struct command_stats *stats, uint64_t elapsed_ns)
 
 /* --- Hot keys --- */
 
-static inline uint64_t *count_in_row(const struct hot_keys *hot, unsigned row, uint64_t hash);
-static struct hot_key *find_hot_key(const struct hot_keys *hot, uint64_t hash, const char *key, size_t bytes);
-static void replace_smallest(struct hot_keys *hot, const struct hot_key *candidate);
-static void copy_hot_key(struct hot_key *place, const struct hot_key *candidate);
+static inline uint32_t *count_in_row(const struct hot_keys *hot, unsigned row, uint64_t hash);
+static uint16_t *bucket_of(struct hot_keys *hot, uint64_t identity);
+static struct hot_key *find_hot_key(struct hot_keys *hot, uint64_t identity);
+static struct hot_key *admit_hot_key(struct hot_keys *hot, uint64_t identity, const struct hot_access *access);
+static void sink(struct hot_keys *hot, size_t place);
+static void rise(struct hot_keys *hot, size_t place);
 
-/* The rows take 12 bits each of the hash's 64, so that two keys that collide in one row do not in the others. */
-void hot_keys_record(struct hot_keys *hot, uint64_t hash, const char *key, size_t bytes, uint64_t weight)
+void hot_keys_init(struct hot_keys *hot)
 {
-    uint64_t estimate = UINT64_MAX;
-    for (unsigned row = 0; row < SKETCH_DEPTH; row++) {
-        uint64_t count = *count_in_row(hot, row, hash) += weight;
-        if (count < estimate)
-            estimate = count;
-    }
-    hot->recorded += weight;
+    *hot = (struct hot_keys){
+        .rows = allocate_zeroed(SKETCH_DEPTH * sizeof *hot->rows),
+        .keys = allocate_zeroed(HOT_KEYS * sizeof *hot->keys),
+    };
+    hot_keys_clear(hot);
+}
 
-    struct hot_key *place = find_hot_key(hot, hash, key, bytes);
-    if (place) {
-        place->count = estimate;
-        return;
+void hot_keys_free(struct hot_keys *hot)
+{
+    free(hot->rows);
+    free(hot->keys);
+    *hot = (struct hot_keys){0};
+}
+
+void hot_keys_record(struct hot_keys *hot, const struct hot_access *access)
+{
+    uint32_t weight = access->weight > UINT32_MAX ? UINT32_MAX : (uint32_t)access->weight;
+    /* The rows take 14 bits each of the hash's 64, so that two keys that collide in one row do not in the others. */
+    for (unsigned row = 0; row < SKETCH_DEPTH; row++) {
+        uint32_t *count = count_in_row(hot, row, access->key.hash);
+        *count = *count > UINT32_MAX - weight ? UINT32_MAX : *count + weight;
     }
-    /* The key is still the caller's; the list makes a copy of what it admits. */
-    struct hot_key candidate = {.hash = hash, .count = estimate, .key = (char *)key, .key_bytes = bytes};
-    if (hot->top_count < hot->top_max)
-        copy_hot_key(&hot->top[hot->top_count++], &candidate);
-    else if (estimate > hot->floor && hot->top_max)
-        replace_smallest(hot, &candidate);
+    hot->recorded += access->weight;
+
+    uint64_t identity = access->key.hash ^ access->database * 0x9E3779B97F4A7C15ULL;
+    struct hot_key *key = find_hot_key(hot, identity);
+    if (!key)
+        key = admit_hot_key(hot, identity, access);
+    key->cost += access->weight * (1 + (access->cpu_ns >> HEAVY_NS_BITS) + (access->net_bytes >> HEAVY_BYTES_BITS));
+    *(access->is_write ? &key->writes : &key->reads) += access->weight;
+    key->cpu_ns += access->weight * access->cpu_ns;
+    key->net_bytes += access->weight * access->net_bytes;
+    if (key->client == access->client) {
+        key->client_lead += access->weight;
+    } else if (key->client_lead >= access->weight) {
+        key->client_lead -= access->weight;
+    } else {
+        key->client = access->client;
+        key->client_lead = access->weight - key->client_lead;
+    }
+    sink(hot, key->heap_place);
 }
 
 uint64_t hot_keys_estimate(const struct hot_keys *hot, uint64_t hash)
@@ -136,83 +150,117 @@ uint64_t hot_keys_estimate(const struct hot_keys *hot, uint64_t hash)
     return estimate;
 }
 
-static inline uint64_t *count_in_row(const struct hot_keys *hot, unsigned row, uint64_t hash)
-{
-    return &hot->rows[row][hash >> (row * SKETCH_BITS) & (SKETCH_WIDTH - 1)];
-}
-
-/* All hashes are looked at: at 128 places that takes as long as one miss of a cache, and keys come here sampled. */
-static struct hot_key *find_hot_key(const struct hot_keys *hot, uint64_t hash, const char *key, size_t bytes)
-{
-    for (struct hot_key *place = hot->top, *end = place + hot->top_count; place < end; place++)
-        if (UNLIKELY(place->hash == hash) && place->key_bytes == bytes && !memcmp(place->key, key, bytes))
-            return place;
-    return NULL;
-}
-
-/* The floor may have been out of date, in which case the candidate is not admitted and only the floor is put right. */
-static void replace_smallest(struct hot_keys *hot, const struct hot_key *candidate)
-{
-    struct hot_key *smallest = hot->top;
-    uint64_t second_count = UINT64_MAX;
-    for (size_t i = 1; i < hot->top_count; i++) {
-        struct hot_key *place = &hot->top[i];
-        if (place->count < smallest->count) {
-            second_count = smallest->count;
-            smallest = place;
-        } else if (place->count < second_count) {
-            second_count = place->count;
-        }
-    }
-    if (smallest->count < candidate->count) {
-        free(smallest->key);
-        copy_hot_key(smallest, candidate);
-    }
-    hot->floor = smallest->count < second_count ? smallest->count : second_count;
-}
-
-static void copy_hot_key(struct hot_key *place, const struct hot_key *candidate)
-{
-    *place = *candidate;
-    place->key = allocate(candidate->key_bytes + !candidate->key_bytes);
-    memcpy(place->key, candidate->key, candidate->key_bytes);
-}
-
 void hot_keys_halve_row(struct hot_keys *hot, unsigned row)
 {
     for (size_t column = 0; column < SKETCH_WIDTH; column++)
         hot->rows[row][column] >>= 1;
 }
 
-/* Comes after the rows.  Keys whose count would be 0 leave. */
-void hot_keys_halve_top(struct hot_keys *hot)
+void hot_keys_clear(struct hot_keys *hot)
 {
-    size_t kept = 0;
-    uint64_t floor = UINT64_MAX;
-    for (size_t i = 0; i < hot->top_count; i++) {
-        struct hot_key place = hot->top[i];
-        place.count >>= 1;
-        if (!place.count) {
-            free(place.key);
-            continue;
-        }
-        if (place.count < floor)
-            floor = place.count;
-        hot->top[kept++] = place;
-    }
-    hot->top_count = kept;
-    hot->floor = kept ? floor : 0;
-    hot->recorded >>= 1;
+    hot->count = 0;
+    hot->recorded = 0;
+    for (size_t bucket = 0; bucket < sizeof hot->buckets / sizeof *hot->buckets; bucket++)
+        hot->buckets[bucket] = HOT_KEYS;
 }
 
 void hot_keys_reset(struct hot_keys *hot)
 {
-    for (size_t i = 0; i < hot->top_count; i++)
-        free(hot->top[i].key);
-    hot->top_count = 0;
-    hot->floor = 0;
-    hot->recorded = 0;
+    hot_keys_clear(hot);
     memset(hot->rows, 0, SKETCH_DEPTH * sizeof *hot->rows);
+}
+
+static inline uint32_t *count_in_row(const struct hot_keys *hot, unsigned row, uint64_t hash)
+{
+    return &hot->rows[row][hash >> (row * SKETCH_BITS) & (SKETCH_WIDTH - 1)];
+}
+
+static uint16_t *bucket_of(struct hot_keys *hot, uint64_t identity)
+{
+    return &hot->buckets[identity >> 53]; /* one of 2 * HOT_KEYS */
+}
+
+static struct hot_key *find_hot_key(struct hot_keys *hot, uint64_t identity)
+{
+    for (uint16_t place = *bucket_of(hot, identity); place < HOT_KEYS; place = hot->keys[place].next)
+        if (hot->keys[place].identity == identity)
+            return &hot->keys[place];
+    return NULL;
+}
+
+/* Space-Saving (Metwally, Agrawal, El Abbadi, 2005): a key that finds the list full takes the place of the one with the
+ * least cost, and that cost as its error, since so much may have been recorded of it before. */
+static struct hot_key *admit_hot_key(struct hot_keys *hot, uint64_t identity, const struct hot_access *access)
+{
+    uint16_t place = (uint16_t)hot->count;
+    uint64_t error = 0;
+    if (hot->count < HOT_KEYS) {
+        hot->heap[place] = place;
+        hot->keys[place].heap_place = place;
+        hot->count++;
+    } else {
+        place = hot->heap[0];
+        error = hot->keys[place].cost;
+        uint16_t *link = bucket_of(hot, hot->keys[place].identity);
+        while (*link != place)
+            link = &hot->keys[*link].next;
+        *link = hot->keys[place].next;
+    }
+    struct hot_key *key = &hot->keys[place];
+    uint16_t *bucket = bucket_of(hot, identity);
+    *key = (struct hot_key){
+        .identity = identity,
+        .cost = error,
+        .error = error,
+        .client = access->client,
+        .key_bytes = access->key.bytes,
+        .database = access->database,
+        .slot = (uint16_t)access->key.slot,
+        .name_bytes = access->key.bytes < HOT_NAME_BYTES ? (uint16_t)access->key.bytes : HOT_NAME_BYTES,
+        .heap_place = key->heap_place,
+        .next = *bucket,
+    };
+    memcpy(key->name, access->key.data, key->name_bytes);
+    *bucket = place;
+    rise(hot, key->heap_place);
+    return key;
+}
+
+static inline void put(struct hot_keys *hot, size_t place, uint16_t key)
+{
+    hot->heap[place] = key;
+    hot->keys[key].heap_place = (uint16_t)place;
+}
+
+/* A cost has grown. */
+static void sink(struct hot_keys *hot, size_t place)
+{
+    uint16_t key = hot->heap[place];
+    uint64_t cost = hot->keys[key].cost;
+    for (;;) {
+        size_t child = 2 * place + 1;
+        if (child >= hot->count)
+            break;
+        if (child + 1 < hot->count && hot->keys[hot->heap[child + 1]].cost < hot->keys[hot->heap[child]].cost)
+            child++;
+        if (hot->keys[hot->heap[child]].cost >= cost)
+            break;
+        put(hot, place, hot->heap[child]);
+        place = child;
+    }
+    put(hot, place, key);
+}
+
+/* A key is new at the end. */
+static void rise(struct hot_keys *hot, size_t place)
+{
+    uint16_t key = hot->heap[place];
+    uint64_t cost = hot->keys[key].cost;
+    while (place > 0 && hot->keys[hot->heap[(place - 1) / 2]].cost > cost) {
+        put(hot, place, hot->heap[(place - 1) / 2]);
+        place = (place - 1) / 2;
+    }
+    put(hot, place, key);
 }
 
 /* --- Clocks ---

@@ -6,7 +6,7 @@ anyway, and how often it is used the sketch of hot keys knows, which halves its 
 not seen, which are most where accesses are sampled, go in the order in which they were last used.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from kora.clock import Clock
@@ -20,8 +20,10 @@ _VAIN_MAX: Final = 64
 class Evictor:
     """Chooses keys to evict; keeps its pool from one time to the next."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, frequency: Callable[[bytes], int]) -> None:
+        """`frequency` says of a key how often it was used lately."""
         self._clock = clock
+        self._frequency = frequency
         self._policy = ""
         self._pool: list[tuple[tuple[int, int], int, bytes]] = []  # score, database, key; the best to evict is last
         self._database = 0  # for policies that draw: whose turn it is
@@ -90,6 +92,6 @@ class Evictor:
             if self._policy == "volatile-ttl":
                 yield key, (-(keyspace.deadline(key) or 0), 0)
             elif self._policy.endswith("-lfu"):
-                yield key, (-keyspace.stats_of(key).hot_keys.estimate(key), idle_s)
+                yield key, (-self._frequency(key), idle_s)
             else:
                 yield key, (idle_s, 0)
