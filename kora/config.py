@@ -303,7 +303,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _observation("observation", Kind.BOOLEAN, True,
                  "Statistics, histograms and hot keys; off only to measure their cost.", mutable=True),
     _observation("hotkey-sampling-ratio", Kind.INTEGER, 64,
-                 "One access in this many is recorded for hot keys, and those that take long; counts are scaled up.",
+                 "One access in this many is recorded for hot keys, four times as many while the server is not busy, "
+                 "and all that take long; counts are scaled up.",
                  mutable=True, minimum=1, maximum=10000),
     _observation("hotkey-top-k", Kind.INTEGER, 128,
                  "Hot keys that HOTKEYS GET shows; 0 records none at all.", mutable=True, maximum=1024),

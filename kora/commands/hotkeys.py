@@ -53,7 +53,7 @@ def hotkeys_top(client: Client, argv: list[bytes]) -> Reply:
                 metric = value.upper()
             case b"LAST" if unix_s is None:
                 seconds = _between(value, 1, WINDOWS_MAX, f"ERR seconds must be between 1 and {WINDOWS_MAX}")
-            case b"AT" if b"LAST" not in [word.upper() for word in words[::2]]:
+            case b"AT" if unix_s is None and b"LAST" not in [word.upper() for word in words[::2]]:
                 unix_s = parse_integer(value)
             case _:
                 raise SyntaxFault

@@ -237,6 +237,7 @@ class Engine:
             commands = sum(block.calls for block in blocks)
             bytes_in = sum(block.bytes_in for block in blocks)
             self.rates.sample((commands, bytes_in, sum(block.bytes_out for block in blocks)), now_ns)
+            self.hot_keys.adapt(self.rates.latest(0))
 
     def update_memory_peak(self) -> None:
         self.memory_peak_bytes = max(self.memory_peak_bytes, self.memory_bytes)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 class Implementation(Protocol):
     name: str  # for INFO and the log
+    busy_rate: int  # commands per second, above which every little thing that is done for each is felt
     running: "Client | None"  # whose turn it is
 
     def execute(self, client: "Client", data: bytes) -> bytes: ...
@@ -49,6 +50,7 @@ class Implementation(Protocol):
 
 class Reference:
     name = "python"
+    busy_rate = 20_000
     execute = staticmethod(call.execute)
     resume = staticmethod(call.resume)
 

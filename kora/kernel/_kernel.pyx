@@ -117,8 +117,6 @@ cdef extern from "kernel.h":
         uint64_t net_bytes
 
     struct hot_key:
-        uint64_t identity
-        uint64_t cost
         uint64_t error
         uint64_t reads
         uint64_t writes
@@ -132,10 +130,16 @@ cdef extern from "kernel.h":
         uint16_t name_bytes
         char *name
 
+    struct hot_cost:
+        uint64_t cost
+
     struct hot_keys:
         hot_key *keys
         size_t count
         uint64_t recorded
+        hot_cost *heap
+        uint64_t *identities
+        uint16_t *heap_places
 
     struct shard_stats:
         int64_t keys
@@ -520,18 +524,33 @@ cdef class HotKeys:
             self._hot, keyed_hash(self._kernel.c.secret, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
         )
 
-    def rows(self):
+    def outline(self):
         cdef size_t place
         cdef const hot_key *key
-        rows = []
+        outline = []
         for place in range(self._hot.count):
             key = &self._hot.keys[place]
-            rows.append(_make_row((
-                key.identity, PyBytes_FromStringAndSize(key.name, key.name_bytes), key.key_bytes, key.database,
-                key.slot, key.cost, key.error, key.reads, key.writes, key.cpu_ns, key.net_bytes, key.client,
-                key.client_lead,
-            )))
-        return rows
+            accesses = key.reads + key.writes
+            outline.append((accesses, accesses + key.error, self._hot.identities[place], place))
+        return outline
+
+    @property
+    def floor(self):
+        return self._hot.heap[0].cost if self._hot.count == HOT_KEYS else 0
+
+    def row(self, size_t place):
+        if place >= self._hot.count:
+            raise IndexError(place)
+        cdef const hot_key *key = &self._hot.keys[place]
+        return _make_row((
+            self._hot.identities[place], PyBytes_FromStringAndSize(key.name, key.name_bytes), key.key_bytes,
+            key.database, key.slot, self._hot.heap[self._hot.heap_places[place]].cost, key.error, key.reads,
+            key.writes, key.cpu_ns, key.net_bytes, key.client, key.client_lead,
+        ))
+
+    def rows(self):
+        cdef size_t place
+        return [self.row(place) for place in range(self._hot.count)]
 
     def clear(self):
         hot_keys_clear(self._hot)
@@ -1571,6 +1590,7 @@ cdef class Kernel:
         return stats
 
     name = "compiled"
+    busy_rate = 400_000
 
     def make_keyspace(self, int index, shards):
         return Keyspace(self, index, shards)
@@ -1638,7 +1658,10 @@ cdef class Kernel:
     def set_sampling_ratio(self, int64_t ratio):
         """One request in so many is recorded for hot keys; 0: none."""
         self.c.sampling_ratio = ratio
-        self.c.samples_left = 1
+        if ratio == 0:
+            self.c.samples_left = INT64_MAX
+        elif self.c.samples_left > 2 * ratio:
+            self.c.samples_left = ratio
 
     def reset_stats(self):
         self.turn_max_ns = 0

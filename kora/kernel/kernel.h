@@ -679,29 +679,34 @@ struct hot_access {
     uint64_t net_bytes;
 };
 
+/* What is known of a listed key, but for what is needed to find it. */
 struct hot_key {
-    uint64_t identity; /* the key's hash and its database */
-    uint64_t cost;     /* what the heap is ordered by: at least `error`, and what was recorded since */
-    uint64_t error;    /* what may have been recorded of it before it came into the list, at most */
+    uint64_t error; /* what may have been recorded of it before it came into the list, at most */
     uint64_t reads, writes, cpu_ns, net_bytes;
     uint64_t client, client_lead; /* of whom more than half of the accesses come, if there is one (Boyer and Moore) */
     uint64_t key_bytes;
     uint32_t database;
     uint16_t slot;
     uint16_t name_bytes;
-    uint16_t heap_place;
-    uint16_t next; /* in its bucket: a place in `keys`, or HOT_KEYS for none */
     char name[HOT_NAME_BYTES];
 };
 
-/* As kora/observe/hotkeys.py, which says what it promises: a sketch of all keys, and a list of the top ones. */
+/* As kora/observe/hotkeys.py, which says what it promises: a sketch of all keys, and a list of the top ones.  Most of
+ * what is recorded is of keys that are seen once, and replaces the one with the least cost: so what that takes stands
+ * together, where the processor's cache has it. */
 struct hot_keys {
     uint32_t (*rows)[SKETCH_WIDTH]; /* owned: SKETCH_DEPTH rows */
     struct hot_key *keys;           /* owned: HOT_KEYS places */
     size_t count;
-    uint16_t heap[HOT_KEYS];        /* places in `keys`, least cost first */
+    uint64_t recorded; /* weight, since the list was last cleared */
+    struct hot_cost {
+        uint64_t cost; /* at least `error`, and what was recorded since */
+        uint32_t key;  /* its place */
+    } heap[HOT_KEYS];  /* four children each, no less than their parent */
+    uint64_t identities[HOT_KEYS];  /* by place: the key's hash and its database */
+    uint16_t heap_places[HOT_KEYS]; /* by place */
+    uint16_t next[HOT_KEYS];        /* in its bucket: a place, or HOT_KEYS for none */
     uint16_t buckets[2 * HOT_KEYS]; /* by identity: the first place, or HOT_KEYS */
-    uint64_t recorded;              /* weight, since the list was last cleared */
 };
 
 struct shard_stats {

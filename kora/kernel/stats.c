@@ -88,11 +88,10 @@ void command_stats_record(struct command_stats *stats, uint64_t elapsed_ns)
 /* --- Hot keys --- */
 
 static inline uint32_t *count_in_row(const struct hot_keys *hot, unsigned row, uint64_t hash);
-static uint16_t *bucket_of(struct hot_keys *hot, uint64_t identity);
-static struct hot_key *find_hot_key(struct hot_keys *hot, uint64_t identity);
-static struct hot_key *admit_hot_key(struct hot_keys *hot, uint64_t identity, const struct hot_access *access);
-static void sink(struct hot_keys *hot, size_t place);
-static void rise(struct hot_keys *hot, size_t place);
+static size_t find_hot_key(const struct hot_keys *hot, uint64_t identity);
+static size_t admit_hot_key(struct hot_keys *hot, uint64_t identity, const struct hot_access *access);
+static void sink(struct hot_keys *hot, size_t at, struct hot_cost moved);
+static void rise(struct hot_keys *hot, size_t at, struct hot_cost moved);
 
 void hot_keys_init(struct hot_keys *hot)
 {
@@ -121,10 +120,15 @@ void hot_keys_record(struct hot_keys *hot, const struct hot_access *access)
     hot->recorded += access->weight;
 
     uint64_t identity = access->key.hash ^ access->database * 0x9E3779B97F4A7C15ULL;
-    struct hot_key *key = find_hot_key(hot, identity);
-    if (!key)
-        key = admit_hot_key(hot, identity, access);
-    key->cost += access->weight * (1 + (access->cpu_ns >> HEAVY_NS_BITS) + (access->net_bytes >> HEAVY_BYTES_BITS));
+    size_t place = find_hot_key(hot, identity);
+    if (place == HOT_KEYS)
+        place = admit_hot_key(hot, identity, access);
+    size_t at = hot->heap_places[place];
+    struct hot_cost moved = hot->heap[at];
+    moved.cost += access->weight * (1 + (access->cpu_ns >> HEAVY_NS_BITS) + (access->net_bytes >> HEAVY_BYTES_BITS));
+    sink(hot, at, moved);
+
+    struct hot_key *key = &hot->keys[place];
     *(access->is_write ? &key->writes : &key->reads) += access->weight;
     key->cpu_ns += access->weight * access->cpu_ns;
     key->net_bytes += access->weight * access->net_bytes;
@@ -136,7 +140,6 @@ void hot_keys_record(struct hot_keys *hot, const struct hot_access *access)
         key->client = access->client;
         key->client_lead = access->weight - key->client_lead;
     }
-    sink(hot, key->heap_place);
 }
 
 uint64_t hot_keys_estimate(const struct hot_keys *hot, uint64_t hash)
@@ -175,92 +178,87 @@ static inline uint32_t *count_in_row(const struct hot_keys *hot, unsigned row, u
     return &hot->rows[row][hash >> (row * SKETCH_BITS) & (SKETCH_WIDTH - 1)];
 }
 
-static uint16_t *bucket_of(struct hot_keys *hot, uint64_t identity)
+static inline size_t bucket_of(uint64_t identity)
 {
-    return &hot->buckets[identity >> 53]; /* one of 2 * HOT_KEYS */
+    return identity >> 53; /* one of 2 * HOT_KEYS */
 }
 
-static struct hot_key *find_hot_key(struct hot_keys *hot, uint64_t identity)
+/* A place, or HOT_KEYS. */
+static size_t find_hot_key(const struct hot_keys *hot, uint64_t identity)
 {
-    for (uint16_t place = *bucket_of(hot, identity); place < HOT_KEYS; place = hot->keys[place].next)
-        if (hot->keys[place].identity == identity)
-            return &hot->keys[place];
-    return NULL;
+    size_t place = hot->buckets[bucket_of(identity)];
+    while (place < HOT_KEYS && hot->identities[place] != identity)
+        place = hot->next[place];
+    return place;
 }
 
 /* Space-Saving (Metwally, Agrawal, El Abbadi, 2005): a key that finds the list full takes the place of the one with the
  * least cost, and that cost as its error, since so much may have been recorded of it before. */
-static struct hot_key *admit_hot_key(struct hot_keys *hot, uint64_t identity, const struct hot_access *access)
+static size_t admit_hot_key(struct hot_keys *hot, uint64_t identity, const struct hot_access *access)
 {
-    uint16_t place = (uint16_t)hot->count;
+    size_t place = hot->count;
     uint64_t error = 0;
     if (hot->count < HOT_KEYS) {
-        hot->heap[place] = place;
-        hot->keys[place].heap_place = place;
         hot->count++;
+        rise(hot, place, (struct hot_cost){0, (uint32_t)place});
     } else {
-        place = hot->heap[0];
-        error = hot->keys[place].cost;
-        uint16_t *link = bucket_of(hot, hot->keys[place].identity);
+        place = hot->heap[0].key;
+        error = hot->heap[0].cost;
+        uint16_t *link = &hot->buckets[bucket_of(hot->identities[place])];
         while (*link != place)
-            link = &hot->keys[*link].next;
-        *link = hot->keys[place].next;
+            link = &hot->next[*link];
+        *link = hot->next[place];
     }
+    uint16_t *bucket = &hot->buckets[bucket_of(identity)];
+    hot->identities[place] = identity;
+    hot->next[place] = *bucket;
+    *bucket = (uint16_t)place;
+
     struct hot_key *key = &hot->keys[place];
-    uint16_t *bucket = bucket_of(hot, identity);
-    *key = (struct hot_key){
-        .identity = identity,
-        .cost = error,
-        .error = error,
-        .client = access->client,
-        .key_bytes = access->key.bytes,
-        .database = access->database,
-        .slot = (uint16_t)access->key.slot,
-        .name_bytes = access->key.bytes < HOT_NAME_BYTES ? (uint16_t)access->key.bytes : HOT_NAME_BYTES,
-        .heap_place = key->heap_place,
-        .next = *bucket,
-    };
+    key->error = error;
+    key->reads = key->writes = key->cpu_ns = key->net_bytes = 0;
+    key->client = access->client;
+    key->client_lead = 0;
+    key->key_bytes = access->key.bytes;
+    key->database = access->database;
+    key->slot = (uint16_t)access->key.slot;
+    key->name_bytes = access->key.bytes < HOT_NAME_BYTES ? (uint16_t)access->key.bytes : HOT_NAME_BYTES;
     memcpy(key->name, access->key.data, key->name_bytes);
-    *bucket = place;
-    rise(hot, key->heap_place);
-    return key;
+    return place;
 }
 
-static inline void put(struct hot_keys *hot, size_t place, uint16_t key)
+static inline void put(struct hot_keys *hot, size_t at, struct hot_cost moved)
 {
-    hot->heap[place] = key;
-    hot->keys[key].heap_place = (uint16_t)place;
+    hot->heap[at] = moved;
+    hot->heap_places[moved.key] = (uint16_t)at;
 }
 
 /* A cost has grown. */
-static void sink(struct hot_keys *hot, size_t place)
+static void sink(struct hot_keys *hot, size_t at, struct hot_cost moved)
 {
-    uint16_t key = hot->heap[place];
-    uint64_t cost = hot->keys[key].cost;
     for (;;) {
-        size_t child = 2 * place + 1;
-        if (child >= hot->count)
+        size_t least = 4 * at + 1, stop = least + 4 < hot->count ? least + 4 : hot->count;
+        if (least >= stop)
             break;
-        if (child + 1 < hot->count && hot->keys[hot->heap[child + 1]].cost < hot->keys[hot->heap[child]].cost)
-            child++;
-        if (hot->keys[hot->heap[child]].cost >= cost)
+        for (size_t child = least + 1; child < stop; child++)
+            if (hot->heap[child].cost < hot->heap[least].cost)
+                least = child;
+        if (hot->heap[least].cost >= moved.cost)
             break;
-        put(hot, place, hot->heap[child]);
-        place = child;
+        put(hot, at, hot->heap[least]);
+        at = least;
     }
-    put(hot, place, key);
+    put(hot, at, moved);
 }
 
 /* A key is new at the end. */
-static void rise(struct hot_keys *hot, size_t place)
+static void rise(struct hot_keys *hot, size_t at, struct hot_cost moved)
 {
-    uint16_t key = hot->heap[place];
-    uint64_t cost = hot->keys[key].cost;
-    while (place > 0 && hot->keys[hot->heap[(place - 1) / 2]].cost > cost) {
-        put(hot, place, hot->heap[(place - 1) / 2]);
-        place = (place - 1) / 2;
+    while (at > 0 && hot->heap[(at - 1) / 4].cost > moved.cost) {
+        put(hot, at, hot->heap[(at - 1) / 4]);
+        at = (at - 1) / 4;
     }
-    put(hot, place, key);
+    put(hot, at, moved);
 }
 
 /* --- Clocks ---

@@ -22,7 +22,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Final
 
-from kora.observe.hotkeys import KEYS_MAX, HotKeys, Row
+from kora.observe.hotkeys import HotKeys, Row
 
 WINDOWS_MAX: Final = 900
 RECENT: Final = 60  # windows that keep more
@@ -129,8 +129,9 @@ class _Names:
         self.accesses = array("d", bytes(8 * NAMES_MAX))  # in those
         self._free = list(range(NAMES_MAX))
 
-    def heat(self, row: Row) -> float:
-        place = self._places.get(row.identity)
+    def heat(self, identity: int) -> float:
+        """Accesses to a key in all windows that speak of it."""
+        place = self._places.get(identity)
         return 0.0 if place is None else self.accesses[place]
 
     def keep(self, row: Row) -> int:
@@ -211,14 +212,11 @@ class HotWindows:
     def is_due(self, now_ns: int) -> bool:
         return now_ns >= self._due_ns
 
-    def end(self, now_ns: int, wall_ms: int) -> list[Row]:
-        """End the window that has begun, and return what was recorded in it."""
-        rows = self.hot_keys.rows()
-        if rows:
-            unix_s = (self._start_ms + wall_ms) // 2 // 1000
-            window = self._window(rows, self._start_ns, now_ns, unix_s)
+    def end(self, now_ns: int, wall_ms: int) -> None:
+        """End the window that has begun, and begin another."""
+        if self.hot_keys.recorded:
+            self._windows.append(self._window(now_ns, (self._start_ms + wall_ms) // 2 // 1000))
             self.hot_keys.clear()
-            self._windows.append(window)
             if len(self._windows) > RECENT:
                 window = self._windows[-RECENT - 1]
                 self._names.drop(window.accesses(OLD_MAX))
@@ -227,18 +225,20 @@ class HotWindows:
         oldest_ns = now_ns - WINDOWS_MAX * _SECOND_NS
         while self._windows and (self._windows[0].start_ns < oldest_ns or len(self._windows) > WINDOWS_MAX):
             self._names.drop(self._windows.popleft().accesses(0))
-        return rows
 
-    def _window(self, rows: list[Row], start_ns: int, stop_ns: int, unix_s: int) -> _Window:
-        rows.sort(key=_accesses, reverse=True)
-        kept = rows
-        rest = _floor(rows)
-        if len(rows) > RECENT_MAX:
-            others = sorted(rows[RECENT_MAX // 2 :], key=self._names.heat, reverse=True)
-            kept = rows[: RECENT_MAX // 2] + others[: RECENT_MAX // 2]
-            kept.sort(key=_accesses, reverse=True)
-            rest = max(rest, *[row.error + _accesses(row) for row in others[RECENT_MAX // 2 :]])
-        window = _Window(start_ns, stop_ns, unix_s, self.hot_keys.recorded, rest)
+    def _window(self, now_ns: int, unix_s: int) -> _Window:
+        # Once a second, and within a millisecond: so only what is kept of the list is looked at as a whole.
+        outline = self.hot_keys.outline()
+        outline.sort(reverse=True)
+        rest = self.hot_keys.floor
+        if len(outline) > RECENT_MAX:
+            heat = self._names.heat
+            others = outline[RECENT_MAX // 2 :]
+            others.sort(key=lambda entry: heat(entry[2]), reverse=True)
+            rest = max(rest, max([at_most for _, at_most, _, _ in others[RECENT_MAX // 2 :]]))
+            outline[RECENT_MAX // 2 :] = sorted(others[: RECENT_MAX // 2], reverse=True)
+        kept = [self.hot_keys.row(place) for _, _, _, place in outline]
+        window = _Window(self._start_ns, now_ns, unix_s, self.hot_keys.recorded, rest)
         window.names = array("I", [self._names.keep(row) for row in kept])
         window.clients = array("I", [row.client & 0xFFFFFFFF for row in kept])
         window.numbers = array(
@@ -274,7 +274,7 @@ class HotWindows:
         recorded = sum(window.recorded for window in windows)
         if with_current:
             rows = self.hot_keys.rows()
-            floor = _floor(rows)
+            floor = self.hot_keys.floor
             rest += floor
             recorded += self.hot_keys.recorded
             for row in rows:
@@ -348,15 +348,6 @@ class HotWindows:
         # An object with its three arrays takes 400 bytes, and a key in it 32.
         windows = sum(400 + 32 * len(window.names) for window in self._windows)
         return windows + self._names.size_bytes + self.hot_keys.size_bytes
-
-
-def _accesses(row: Row) -> int:
-    return row.reads + row.writes
-
-
-def _floor(rows: list[Row]) -> int:
-    """What a key that is not in the list may have had at most."""
-    return min([row.cost for row in rows]) if len(rows) >= KEYS_MAX else 0
 
 
 def _add(key: HotKey, row: Row, floor: int) -> None:

@@ -15,7 +15,7 @@ Not for exact counts, and not for the order of keys whose counts lie within each
 
 from array import array
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 # 16384 wide: an error of 0.017 % of all accesses at 2.7/width.  At 64 columns, as the first Kora had, a key with ten
 # accesses read as 1400 (spec/first-kora, section 5).
@@ -30,6 +30,9 @@ NAME_BYTES_MAX: Final = 96  # what is kept of a key; those that are longer are t
 # An access that takes so long, or has so long a reply, is recorded always, and then stands only for itself.
 HEAVY_NS_BITS: Final = 14
 HEAVY_BYTES_BITS: Final = 16
+
+
+Place: TypeAlias = int  # of a key in the list, until that is changed
 
 
 class Row(NamedTuple):
@@ -151,16 +154,30 @@ class HotKeys:
             bits >>= WIDTH_BITS
         return min(counts)
 
+    def outline(self) -> list[tuple[int, int, int, Place]]:
+        """Of each key that is listed: accesses, at least and at most; its identity; and what row() wants to know."""
+        return [
+            (accesses, accesses + counter.error, counter.identity, counter.identity)
+            for counter in self._counters.values()
+            for accesses in (counter.reads + counter.writes,)
+        ]
+
+    @property
+    def floor(self) -> int:
+        """What a key that is not listed may have had at most."""
+        return min(self._by_cost) if len(self._counters) >= KEYS_MAX else 0
+
+    def row(self, place: Place) -> Row:
+        counter = self._counters[place]
+        return Row(
+            counter.identity, counter.name, counter.key_bytes, counter.database, counter.slot, counter.cost,
+            counter.error, counter.reads, counter.writes, counter.cpu_ns, counter.net_bytes,
+            counter.client, counter.client_lead,
+        )  # fmt: skip
+
     def rows(self) -> list[Row]:
         """The list, in no order."""
-        return [
-            Row(
-                counter.identity, counter.name, counter.key_bytes, counter.database, counter.slot, counter.cost,
-                counter.error, counter.reads, counter.writes, counter.cpu_ns, counter.net_bytes,
-                counter.client, counter.client_lead,
-            )
-            for counter in self._counters.values()
-        ]  # fmt: skip
+        return [self.row(place) for place in self._counters]
 
     def clear(self) -> None:
         """Begin a new list; the sketch goes on."""

@@ -502,7 +502,7 @@ def test_every_key_is_sampled_where_the_ratio_is_one(make_kernel_engine: Make) -
 
 
 def test_one_key_stands_for_all_of_a_command_with_many(make_kernel_engine: Make) -> None:
-    engine = make_kernel_engine("--hotkey-sampling-ratio", "2")
+    engine = make_kernel_engine("--hotkey-sampling-ratio", "8")
     client = engine.connect()
     keys = [f"k{number}" for number in range(10)]
     ask(client, *[("MGET", *keys)] * 4_000)

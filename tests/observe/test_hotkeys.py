@@ -1,4 +1,4 @@
-"""Hot keys as they are recorded: estimates that never undercount, and a list with bounds for what it may have missed."""
+"""Hot keys as they are recorded: estimates that never undercount, and a list that says what it may have missed."""
 
 import random
 from collections import Counter
