@@ -132,8 +132,7 @@ def _call_measured(client: Client, argv: list[bytes], out: list[bytes]) -> None:
     engine = client.engine
     hot_keys = engine.hot_keys
     ratio = hot_keys.ratio
-    # A random step with the ratio as its mean: an even one would beat with pipelines of a similar length.
-    hot_keys.samples_left = 1 + int(random() * (2 * ratio - 1))
+    hot_keys.samples_left = hot_keys.step()
     replies, before, started_ns = len(out), client.command, engine.now_ns
     client.command = None
     call(client, (argv,), out)

@@ -2,6 +2,7 @@
 
 import resource
 from dataclasses import replace
+from random import random
 from typing import TYPE_CHECKING
 
 from kora.observe.hot_session import HotSession, Totals
@@ -40,11 +41,15 @@ class HotKeyRecords:
         else:
             ratio = config.hotkey_sampling_ratio if self._is_busy else max(1, config.hotkey_sampling_ratio // CLOSER)
             self.ratio = ratio if config.hotkey_top_k else 0
-        if not self.ratio:
-            self.samples_left = NEVER
-        elif self.samples_left > 2 * self.ratio:
-            self.samples_left = self.ratio
+        self.samples_left = self.step()
         self._engine.implementation.set_sampling_ratio(self.ratio)
+
+    def step(self) -> int:
+        """How many requests come until one is recorded.
+
+        Random, with the ratio as its mean: an even one would beat with pipelines of a similar length.
+        """
+        return 1 + int(random() * (2 * self.ratio - 1)) if self.ratio else NEVER
 
     def adapt(self, commands_per_s: int) -> None:
         """Choose the ratio for so many commands per second, ten times per second."""

@@ -326,6 +326,7 @@ cdef extern from "kernel.h":
     void kernel_init(kernel *kernel, const uint64_t *secret)
     void kernel_free(kernel *kernel)
     int64_t kernel_now_ms(kernel *kernel)
+    uint64_t kernel_random(kernel *kernel)
     int64_t kernel_memory_bytes(const kernel *kernel)
     command *kernel_add_command(kernel *kernel, const char *name, size_t bytes)
 
@@ -1658,10 +1659,7 @@ cdef class Kernel:
     def set_sampling_ratio(self, int64_t ratio):
         """One request in so many is recorded for hot keys; 0: none."""
         self.c.sampling_ratio = ratio
-        if ratio == 0:
-            self.c.samples_left = INT64_MAX
-        elif self.c.samples_left > 2 * ratio:
-            self.c.samples_left = ratio
+        self.c.samples_left = 1 + <int64_t>(kernel_random(self.c) % <uint64_t>(2 * ratio - 1)) if ratio else INT64_MAX
 
     def reset_stats(self):
         self.turn_max_ns = 0
