@@ -19,13 +19,17 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := python -m pytest -n 2 --dist worksteal
 KERNEL := $(wildcard kora/kernel/*.c kora/kernel/*.h kora/kernel/*.pyx kora/kernel/*.pxi kora/kernel/build.py)
 
+# What Node's applications need, from the registry that npm is set to use.
+NODE := build/node
+NODE_PACKAGES := tests/e2e/applications/node
+
 .PHONY: run test check bench compile sanitize fuzz docs soak clean
 
 run: $(VENV)/installed
 	@$(BIN)/python -m kora.kernel || true
 	$(BIN)/kora-server $(ARGS)
 
-test: $(VENV)/installed-dev
+test: $(VENV)/installed-dev $(NODE)/installed
 	@echo "make: first run of the suite, on pure Python"
 	KORA_KERNEL=off $(BIN)/$(PYTEST) $(ARGS)
 	@if env -u KORA_KERNEL $(BIN)/python -m kora.kernel; then \
@@ -76,7 +80,7 @@ SANITIZED_ENV = env -u KORA_KERNEL PATH="$(CURDIR)/$(SANITIZED)/bin:$$PATH" \
   PYTHONPATH="$(CURDIR)/$(SANITIZED)" PYTHONMALLOC=malloc \
   LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
   ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1
-sanitize: $(VENV)/installed-dev
+sanitize: $(VENV)/installed-dev $(NODE)/installed
 	rm -rf $(SANITIZED)/kora $(SANITIZED)/tests $(SANITIZED)/bin
 	mkdir -p $(SANITIZED)/bin
 	for program in $(PEERS); do path=$$(command -v $$program) || continue; \
@@ -85,6 +89,7 @@ sanitize: $(VENV)/installed-dev
 	done
 	tar -cf - --exclude=./.git --exclude=./.venv --exclude=./build --exclude='*.so' --exclude=__pycache__ . | \
 	  tar -xf - -C $(SANITIZED)
+	mkdir -p $(SANITIZED)/build && ln -sfn $(CURDIR)/$(NODE) $(SANITIZED)/$(NODE)
 	cd $(SANITIZED) && KORA_REQUIRE_KERNEL=1 CC=gcc CFLAGS="$(SANITIZERS)" \
 	  $(CURDIR)/$(BIN)/python -W ignore -c "import setuptools; setuptools.setup()" --quiet build_ext --inplace
 	cd $(SANITIZED) && $(SANITIZED_ENV) $(CURDIR)/$(BIN)/python -m kora.kernel
@@ -113,8 +118,16 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml $(KERNEL)
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/bin/python pyproject.toml $(KERNEL)
-	$(PIP_INSTALL) --editable ".[dev]"
+	$(PIP_INSTALL) --editable ".[dev,apps]"
 	touch $(VENV)/installed $@
+
+# Not npm ci, which wants every package's variants for all other platforms in the lock file.  Nothing is run that a
+# package brings, and where there is no way to get them, the tests that need them say so.
+$(NODE)/installed: $(NODE_PACKAGES)/package.json $(NODE_PACKAGES)/package-lock.json | $(VENV)/installed-dev
+	@mkdir -p $(NODE) && cp $(NODE_PACKAGES)/package.json $(NODE_PACKAGES)/package-lock.json $(NODE)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" npm install --prefix $(NODE) --omit=optional --ignore-scripts --no-audit --no-fund \
+	  --loglevel=error >/dev/null && touch $@ || \
+	echo "make: THE PACKAGES OF $(NODE_PACKAGES) ARE NOT INSTALLED, so what needs them is not tested" >&2
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench-results.json

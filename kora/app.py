@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+from functools import partial
 from typing import TextIO
 
 import uvloop
@@ -21,6 +22,7 @@ from kora.observe.board import DRAINING, READY, STATE, Board
 from kora.server.connection import Connection
 from kora.server.feed import Feed
 from kora.server.listener import Listeners
+from kora.server.standstill import Standstill
 from kora.server.workers import Workers
 
 log = logger("kora.server")
@@ -72,8 +74,10 @@ class Server:
         listeners = Listeners()
         workers = Workers(engine)
         feed = Feed(engine) if config.metrics_port else None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number)
+        signals = {number: partial(self._signalled, number) for number in (signal.SIGTERM, signal.SIGINT)}
+        for number, handle in signals.items():
+            loop.add_signal_handler(number, handle)
+        engine.pump = Standstill(engine, loop, listeners, signals).attend
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes does not take the server with it
         try:
             await listeners.open(config, lambda: Connection(engine, loop))

@@ -293,6 +293,18 @@ SETTINGS: Final[tuple[Setting, ...]] = (
           ("hll-sparse-max-bytes", 3000, 0, "Bytes of a HyperLogLog that is kept sparse.", ()))),
     _keyspace("stream-node-max-bytes", Kind.MEMORY, 4096, "Bytes in a node of a stream; 0 sets no limit.",
               mutable=True, maximum=LONG_MAX),
+    _keyspace("vector-exact-max", Kind.INTEGER, 1_000_000,
+              "Components, which are vectors times dimensions, of a vector set that is searched one by one; one with "
+              "more has a graph (HNSW).", mutable=True),
+    _keyspace("vector-hnsw-m", Kind.INTEGER, 32,
+              "Neighbours of a vector in the graph of a vector set that is made from now on; more find better and take "
+              "more memory.", mutable=True, minimum=2, maximum=512),
+    _keyspace("vector-hnsw-ef-construction", Kind.INTEGER, 200,
+              "Candidates that are considered when a vector is put into a graph that is made from now on; more find "
+              "better and take more time.", mutable=True, minimum=1, maximum=10_000),
+    _keyspace("vector-hnsw-ef-search", Kind.INTEGER, 256,
+              "Candidates that a search considers without EF; more find better and take more time.",
+              mutable=True, minimum=1, maximum=10_000),
 
     _persistence("appendonly", Kind.ENUM, "no",
                  "Whether writes go to a journal. There is no journal yet, so 'no' is the only value.",
@@ -399,6 +411,10 @@ class Config:
     stream_node_max_entries: int
     hll_sparse_max_bytes: int
     stream_node_max_bytes: int
+    vector_exact_max: int
+    vector_hnsw_m: int
+    vector_hnsw_ef_construction: int
+    vector_hnsw_ef_search: int
     appendonly: str
     save: str
     observation: bool

@@ -48,6 +48,8 @@ LIBRARIES: Final = {
     "time": ({"clock", "server", "sidecar"}, "take a kora.clock.Clock, or the time itself, as an argument"),
     "datetime": ({"log"}, "take a kora.clock.Clock, or the time itself, as an argument"),
     "hiredis": ({"resp"}, "only kora/resp knows the wire"),
+    "numpy": ({"types"}, "vectors are computed with in kora/types, and only there is it loaded, when it is needed"),
+    "usearch": ({"types"}, "graphs of vectors are kora/types/vector_rows.py's business"),
     "structlog": ({"log"}, "import `logger` from kora.log"),
     "logging": ({"log", "sidecar"}, "import `logger` from kora.log"),
     "argparse": ({"cli"}, "settings come from kora/config.py; tools with options of their own live in kora/cli"),

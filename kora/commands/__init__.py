@@ -21,11 +21,12 @@ from kora.commands.sorting import sorting
 from kora.commands.streams import stream
 from kora.commands.strings import string
 from kora.commands.transactions import transactions
+from kora.commands.vectors import vectors
 from kora.engine.registry import Registry
 
 FAMILIES = (
     string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
-    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, hotkeys,
+    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, vectors, hotkeys,
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from kora.engine.client import Client
 from kora.engine.info import render, wanted_sections
 from kora.engine.registry import Family
 from kora.engine.snapshot import take
-from kora.errors import CommandError, DatabaseOutOfRange, NotAnInteger, SyntaxFault
+from kora.errors import CommandError, DatabaseOutOfRange, NotAnInteger, SyntaxFault, busy
 from kora.resp.reply import OK, Reply, Verbatim
 from kora.store.keyspace import Keyspace
 from kora.store.lazyfree import free_all
@@ -225,11 +225,16 @@ def shutdown(client: Client, argv: list[bytes]) -> Reply:
         if len(words) > 1:
             raise SyntaxFault
         raise CommandError("ERR No shutdown in progress.")
+    engine = client.engine
+    if engine.busy_script and b"NOSAVE" not in words:
+        raise busy(engine.busy_script)
     if b"SAVE" in words:
         raise CommandError("ERR There is no persistence yet, so that nothing can be saved: use SHUTDOWN NOSAVE")
     # As in Redis, a client sees the connection close, and only an error has a reply.
     client.skip_replies(1)
-    client.engine.shutdown()
+    engine.shutdown()
+    if engine.scripting is not None:
+        engine.scripting.stop()
     return None
 
 

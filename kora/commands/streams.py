@@ -361,7 +361,7 @@ def _parse_reading(client: Client, argv: list[bytes], name: str) -> _Reading:
         more = len(argv) - place - 1
         if option == b"BLOCK" and more:
             if client.is_script:
-                raise CommandError(f"ERR {name} command is not allowed with BLOCK option from scripts")
+                raise CommandError(f"ERR {_text(argv[0])} command is not allowed with BLOCK option from scripts")
             reading.timeout_ms = _parse_timeout_ms(argv[place + 1], client.engine.clock.wall_ms())
             place += 2
         elif option == b"COUNT" and more:

@@ -387,6 +387,17 @@ def failed(client: Client, command: Command, error: Exception) -> bytes:
     return client.encode(error)
 
 
+def note_script_call(client: Client, command: Command, argv: list[bytes], reply: Reply, elapsed_ns: int) -> None:
+    """Record what a script called for hot keys, because it is its turn or it took long."""
+    hot_keys = client.engine.hot_keys
+    if hot_keys.samples_left <= 0:
+        hot_keys.samples_left = hot_keys.step()
+    weight = 1 if elapsed_ns >= HEAVY_NS else hot_keys.ratio
+    # It is not encoded; what it would take as an array or a number is not worth it.
+    reply_bytes = len(reply) if type(reply) is bytes else 0
+    note_access(client, command, argv, weight, elapsed_ns, _request_bytes(argv) + reply_bytes)
+
+
 def note_access(
     client: Client, command: Command, argv: list[bytes], weight: int, elapsed_ns: int, net_bytes: int
 ) -> None:

@@ -69,6 +69,7 @@ class Client(ClientState):
         "never_touches",
         "output_bytes",
         "patterns",
+        "poll",
         "protocol",
         "pushed",
         "shard_channels",
@@ -103,6 +104,8 @@ class Client(ClientState):
         self.watch_output: Callable[[], None] = _nothing  # disconnects it where too much waits
         # Sends what is no reply of a turn: messages, and replies of commands that were waiting.
         self.deliver: Callable[[bytes], None] = _drop
+        # Reads and answers past the event loop, while a script keeps that from turning; False: not again meanwhile.
+        self.poll: Callable[[], bool] = _not_to_be_polled
         # What the client has set; reset() restores it.
         self.db: Keyspace = engine.databases[0]
         self.protocol = 2
@@ -273,6 +276,10 @@ def _nothing() -> None:
 
 def _drop(data: bytes) -> None:
     """There is nobody to read it."""
+
+
+def _not_to_be_polled() -> bool:
+    return False
 
 
 def _no_bytes() -> int:

@@ -20,11 +20,12 @@ from kora.engine.reference import Implementation, Reference
 from kora.engine.registry import Registry
 from kora.engine.tracking import Tracking
 from kora.engine.transactions import Watches
-from kora.observe.board import Board
+from kora.observe.board import BUSY, READY, STATE, Board
 from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
 from kora.store.eviction import Evictor
 from kora.store.fields import FieldDeadlines
+from kora.store.indexing import Indexing
 from kora.store.keyspace import Keyspace
 from kora.store.shard import make_shards
 from kora.types.limits import Limits
@@ -99,6 +100,7 @@ class Engine:
         self.hot_keys = HotKeyRecords(self)
         self.field_deadlines: dict[int, FieldDeadlines] = {}  # by the database's number
         self.databases = Databases(self._make_database, config.databases)
+        self.indexing = Indexing()
         self._evictor = Evictor(self.clock, self.hot_keys.recorder.estimate)
         # Who wants to know what happens to it.
         self.pubsub = PubSub()
@@ -204,6 +206,9 @@ class Engine:
     def set_busy(self, word: str) -> None:
         """A script has run for too long: SCRIPT or FUNCTION, whose KILL may end it; "" when it is over."""
         self.busy_script = word
+        words = self.board.words
+        if words[STATE] == (READY if word else BUSY):
+            words[STATE] = BUSY if word else READY
         self.update_gate()
 
     def pause(self, until_ms: int, writes_only: bool) -> None:

@@ -1,5 +1,10 @@
-"""A connection's road from bytes read to replies sent: what the event loop calls at every read."""
+"""A connection's road from bytes read to replies sent: what the event loop calls at every read.
 
+Replies go to a plain socket at once, and only what it does not take goes to the event loop's queue: there it would wait
+for the end of the loop's turn, for which a client may wait in vain while a script runs.
+"""
+
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,12 +17,15 @@ if TYPE_CHECKING:
 class Receiver:
     """Made with its connection; drops what it is given until it is bound, and after it was released."""
 
-    __slots__ = ("_attend", "_client", "send")
+    __slots__ = ("_attend", "_client", "_fd", "_waiting_bytes", "_waits", "_write")
 
     def __init__(self) -> None:
         self._client: Client | None = None
-        self.send: Callable[[bytes], object]  # the one way for replies, so that they stay in order
+        self._write: Callable[[bytes], None]
         self._attend: Callable[[], None]
+        self._waiting_bytes: Callable[[], int]
+        self._fd = -1
+        self._waits = False  # something did not go out at once
 
     def bind(
         self,
@@ -32,16 +40,34 @@ class Receiver:
         `fd` is that of a plain socket, which whoever can may write to while nothing waits; else -1.
         """
         self._client = client
-        self.send = write
+        self._write = write
         self._attend = attend
+        self._waiting_bytes = waiting_bytes
+        self._fd = fd
 
     def detach(self) -> None:
         """The socket is about to be closed: its descriptor must not be used any more."""
+        self._fd = -1
 
     def release(self) -> None:
         """Forget everybody, so that nobody keeps anybody alive."""
         self._client = None
-        del self.send, self._attend
+        self._fd = -1
+        del self._write, self._attend, self._waiting_bytes
+
+    def send(self, data: bytes) -> None:
+        """The one way for replies, so that they stay in order."""
+        if self._fd < 0 or (self._waits and self._waiting_bytes()):
+            self._write(data)
+            return
+        self._waits = False
+        try:
+            sent = os.write(self._fd, data)
+        except OSError:  # if that is because the peer has gone, the loop will find it out as well
+            sent = 0
+        if sent != len(data):
+            self._waits = True
+            self._write(data[sent:])
 
     def receive(self, data: bytes) -> None:
         client = self._client

@@ -18,7 +18,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final
 
 from kora import REDIS_VERSION, glob
-from kora.engine.call import call_sampled
+from kora.engine.call import HEAVY_NS, failed, note_script_call, run_errands
 from kora.engine.client import Client
 from kora.engine.lua import source
 from kora.engine.lua.bytecode import without_tail_calls
@@ -55,11 +55,19 @@ EVALUATED_MAX: Final = 500
 # What a library may take to load, as in Redis.
 LOAD_NS_MAX: Final = 500_000_000
 PUMP_INTERVAL_NS: Final = 10_000_000
+# How long instructions of Lua may run between two ticks, and how many.
+TICK_INTERVAL_NS: Final = 1_000_000
+_INSTRUCTIONS_FIRST: Final = 250
+_INSTRUCTIONS_MIN: Final = 16
+_INSTRUCTIONS_MAX: Final = 50_000
+_NEVER_NS: Final = 1 << 62
 
 FLAGS: Final = ("no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys")
 
 # How sandbox.lua is told, and tells, what a value is, where it does not say so itself.
-_STATUS, _ERROR, _ENCODED, _QUIET_ERROR, _RUN_ERROR = range(1, 6)
+_STATUS, _ERROR, _ENCODED, _QUIET_ERROR, _RUN_ERROR, _ENDED = range(1, 7)
+# What a script may not do with a command, or not always.
+_BARRED, _WRITES, _NEEDS_MEMORY = 1, 2, 4
 # Redis nests replies until its Lua stack ends.
 _REPLY_DEPTH_MAX: Final = 1990
 # Words of a request beyond which they go to Lua as tables: its stack is for fewer.
@@ -68,7 +76,10 @@ _WORDS_MAX: Final = 64
 _VALUE_BYTES: Final = 80
 _SPARE_BYTES: Final = 1 << 20
 
+# In a chunk of Kora no script is ended, but for the one that may take for ever.
+_CHUNKS: Final = {"sandbox": b"=kora", "matcher": b"=(kora)"}
 _LOG_LEVELS: Final = ("debug", "debug", "info", "warning")
+_STOPPED: Final = b"Script ended by SHUTDOWN"
 _INSTALL: Final = (
     "ERR scripting needs the Python package lupa, which is not installed: pip install 'kora-server[scripting]'"
 )
@@ -165,6 +176,7 @@ class Scripting:
         self._used = self._lua.get_memory_used
         self._table_from = self._lua.table_from
         self._random = Random()
+        self._rules: dict[Command, int] = {}
         # By SHA-1 and by text; those that came by EVAL, the one that was run last at the end.
         self.scripts: dict[bytes, Script] = {}
         self._by_body: dict[bytes, Script] = {}
@@ -175,12 +187,15 @@ class Scripting:
         self.running: Script | Function | None = None
         self.request: Sequence[bytes] = ()
         self._started_ns = 0
-        self._pumped_ns = 0
+        self._look_ns = _NEVER_NS  # when to attend to others
+        self._ticked_ns = 0
+        self._instructions = _INSTRUCTIONS_FIRST  # until the next tick
         self._is_read_only = False
         self._ignores_memory = True
         self._has_written = False
         self._is_busy = False
         self._end_reason = b""  # why it must end
+        self._is_stopped = False  # by SHUTDOWN
         self._loading: Library | None = None
         self._is_stretched = False  # the memory limit was raised for values that were on their way
         # Last: from now on Lua may call.
@@ -206,6 +221,7 @@ class Scripting:
                 b"bits": bits,
                 b"call": self._call,
                 b"call_packed": self._call_packed,
+                b"find": _place_of,
                 b"format_double": format_double,
                 b"log": self._log,
                 b"pack_float": pack_float,
@@ -227,12 +243,12 @@ class Scripting:
                 b"without_tail_calls": self._room_for(without_tail_calls),
             }
         )
-        for name in ("bit", "cjson", "cmsgpack", "struct"):
+        for name in ("bit", "cjson", "cmsgpack", "matcher", "patterns", "struct"):
             host[b"source_" + name.encode()] = self._chunk(name)
         return self._chunk("sandbox")(host)
 
     def _chunk(self, name: str) -> Any:
-        chunk = b"=kora" if name == "sandbox" else b"=kora." + name.encode()
+        chunk = _CHUNKS.get(name) or b"=kora." + name.encode()
         code: bytes = self._lua.execute(b"return string.dump(assert(loadstring(...)))", source(name), chunk)
         return self._lua.compile(without_tail_calls(code, also_of_upvalues=True) or code, name=chunk)
 
@@ -287,7 +303,8 @@ class Scripting:
         protocol = client.protocol
         words = argv[3:]
         try:
-            self._make_room(sum(map(len, words)) + _VALUE_BYTES * len(words))
+            if words:
+                self._make_room(sum(map(len, words)) + _VALUE_BYTES * len(words))
             if len(words) > _WORDS_MAX:
                 keys, argv = self._table_from(words[:numkeys]), self._table_from(words[numkeys:])
                 result = self._run_with_lists(script.function, protocol, keys, argv)
@@ -325,7 +342,11 @@ class Scripting:
         self._caller = client
         self.running = script
         self.request = argv
-        self._started_ns = engine.monotonic_ns()
+        self._started_ns = started_ns = engine.monotonic_ns()
+        threshold_ms = config.busy_reply_threshold
+        self._look_ns = started_ns + threshold_ms * 1_000_000 if threshold_ms else _NEVER_NS
+        self._ticked_ns = started_ns
+        self._instructions = _INSTRUCTIONS_FIRST
         self._is_read_only = is_read_only
         self._ignores_memory = not is_full
         self._has_written = False
@@ -340,7 +361,7 @@ class Scripting:
         engine.in_script = False
         self.running = None
         self.request = ()
-        self._end_reason = b""
+        self._end_reason = _STOPPED if self._is_stopped else b""
         if self._client.protocol != 2:
             self._client.protocol = 2
         if self._used() > self._collect_at:
@@ -408,7 +429,8 @@ class Scripting:
         assert self.running is None and self._loading is None
         self._make_room(2 * len(body))
         self._loading = library
-        self._started_ns = self._engine.monotonic_ns()
+        self._started_ns = self._ticked_ns = self._engine.monotonic_ns()
+        self._look_ns = _NEVER_NS
         try:
             mistake, is_compiled = self._load_library(body)
         except self._lua_errors as error:
@@ -536,35 +558,54 @@ class Scripting:
             raise busy(running.word)
         self._end_reason = b"Script killed by user with SCRIPT KILL..."  # functions, too
 
-    def _tick(self) -> bytes | None:
-        """Lua asks this now and then: why the script must end; None while it may go on."""
+    def stop(self) -> None:
+        """SHUTDOWN: whatever runs must end, and what comes then, too, whether it has written or not."""
+        self._is_stopped = True
+        self._end_reason = _STOPPED
+
+    def _tick(self) -> bytes | int:
+        """Lua asks this now and then: why the script must end, or after how many instructions to ask again."""
         engine = self._engine
         now_ns = engine.monotonic_ns()
-        elapsed_ns = now_ns - self._started_ns
-        if self._loading is not None:
-            return b"FUNCTION LOAD timeout" if elapsed_ns > LOAD_NS_MAX else None
+        if self._loading is not None and now_ns - self._started_ns > LOAD_NS_MAX:
+            return b"FUNCTION LOAD timeout"
+        if now_ns >= self._look_ns:
+            self._look(now_ns)
+        return self._end_reason or self._instructions_after(now_ns)
+
+    def _instructions_after(self, now_ns: int) -> int:
+        """How many instructions to run next, by how long the last ones took: not all are equally quick."""
+        elapsed_ns = max(1, now_ns - self._ticked_ns)
+        self._ticked_ns = now_ns
+        factor = min(4.0, TICK_INTERVAL_NS / elapsed_ns)
+        self._instructions = max(_INSTRUCTIONS_MIN, min(_INSTRUCTIONS_MAX, int(self._instructions * factor)))
+        return self._instructions
+
+    def _look(self, now_ns: int) -> None:
+        """The running script has taken so long that others are attended to."""
+        engine = self._engine
         running = self.running
-        threshold_ms = engine.config.busy_reply_threshold
-        if running is not None and threshold_ms and elapsed_ns >= threshold_ms * 1_000_000:
-            if not self._is_busy:
-                self._is_busy = True
-                engine.log("warning", "slow script", script=running.name, elapsed_ms=elapsed_ns // 1_000_000)
-                engine.set_busy(running.word)
-            if now_ns - self._pumped_ns >= PUMP_INTERVAL_NS:
-                self._pump()
-                self._pumped_ns = engine.monotonic_ns()
-        return self._end_reason or None
+        if running is None:
+            return
+        if not self._is_busy:
+            self._is_busy = True
+            engine.log("warning", "slow script", script=running.name, elapsed_ms=self.elapsed_ms)
+            engine.set_busy(running.word)
+        self._pump()
+        self._look_ns = engine.monotonic_ns() + PUMP_INTERVAL_NS
 
     def _pump(self) -> None:
         # What others say meanwhile is not said inside of the script.
         engine = self._engine
         nested, engine.nested = engine.nested, 0
         engine.in_script = False
+        on_board = engine.board.save()
         try:
             engine.pump()
         finally:
             engine.nested = nested
             engine.in_script = True
+            engine.board.restore(on_board)
 
     # What scripts call
 
@@ -572,13 +613,9 @@ class Scripting:
         """redis.call: the reply for Lua; or a text and what it is."""
         argv = []
         for word in words:
-            kind = type(word)
-            if kind is not bytes:
-                if kind is int and -(10**17) < word < 10**17:
-                    word = b"%d" % word
-                elif kind is int or kind is float:
-                    word = _number_text(word)
-                else:
+            if type(word) is not bytes:
+                word = _word_of(word)
+                if word is None:
                     return self._refused("Lua redis lib command arguments must be strings or integers")
             argv.append(word)
         if not argv:
@@ -602,6 +639,7 @@ class Scripting:
         return b"ERR " + text.encode(), _ERROR
 
     def _perform(self, argv: list[bytes]) -> Any:
+        """One command of a script: admitted by rules of its own, then run and settled as in call()."""
         engine = self._engine
         command = engine.commands.get(argv[0])
         if command is None or command.subcommands is not None:
@@ -610,29 +648,53 @@ class Scripting:
                 return self._rejected(None, "ERR Unknown Redis command called from script")
         if not command.argc_min <= len(argv) <= command.argc_max or not command.runs:
             return self._rejected(command, "ERR Wrong number of args calling Redis command from script")
-        flags = command.flags
-        if "noscript" in flags:
+        rule = self._rules.get(command)
+        if rule is None:
+            rule = self._rules[command] = _rule_of(command)
+        if rule & _BARRED:
             return self._rejected(command, "ERR This Redis command is not allowed from script")
         caller = self._caller
-        if not caller.user.may_do_all:
+        if caller.gated and not caller.user.may_do_all:
             denial = engine.acl.denial(caller, command, argv)
             if denial is not None:
                 return self._rejected(command, denial.message)
-        if "write" in flags:
-            if self._is_read_only:
+        if rule:
+            if rule & _WRITES and self._is_read_only:
                 return self._rejected(command, "ERR Write commands are not allowed from read-only scripts.")
-            if not self._ignores_memory and "denyoom" in flags:
+            if rule & _NEEDS_MEMORY and not self._ignores_memory:
                 return self._rejected(command, OutOfMemory.message)
-            # What has begun to write is let finish.
-            self._has_written = self._ignores_memory = True
-        elif not self._ignores_memory and "denyoom" in flags:
-            return self._rejected(command, OutOfMemory.message)
+            if rule & _WRITES:
+                # What has begun to write is let finish.
+                self._has_written = self._ignores_memory = True
         if caller.tracking is not None:
-            engine.tracking.admit(caller, caller.tracking, command, argv)
+            engine.tracking.admit(caller, caller.tracking, command, argv, self._client.db)
+        # Not from where the last command ended: what Lua does is no command's time.
+        started_ns = engine.monotonic_ns()
         client = self._client
-        client.halted = False
-        call_sampled(client, (argv,), [])
-        reply, client.reply = client.reply, None
+        client.command = command
+        try:
+            reply = command.handler(client, argv)
+        except Exception as error:
+            failed(client, command, error)
+            reply = client.reply
+        if engine.errands:
+            run_errands(client)
+        now_ns = engine.now_ns = engine.monotonic_ns()
+        if engine.observing:
+            client.db.stats.commands[command.slot].record(now_ns - started_ns)
+            hot_keys = engine.hot_keys
+            hot_keys.samples_left -= 1
+            if hot_keys.samples_left <= 0 or now_ns - started_ns >= HEAVY_NS:
+                note_script_call(client, command, argv, reply, now_ns - started_ns)
+        if now_ns >= self._look_ns:
+            # Commands may be slow where the script's own instructions are few.
+            self._look(now_ns)
+            if self._end_reason:
+                return self._end_reason, _ENDED
+        if type(reply) is bytes:
+            if self._used() + len(reply) > self._room_until:
+                self._make_more_room(len(reply))
+            return reply
         return self._to_lua(reply)
 
     def _find(self, argv: list[bytes]) -> "Command | None":
@@ -650,9 +712,6 @@ class Scripting:
 
     def _to_lua(self, reply: Reply) -> Any:
         kind = type(reply)
-        if kind is bytes:
-            self._make_room(len(reply))
-            return reply
         if kind is int:
             return reply
         if reply is None:
@@ -850,6 +909,12 @@ def _no_attributes(value: object, name: object, is_setting: bool) -> object:
     raise AttributeError("no such attribute")
 
 
+def _place_of(text: bytes, part: bytes, init: int) -> int | None:
+    """string.find() of a plain text, in time that does not multiply."""
+    init = max(1, len(text) + init + 1 if init < 0 else init)
+    return text.find(part, min(init - 1, len(text))) + 1 or None
+
+
 def _sha1_hex(text: bytes) -> bytes:
     return sha1(text).hexdigest().encode()
 
@@ -857,6 +922,20 @@ def _sha1_hex(text: bytes) -> bytes:
 def _version_number(version: str) -> int:
     major, minor, patch = map(int, version.split("."))
     return major << 16 | minor << 8 | patch
+
+
+def _word_of(word: object) -> bytes | None:
+    """A number as a word of a request; None for what cannot be one."""
+    if type(word) is int and -(10**17) < word < 10**17:
+        return b"%d" % word
+    return _number_text(word) if isinstance(word, int | float) and type(word) is not bool else None
+
+
+def _rule_of(command: "Command") -> int:
+    rule = 0
+    for flag, bit in (("noscript", _BARRED), ("write", _WRITES), ("denyoom", _NEEDS_MEMORY)):
+        rule |= bit if flag in command.flags else 0
+    return rule
 
 
 def _number_text(number: float) -> bytes:

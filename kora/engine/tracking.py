@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kora.engine.client import Client
     from kora.engine.engine import Engine
     from kora.engine.registry import Command
+    from kora.store.keyspace import Keyspace
 
 INVALIDATIONS: Final = b"__redis__:invalidate"  # the channel on which a RESP2 client hears for another
 
@@ -75,7 +76,7 @@ class Tracking:
         self._prefixes: dict[bytes, _Prefix] = {}
         self._prefix_lengths: list[int] = []
         self._has_news = False  # a key with one of the prefixes has changed
-        self._read: tuple[Client, Command, list[bytes]] | None = None
+        self._read: tuple[Client, Keyspace, Command, list[bytes]] | None = None
         # Changed keys with their readers, and the client whose turn it was.
         self._changed: list[tuple[Place, set[int], Client | None]] = []
         engine.config.on_change("tracking-table-max-keys", lambda _: self._limit())
@@ -127,8 +128,13 @@ class Tracking:
 
     # What they read
 
-    def admit(self, client: "Client", wish: Wish, command: "Command", argv: list[bytes]) -> None:
-        """A command of a client that tracks is about to run: settle() is called behind it."""
+    def admit(
+        self, client: "Client", wish: Wish, command: "Command", argv: list[bytes], keyspace: "Keyspace | None" = None
+    ) -> None:
+        """A command of a client that tracks is about to run, by default in its database: settle() is called behind it.
+
+        What a client's script does may be in another.
+        """
         if not self._engine.nested:
             if wish.is_spent:
                 wish.caching = wish.is_spent = False
@@ -136,19 +142,18 @@ class Tracking:
             if wish.caching and command.name != "multi" and not command.name.startswith("client|"):
                 wish.is_spent = True
         if "readonly" in command.flags and command.group not in _NOT_READING and wish.wants_keys:
-            self._read = client, command, argv
+            self._read = client, client.db if keyspace is None else keyspace, command, argv
             self._engine.interrupt()
 
     def settle(self) -> None:
         """Remember what the command that has just run has read."""
         if self._read is None:
             return
-        client, command, argv = self._read
+        client, keyspace, command, argv = self._read
         self._read = None
-        self.remember(client, command.keys(argv))
+        self._remember(client, keyspace, command.keys(argv))
 
-    def remember(self, client: "Client", keys: Iterable[bytes]) -> None:
-        keyspace = client.db
+    def _remember(self, client: "Client", keyspace: "Keyspace", keys: Iterable[bytes]) -> None:
         for key in keys:
             place = keyspace.index, key
             readers = self._readers.get(place)

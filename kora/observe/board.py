@@ -30,7 +30,8 @@ KEY_MAX: Final = 32  # of a key only this much is shown: enough to know whose it
 LOADING: Final = 0
 READY: Final = 1
 DRAINING: Final = 2
-STATES: Final = ("loading", "ready", "draining")
+BUSY: Final = 3  # a script runs for long: clients are attended to, but most of what they ask is refused
+STATES: Final = ("loading", "ready", "draining", "busy")
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,17 @@ class Board:
 
     def end_command(self) -> None:
         self.words[COMMAND_STARTED] = 0
+
+    def save(self) -> bytes:
+        """What runs, for restore(), while others have turns in the middle of it."""
+        return self._page[8 * CLIENT : _KEY.stop]
+
+    def restore(self, saved: bytes) -> None:
+        self.words[COMMAND_STARTED] = 0
+        at = 8 * (COMMAND_STARTED - CLIENT)
+        self._page[8 * KEY_LENGTH : _KEY.stop] = saved[8 * (KEY_LENGTH - CLIENT) :]
+        self.words[CLIENT] = int.from_bytes(saved[:8], "little")
+        self.words[COMMAND_STARTED] = int.from_bytes(saved[at : at + 8], "little")
 
     def read(self, now_ns: int) -> Activity:
         words = self.words

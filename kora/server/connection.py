@@ -5,8 +5,10 @@ input does (client.more) goes on after others had theirs, with reading stopped m
 """
 
 import asyncio
+import contextlib
+import os
 import socket
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 from kora.engine.client import Client
 from kora.engine.description import class_of
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from kora.engine.engine import Engine
 
 log = logger("kora.server")
+
+_READ_BYTES_MAX: Final = 1 << 18
 
 
 class Connection(asyncio.Protocol):
@@ -50,6 +54,9 @@ class Connection(asyncio.Protocol):
     # From the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if hasattr(self, "_client"):
+            self._move(cast(asyncio.Transport, transport))
+            return
         self._transport = cast(asyncio.Transport, transport)
         engine = self._engine
         peer, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
@@ -73,6 +80,22 @@ class Connection(asyncio.Protocol):
         is_plain = transport.get_extra_info("ssl_object") is None
         waiting_bytes = self._transport.get_write_buffer_size
         self._receiver.bind(client, self._transport.write, self._attend, waiting_bytes, client.fd if is_plain else -1)
+        if is_plain or isinstance(transport, Readable):
+            client.poll = self.poll
+
+    def _move(self, transport: asyncio.Transport) -> None:
+        """The loop takes over a connection that was accepted while it stood still, with whatever waits to be sent."""
+        newcomer, self._transport = self._transport, transport
+        assert isinstance(newcomer, Newcomer)
+        client = self._client
+        client.output_bytes = waiting_bytes = transport.get_write_buffer_size
+        self._receiver.bind(client, transport.write, self._attend, waiting_bytes, client.fd)
+        if newcomer.is_closing():
+            self._disconnect()
+            return
+        if newcomer.waiting:
+            transport.write(bytes(newcomer.waiting))
+        self._after_turn()
 
     def pause_writing(self) -> None:
         self._stuffed = True
@@ -92,6 +115,7 @@ class Connection(asyncio.Protocol):
         # Without these the client and its connection would keep each other alive.
         client.disconnect = client.kick = client.watch_output = _gone
         client.deliver = _drop
+        client.poll = _not_to_be_polled
         client.output_bytes = _no_bytes
         client.closing = True
         client.backlog = []
@@ -135,6 +159,38 @@ class Connection(asyncio.Protocol):
             log.warning("output buffer over its limit", client=client.address, size_bytes=waiting_bytes)
             self._disconnect()
 
+    def poll(self) -> bool:
+        """Do what the loop would do if it turned: read, and let the client have its turns until all is answered.
+
+        Returns whether to look again at what it sends before the loop turns.
+        """
+        client, transport = self._client, self._transport
+        if not self._may_go_on() or self._stuffed or (client.parked and client.waiting is None):
+            return False
+        data = transport.read() if isinstance(transport, Readable) else _read(client.fd)
+        if data:
+            self.data_received(data)
+        elif data is not None:
+            self._disconnect()
+        while client.more and not client.parked and self._may_go_on():
+            self._turn()
+        if not transport.is_closing():
+            return not transport.get_write_buffer_size()
+        # The loop will notice, too, but until then its place among maxclients is for others.
+        self._engine.forget(client)
+        if not transport.get_write_buffer_size():
+            _hang_up(client.fd)
+        return False
+
+    def go_on(self) -> None:
+        """The loop turns again, and has the socket."""
+        self._after_turn()
+
+    def _may_go_on(self) -> bool:
+        """Whether what is answered reaches the client before the loop turns."""
+        transport = self._transport
+        return not (self._client.closing or transport.is_closing() or transport.get_write_buffer_size())
+
     # Inside
 
     def _refusal(self, peer: Any) -> CommandError | None:
@@ -176,12 +232,77 @@ class Connection(asyncio.Protocol):
         self._after_turn()
 
 
+@runtime_checkable
+class Readable(Protocol):
+    """A transport that can be read past the loop, since what the socket gives is not what the client has sent."""
+
+    def read(self) -> bytes | None: ...
+
+
+class Newcomer(asyncio.Transport):
+    """The transport of a connection that was accepted while the loop stood still, until the loop has it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__({"socket": sock, "peername": sock.getpeername(), "sockname": sock.getsockname()})
+        self.sock = sock
+        self.waiting = bytearray()  # what the socket does not take: it goes out with the loop's help
+        self._is_closing = False
+
+    def write(self, data: "bytes | bytearray | memoryview[Any]") -> None:
+        if not self.waiting:
+            with contextlib.suppress(OSError):
+                data = data[self.sock.send(data) :]
+        self.waiting += data
+
+    def get_write_buffer_size(self) -> int:
+        return len(self.waiting)
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def close(self) -> None:
+        # Where something waits, the connection closes once it has moved.
+        self._is_closing |= not self.waiting
+
+    def abort(self) -> None:
+        self._is_closing = True
+        self.waiting.clear()
+
+    # Whoever attends to newcomers asks what they want each time.
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+def _read(fd: int) -> bytes | None:
+    """What has come; b"" where the peer has gone, None where nothing has come."""
+    try:
+        return os.read(fd, _READ_BYTES_MAX)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
+
+
+def _hang_up(fd: int) -> None:
+    """Let the peer see the end although the loop cannot close the socket yet."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as sock:
+        sock.shutdown(socket.SHUT_RDWR)
+
+
 def _gone() -> None:
     """The connection is lost already."""
 
 
 def _drop(data: bytes) -> None:
     """There is nobody to read it."""
+
+
+def _not_to_be_polled() -> bool:
+    return False
 
 
 def _no_bytes() -> int:

@@ -27,6 +27,7 @@ class Listeners:
 
     def __init__(self) -> None:
         self._servers: list[asyncio.AbstractServer] = []
+        self._contexts: list[tuple[asyncio.Server, ssl.SSLContext | None]] = []  # None: without TLS
         self._unix_path = ""
         self.ports: list[int] = []
 
@@ -64,6 +65,7 @@ class Listeners:
                 return
             raise ConfigError(f"cannot listen on {host} port {port}: {_reason(error)}") from error
         self._servers.append(server)
+        self._contexts.append((server, context))
         self.ports.append(port)
 
     async def _open_unix(self, loop: asyncio.AbstractEventLoop, factory: Factory, config: Config) -> None:
@@ -78,12 +80,18 @@ class Listeners:
         except OSError as error:
             raise ConfigError(f"cannot listen on the Unix socket {path}: {_reason(error)}") from error
         self._servers.append(server)
+        self._contexts.append((server, None))
+
+    def doors(self) -> list[tuple[int, ssl.SSLContext | None]]:
+        """The descriptors of all sockets, and how those who come there speak TLS; None: they do not."""
+        return [(sock.fileno(), context) for server, context in self._contexts for sock in server.sockets]
 
     def close(self) -> None:
         """Accept nobody any more; connections that are open stay open."""
         for server in self._servers:
             server.close()
         self._servers.clear()
+        self._contexts.clear()
         if self._unix_path:
             with contextlib.suppress(OSError):
                 os.unlink(self._unix_path)

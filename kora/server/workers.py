@@ -101,6 +101,11 @@ def _expire_fields(worker: Worker) -> bool:
     return max(looked, default=0) == _HASHES_PER_TURN
 
 
+def _index_vectors(worker: Worker) -> bool:
+    engine = worker.engine
+    return engine.indexing.run(engine.databases, BUDGET_NS, engine.clock)
+
+
 def _lazyfree(worker: Worker) -> bool:
     if worker.shard.lazyfree:
         free_some(worker.shard, BUDGET_NS, worker.engine.clock)
@@ -154,6 +159,7 @@ def _collect_garbage(worker: Worker) -> bool:
 JOBS: Final = (
     Job("expire-cycle", _expire, per_shard=True, share=0.25),
     Job("field-expire-cycle", _expire_fields, per_shard=False, share=0.1),
+    Job("vector-indexing", _index_vectors, per_shard=False, share=0.25),
     Job("lazyfree", _lazyfree, per_shard=True, share=0.25),
     Job("eviction-cycle", _evict, per_shard=False, share=0.25),
     Job("hotkey-decay", _decay_hot_keys, per_shard=False, share=0.02, period_s=60.0),

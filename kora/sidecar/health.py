@@ -13,7 +13,11 @@ LONG_NS: Final = 10_000_000
 OK: Final = "ok"
 LOADING: Final = "loading"
 SHUTTING_DOWN: Final = "shutting down"
+BUSY: Final = "busy running a script"
 STUCK: Final = "stuck"
+
+
+_NOT_READY: Final = {"loading": LOADING, "busy": BUSY}
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Health:
     @property
     def ready(self) -> str:
         """OK, or why clients had better go elsewhere."""
-        return LOADING if self.live == OK and self.activity.state == "loading" else self.live
+        return _NOT_READY.get(self.activity.state, OK) if self.live == OK else self.live
 
     @property
     def running(self) -> Running | None:

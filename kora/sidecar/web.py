@@ -50,7 +50,7 @@ class Site:
             Endpoint("/", self.index, "this list"),
             Endpoint("/metrics", self.metrics, "every number, for Prometheus"),
             Endpoint("/health/live", self.live, "503 while the server is shutting down or its data loop is stuck"),
-            Endpoint("/health/ready", self.ready, "503 also while it is loading"),
+            Endpoint("/health/ready", self.ready, "503 also while it is loading, or busy running a script"),
             Endpoint("/status", self.status, "the server at a glance, as JSON"),
             Endpoint("/health", self.ready, "as /health/ready"),
             Endpoint("/healthz", self.ready, "as /health/ready"),

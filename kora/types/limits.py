@@ -1,4 +1,4 @@
-"""Up to where values stay in their compact encodings, as the settings of the same names say."""
+"""Up to where values stay in their compact encodings, and what else they keep to, as settings of the same names say."""
 
 from dataclasses import dataclass
 
@@ -18,3 +18,7 @@ class Limits:
     stream_node_max_bytes: int = 4096
     stream_node_max_entries: int = 100
     hll_sparse_max_bytes: int = 3000
+    vector_exact_max: int = 1_000_000
+    vector_hnsw_m: int = 32
+    vector_hnsw_ef_construction: int = 200
+    vector_hnsw_ef_search: int = 256

@@ -175,6 +175,20 @@ def test_a_hostile_script_gets_an_error(make_engine, script, text):
     assert run("EVAL", "return 1", 0) == 1
 
 
+@pytest.mark.parametrize(
+    ("script", "reply"),
+    [
+        ("return {string.find(string.rep('a', 2e6) .. 'b', string.rep('a', 1e6) .. 'b', 1, true)}", [1000001, 2000001]),
+        ("return select(2, string.gsub(string.rep('k=v,', 1e4), '(%w+)=(%w+),', '%2'))", 10000),
+        ("return {string.match(string.rep('a', 1e4), '^(a-)(a-)(a)$')}", [b"", b"a" * 9999, b"a"]),
+        ("return select(2, pcall(string.find, string.rep('a', 1e4), 'a*a*a*['))", b"malformed pattern (missing ']')"),
+        ("local t = {} for i = 1, 6000 do t[i] = -i end table.sort(t) return t[1]", -6000),
+    ],
+)
+def test_what_might_be_slow_is_done_all_the_same(evaluate, script, reply):
+    assert evaluate(script) == reply
+
+
 def test_a_pcall_does_not_outlive_the_end_of_memory(make_engine):
     run = runner(make_engine("--lua-memory-limit", "8mb").connect())
     script = (
@@ -340,6 +354,10 @@ def test_others_are_told_busy_and_may_end_a_script(slow_engine):
         "while true do redis.pcall('PING') end",
         "while true do cjson.decode('[1,2,3]') end",
         "local f = function() while true do end end ('x'):gsub('x', f)",
+        "string.find(string.rep('a', 40), string.rep('a?', 40) .. string.rep('a', 40))",
+        "string.gsub(string.rep('a', 30000), '(a*)a*a*b', 'x')",
+        "for _ in string.gmatch(string.rep('a', 30000), 'a-a-a-b') do end",
+        "local t = {} for i = 1, 1e5 do t[i] = i % 2 end while true do table.sort(t) end",
     ],
 )
 def test_nothing_keeps_a_script_from_being_ended(slow_engine, script):
@@ -353,7 +371,7 @@ def test_nothing_keeps_a_script_from_being_ended(slow_engine, script):
 def test_a_script_that_has_written_is_not_ended(slow_engine):
     run = runner(slow_engine.connect())
     other = Bystander(slow_engine, ("SCRIPT", "KILL"))
-    script = "redis.call('SET', 'k', 'v') for i = 1, 5e6 do end return redis.call('GET', 'k')"
+    script = "redis.call('SET', 'k', 'v') for i = 1, 20000 do end return redis.call('GET', 'k')"
     assert run("EVAL", script, 0) == b"v"
     assert other.replies[0].startswith("UNKILLABLE Sorry the script already executed write commands")
 

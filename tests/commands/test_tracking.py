@@ -71,6 +71,18 @@ def test_keys_that_were_not_read_are_not_told_of(reader, writer):
     assert reader.received() == []
 
 
+def test_what_a_script_reads_is_remembered_for_its_caller_in_the_database_that_it_chose(reader, writer):
+    pytest.importorskip("lupa")
+    reader.send("EVAL", "redis.call('GET', KEYS[1]) redis.call('SELECT', 3) return redis.call('GET', 'b')", 1, "a")
+    writer.send("SET", "b", "1")
+    assert reader.received() == []
+    writer.send("SET", "a", "1")
+    assert reader.received() == [invalidate(b"a")]
+    writer.send("SELECT", 3)
+    writer.send("SET", "b", "1")
+    assert reader.received() == [invalidate(b"b")]
+
+
 def test_every_key_of_a_command_is_remembered(reader, writer):
     reader.send("MGET", "a", "b")
     writer.send("MSET", "b", "1", "c", "1", "a", "1")

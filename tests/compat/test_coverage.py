@@ -58,6 +58,7 @@ EXCUSED = {
     "memory|usage": "sizes are each server's own; here only that of a key that is not there, and mistakes",
     "pfselftest": "takes seconds in Redis; compared once, in test_set_commands",
     **dict.fromkeys(map(str.lower, FIELD_DEADLINES), "came with Redis 7.4"),
+    **dict.fromkeys(("vecdel", "vecget", "vecinfo", "vecquery", "vecset"), "Redis has nothing of the kind"),
     **dict.fromkeys(
         ("discard", "exec", "multi", "unwatch", "watch"), "compared over several connections, in test_transactions"
     ),

@@ -1,6 +1,7 @@
 """Scripts and functions: what redis-server answers to hundreds of small ones, byte for byte."""
 
 from collections.abc import Iterable, Iterator
+from random import Random
 
 import pytest
 
@@ -124,6 +125,51 @@ def test_commands_around_scripts_give_the_same_replies(connection: RedisConnecti
     ):  # fmt: skip
         program.append((b"SCRIPT", *(word.replace(b"_", b" ") for word in words.split())))
     compare(connection, program)
+
+
+_NAMES = ("a", "b", "cc")
+# One function each, since Redis lists several in no order.
+_WRITING = "#!lua name={0}\nredis.register_function('{0}', function(keys) return redis.call('INCR', keys[1]) end)"
+_READING = (
+    "#!lua name={0}\nlocal function f(keys, args) return {{keys[1], 2}} end\n"
+    "redis.register_function{{function_name='{0}', flags={{'no-writes'}}, callback=f, description='reads'}}"
+)
+_INSIDE = (
+    "'FUNCTION', 'LIST'", "'SCRIPT', 'FLUSH'", "'MULTI'", "'WATCH', 'k'", "'SUBSCRIBE', 'k'", "'PUBLISH', 'k', 'x'",
+    "'BLPOP', 'k', 0", "'BLPOP', 'l', 0", "'CLIENT', 'ID'", "'HELLO', 3", "'AUTH', 'x'", "'EVAL', 'return 1', 0",
+    "'CONFIG', 'GET', 'maxmemory'", "'CONFIG'", "'OBJECT', 'ENCODING', 'k'", "'SELECT', 1", "'COMMAND', 'COUNT', 'x'",
+    "'XREAD', 'BLOCK', 0, 'STREAMS', 's', '$'", "'SHUTDOWN'", "'CLIENT', 'TRACKING', 'ON'", "'RESET'",
+)  # fmt: skip
+
+
+def _management(name: str) -> list[Step]:
+    sha = b"e0e1f9fabfc9d4800c877a703b823ac0578ff8db"
+    code = (_READING if name == "cc" else _WRITING).format(name)
+    lines = (
+        f"FUNCTION DELETE {name}|FUNCTION FLUSH|FUNCTION FLUSH SYNC|FUNCTION STATS|FUNCTION LIST LIBRARYNAME {name}|"
+        f"FUNCTION LIST LIBRARYNAME {name} WITHCODE|FUNCTION KILL|FUNCTION NOPE|FUNCTION|FCALL {name} 1 k|"
+        f"FCALL_RO {name} 1 k|FCALL {name.upper()} 1 k|FUNCTION RESTORE junk|"
+        "FUNCTION LOAD nothing|SCRIPT KILL|SCRIPT LOAD nothing|SCRIPT FLUSH|SCRIPT NOPE|DEL k"
+    )
+    steps: list[Step] = [tuple(word.encode() for word in line.split(" ")) for line in lines.split("|")]
+    steps += [(b"FUNCTION", b"LOAD", code.encode()), (b"FUNCTION", b"LOAD", b"REPLACE", code.encode())]
+    steps += [(b"EVAL", b"return 1", b"0"), (b"EVALSHA", sha, b"0"), (b"EVALSHA_RO", sha, b"0")]
+    steps += [(b"SCRIPT", b"LOAD", b"return 1"), (b"SCRIPT", b"EXISTS", sha, b"x", sha.upper())]
+    return steps + [(b"MULTI",), (b"EXEC",), (b"EXEC",), (b"DISCARD",)] * 2
+
+
+@pytest.mark.parametrize("protocol", [b"2", b"3"])
+def test_random_programs_with_transactions_give_the_same_replies(
+    redis: RedisServer, connection: RedisConnection, protocol: bytes
+) -> None:
+    random = Random(protocol)
+    for _ in range(30):
+        redis.reset()
+        connection.exchange(requests([("FUNCTION", "FLUSH"), ("SCRIPT", "FLUSH")]))
+        program: list[Step] = [random.choice(_management(random.choice(_NAMES))) for _ in range(30)]
+        program += [(b"EVAL", b"return redis.pcall(%b)" % random.choice(_INSIDE).encode(), b"0") for _ in range(4)]
+        random.shuffle(program)
+        compare(connection, [*program, (b"DISCARD",)], (b"HELLO", protocol))
 
 
 LIBRARY = "#!lua name=lib\n"

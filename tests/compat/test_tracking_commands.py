@@ -38,8 +38,21 @@ _writing = st.one_of(
     st.tuples(st.just(b"RENAME"), _keys, _keys),
     st.tuples(st.just(b"EXPIRE"), _keys, st.just(b"1000")),
 )
+_SCRIPTS = (
+    b"return redis.call('GET', KEYS[1])",
+    b"return redis.pcall('MGET', KEYS[1], 'a')",
+    b"redis.call('GET', KEYS[1]) return redis.call('SET', KEYS[1], '1')",
+    b"redis.call('SET', KEYS[1], '1') return redis.call('GET', KEYS[1])",
+    b"redis.call('DEL', 'a') redis.call('INCR', 'c') redis.call('STRLEN', KEYS[1])",
+    b"redis.call('SET', 'b', '2') return redis.call('LPUSH', 'b', 'x')",
+    b"return #KEYS",
+)
+_scripts = st.one_of(
+    st.tuples(st.just(b"EVAL"), st.sampled_from(_SCRIPTS), st.just(b"1"), _keys),
+    st.tuples(st.just(b"EVAL_RO"), st.sampled_from(_SCRIPTS[:2]), st.just(b"1"), _keys),
+)
 _rare = st.sampled_from(((b"FLUSHALL",), (b"FLUSHDB",), (b"MULTI",), (b"EXEC",), (b"DISCARD",), (b"NOPE",)))
-_steps = st.tuples(st.integers(0, 1), st.one_of(_tracking, _reading, _reading, _writing, _rare))
+_steps = st.tuples(st.integers(0, 1), st.one_of(_tracking, _reading, _reading, _writing, _scripts, _rare))
 _START = st.tuples(st.just(0), _options).map(
     lambda step: (step[0], (b"CLIENT", b"TRACKING", b"ON", *(word for option in step[1] for word in option)))
 )

@@ -25,6 +25,8 @@ _STARTS_MAX: Final = 5
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None)
 # No proxy of the environment, and no waiting for one.
+# The same server on another event loop than its own.
+_ON_ASYNCIO: Final = "import asyncio, uvloop; uvloop.run = asyncio.run; from kora.cli.server import main; main()"
 _HTTP: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -126,13 +128,15 @@ def launch(
     metrics_port: int | None = 0,
     log_format: str = "text",
     open_files_max: int | None = None,
+    loop: str = "uvloop",
 ) -> KoraProcess:
     """Start Kora without waiting for it; ports of None are chosen among the free ones."""
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port() if port is None else port
     metrics_port = free_port() if metrics_port is None else metrics_port
     # Flags first: a file must be the first of them.
-    argv = [sys.executable, "-m", "kora", *flags, "--port", str(port), "--metrics-port", str(metrics_port)]
+    program = ["-m", "kora"] if loop == "uvloop" else ["-c", _ON_ASYNCIO]
+    argv = [sys.executable, *program, *flags, "--port", str(port), "--metrics-port", str(metrics_port)]
     with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
             [*argv, "--log-format", log_format],
@@ -143,7 +147,7 @@ def launch(
             stdout=stdout,
             stderr=stderr,
             # Should the test run be killed, its servers end as well.
-            preexec_fn=partial(_prepare_child, open_files_max),
+            preexec_fn=partial(prepare_child, open_files_max),
         )
     return KoraProcess(process, folder, port, metrics_port)
 
@@ -216,7 +220,7 @@ def _is_serving(kora: KoraProcess, metrics: bool) -> bool:
     raise AssertionError(f"Kora was not serving within {START_S_MAX:g} s:\n{kora.log}{kora.stderr}")
 
 
-def _prepare_child(open_files_max: int | None) -> None:
+def prepare_child(open_files_max: int | None) -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if open_files_max is not None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (open_files_max, open_files_max))

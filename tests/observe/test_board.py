@@ -100,3 +100,18 @@ def test_a_reader_that_never_gets_a_whole_command_says_that_none_is_running() ->
     activity = board.read(100)
     assert (activity.command, activity.key_prefix, activity.address, activity.command_elapsed_ns) == ("", "", "", 0)
     board.close()
+
+
+def test_what_runs_is_shown_again_after_others_had_turns_in_the_middle_of_it() -> None:
+    board = Board.shared()
+    board.words[CLIENT] = 7
+    board.begin_command(50, command_text("eval"), address_text("127.0.0.1:1"), b"key")
+    saved = board.save()
+    board.words[CLIENT] = 8
+    board.begin_command(60, command_text("script|kill"), address_text("127.0.0.1:2"), b"")
+    board.end_command()
+    board.restore(saved)
+    activity = board.read(100)
+    assert (activity.command, activity.address, activity.key_prefix) == ("eval", "127.0.0.1:1", "key")
+    assert (activity.client_id, activity.command_elapsed_ns) == (7, 50)
+    board.close()

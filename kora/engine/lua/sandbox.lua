@@ -22,18 +22,19 @@ local create, running, status, yield, resume =
   coroutine.create, coroutine.running, coroutine.status, coroutine.yield, coroutine.resume
 local getinfo, sethook = debug.getinfo, debug.sethook
 
--- The matcher of Lua recurses once per item of a pattern, on the C stack: a few hundred thousand would end the process.
-local PATTERN_BYTES_MAX = 32768
--- Instructions between two looks at the clock: about a millisecond.
-local HOOK_COUNT = 100000
+-- Instructions between the first looks at the clock.  An instruction may be a copy of megabytes, so the host says after
+-- each look how many to run until the next, by how long the last ones took.
+local HOOK_COUNT = 250
 -- Values that a function may return: no more go onto Lua's stack.
 local RESULTS_MAX = 8000
+-- Items that the library sorts by itself.
+local SORTED_MAX = 5000
 -- Frames that are looked through for one of a script: each look counts from the top again.
 local FRAMES_MAX = 3000
 -- Tables within tables that a reply may have; Redis ends where its Lua stack does.
 local REPLY_DEPTH_MAX = host.reply_depth_max
 -- How a value from or for the host is meant, where it does not say so itself.
-local STATUS, ERROR, ENCODED, QUIET_ERROR, RUN_ERROR = 1, 2, 3, 4, 5
+local STATUS, ERROR, ENCODED, QUIET_ERROR, RUN_ERROR, ENDED = 1, 2, 3, 4, 5, 6
 -- More arguments than this go to the host as one string: it would copy the list once for each.
 local ARGUMENTS_MAX = 48
 
@@ -62,7 +63,12 @@ local function script_frame(level, thread)
       return nil
     elseif info.source == "=kora" and info.currentline >= pcall_first and info.currentline <= pcall_last then
       return nil
-    elseif info.what ~= "C" and info.what ~= "tail" and sub(info.source, 1, 5) ~= "=kora" then
+    elseif
+      info.what ~= "C"
+      and info.what ~= "tail"
+      and info.source ~= "=(kora)"
+      and sub(info.source, 1, 5) ~= "=kora"
+    then
       return info
     end
     level = level + 1
@@ -74,7 +80,7 @@ local function place(value, frame)
   if type(value) == "userdata" and value ~= host.null then
     return "internal error"  -- an exception of the host, which no script may get hold of
   elseif type(value) == "string" then
-    local text = match(value, "^kora[%a.]*:%d+: (.*)$")
+    local text = match(value, "^%(?kora[%a.)]*:%d+: (.*)$")
     if text and frame then
       return frame.short_src .. ":" .. frame.currentline .. ": " .. text
     elseif text then
@@ -118,18 +124,26 @@ end
 -- Interruption
 
 local is_killed = false
+local has_ticked = false
 local hook
 
-function hook()
-  local reason = host.tick()
-  if not reason then
-    sethook(hook, "", HOOK_COUNT)
-    return
-  end
-  -- From now on at every instruction, so that no pcall() of the script can go on; but not in here, where the script's
-  -- end is dealt with.
+-- From now on at every instruction, so that no pcall() of the script can go on.
+local function kill()
   is_killed = true
   sethook(hook, "", 1)
+end
+
+-- The host says how many instructions may be run until the next look, or why the script must end.
+function hook()
+  local answer = host.tick()
+  has_ticked = true
+  if type(answer) == "number" then
+    sethook(hook, "", answer)
+    return
+  end
+  kill()
+  -- Not in here, where the script's end is dealt with.
+  local reason = answer
   local info = getinfo(2, "S")
   if info and sub(info.source, 1, 5) ~= "=kora" then
     error(reason, 0)
@@ -148,28 +162,9 @@ end
 
 local strings, tables, maths, coroutines = copy(string), copy(table), copy(math), copy(coroutine)
 
-local function check_pattern(_, pattern)
-  if type(pattern) == "string" and #pattern > PATTERN_BYTES_MAX then
-    error("pattern too complex")
-  end
+for name, f in pairs(host.source_patterns(host)) do
+  strings[name] = f
 end
-
-function strings.find(...)
-  check_pattern(...)
-  return find(...)
-end
-
-function strings.match(...)
-  check_pattern(...)
-  return match(...)
-end
-
-function strings.gmatch(...)
-  check_pattern(...)
-  return gmatch(...)
-end
-
-strings.gfind = strings.gmatch
 
 local bytes_max = 0  -- that scripts may take
 
@@ -182,11 +177,6 @@ function strings.rep(...)
     error("not enough memory", 0)
   end
   return rep(...)
-end
-
-function strings.gsub(...)
-  check_pattern(...)
-  return gsub(...)
 end
 
 function tables.insert(t, ...)
@@ -203,8 +193,14 @@ function tables.remove(t, ...)
   return remove(t, ...)
 end
 
+-- In a chunk in which scripts can be ended: the library sorts some lists in a time that grows with their square.
+local is_less = loadstring("local a, b = ... return a < b", "=(kora)")
+
 function tables.sort(t, ...)
   check_writable(t)
+  if ... == nil and type(t) == "table" and #t > SORTED_MAX then
+    return sort(t, is_less)
+  end
   return sort(t, ...)
 end
 
@@ -368,6 +364,9 @@ end
 
 function globals.xpcall(f, handler)
   return xpcall(f, function(value)
+    if is_killed then
+      return value  -- called from within hook(), while Lua calls no other: a handler that loops would never end
+    end
     return handler(place_here(value))
   end)
 end
@@ -450,13 +449,6 @@ end
 
 local host_call, host_call_packed = host.call, host.call_packed
 
-local function call(...)
-  if select("#", ...) <= ARGUMENTS_MAX then
-    return host_call(...)
-  end
-  return host_call_packed(pack(...))
-end
-
 local function command_error(text)
   return { err = text, ignore_error_stats_update = true }
 end
@@ -476,21 +468,37 @@ local redis = {
 }
 
 function redis.call(...)
-  local value, kind = call(...)
+  local value, kind
+  if select("#", ...) <= ARGUMENTS_MAX then
+    value, kind = host_call(...)
+  else
+    value, kind = host_call_packed(pack(...))
+  end
   if kind == nil then
     return value
   elseif kind == STATUS then
     return { ok = value }
+  elseif kind == ENDED then
+    kill()
+    error(value, 0)
   end
   error(command_error(value))
 end
 
 function redis.pcall(...)
-  local value, kind = call(...)
+  local value, kind
+  if select("#", ...) <= ARGUMENTS_MAX then
+    value, kind = host_call(...)
+  else
+    value, kind = host_call_packed(pack(...))
+  end
   if kind == nil then
     return value
   elseif kind == STATUS then
     return { ok = value }
+  elseif kind == ENDED then
+    kill()
+    error(value, 0)
   end
   return command_error(value)
 end
@@ -885,11 +893,16 @@ local function error_text(described)
   return tostring(text), described.place or "", described.quiet and true or false
 end
 
-local function finish(client_protocol, ok, value)
-  if is_killed then
-    is_killed = false
+-- The next script is looked at as if it were the first.
+local function reset_hook()
+  if has_ticked or is_killed then
+    has_ticked, is_killed = false, false
     sethook(hook, "", HOOK_COUNT)
   end
+end
+
+local function finish(client_protocol, ok, value)
+  reset_hook()
   if ok then
     return reply(value, client_protocol)
   end
@@ -948,10 +961,7 @@ function exports.load_library(code)
   function_redis_metatable.__index = load_api
   local ok, described = xpcall(f, describe)
   function_redis_metatable.__index = redis
-  if is_killed then
-    is_killed = false
-    sethook(hook, "", HOOK_COUNT)
-  end
+  reset_hook()
   if not ok then
     return (error_text(described)), true
   end
