@@ -111,12 +111,13 @@ def call_sampled(client: Client, requests: Sequence[list[bytes]], out: list[byte
     sent_bytes = 0
     while start < len(requests):
         count = min(hot_keys.samples_left, len(requests) - start)
-        hot_keys.samples_left -= count
-        is_due = not hot_keys.samples_left
+        is_due = count == hot_keys.samples_left
         stop = start + count - is_due
         first = len(out)
         if stop > start:
             call(client, requests[start:stop], out)
+            # A transaction has counted as well, and a turn that ended early has less to count.
+            hot_keys.samples_left = max(1, hot_keys.samples_left - (len(out) - first))
         if is_due and not client.halted:
             _call_measured(client, requests[stop], out)
         # What call() counts begins anew each time.
