@@ -1591,7 +1591,7 @@ cdef class Kernel:
         return stats
 
     name = "compiled"
-    busy_rate = 400_000
+    busy_rate = 300_000
 
     def make_keyspace(self, int index, shards):
         return Keyspace(self, index, shards)
