@@ -61,8 +61,12 @@ class Kind(Enum):
     OCTAL = "octal"
     LEVELS = "levels"
     EVENTS = "events"
+    PERCENTILES = "percentiles"
     OUTPUT_LIMITS = "output limits"
+    SHARE = "memory or percent"  # in bytes or, below 0, in per cent of maxmemory
 
+
+_NUMBERS: Final = (Kind.INTEGER, Kind.MEMORY, Kind.SHARE)
 
 # Redis' suffixes (memtoull, util.c): a bare letter counts in thousands, with a b in 1024s.
 _MEMORY_UNITS: Final = {
@@ -77,6 +81,7 @@ _MEMORY_UNITS: Final = {
 }
 _INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _MEMORY: Final = re.compile(r"([0-9]{1,127})([a-z]*)")
+_PERCENT: Final = re.compile(r"([0-9]{1,18})%", re.ASCII)
 _OCTAL: Final = re.compile(r"0?[0-7]{1,3}")
 _LOG_MODULE: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
 # warn is what people type; verbose and notice are Redis' names for what Kora calls debug and info.
@@ -128,7 +133,7 @@ class Setting:
         """The value that a TOML value means: its native type, or a string as on the command line."""
         if isinstance(value, bool) and self.kind in (Kind.BOOLEAN, Kind.ENUM):
             return self.parse("yes" if value else "no")
-        if isinstance(value, int) and not isinstance(value, bool) and self.kind in (Kind.INTEGER, Kind.MEMORY):
+        if isinstance(value, int) and not isinstance(value, bool) and self.kind in _NUMBERS:
             return self.within_range(value)
         if isinstance(value, list) and self.kind is Kind.LIST and all(isinstance(item, str) for item in value):
             return self.parse(" ".join(value))
@@ -148,6 +153,8 @@ class Setting:
             return "yes" if value else "no"
         if isinstance(value, tuple):
             return " ".join(value)
+        if self.kind is Kind.SHARE and isinstance(value, int) and value < 0:
+            return f"{-value}%"
         return str(value)
 
     def toml(self, value: Value) -> str:
@@ -157,7 +164,9 @@ class Setting:
             return "[" + ", ".join(_toml_string(item) for item in value) + "]"
         if isinstance(value, str):
             return _toml_string(value)
-        if self.kind is Kind.MEMORY and (text := memory_text(value)) != str(value):
+        if self.kind is Kind.SHARE and value < 0:
+            return _toml_string(self.text(value))
+        if self.kind in (Kind.MEMORY, Kind.SHARE) and (text := memory_text(value)) != str(value):
             return _toml_string(text)
         return str(value)
 
@@ -234,6 +243,9 @@ SETTINGS: Final[tuple[Setting, ...]] = (
            "What happens at maxmemory: noeviction refuses commands that would need more; the others delete keys, of "
            "all or of those with a deadline: least recently used, least frequently used, any, or the next to end.",
            mutable=True, choices=POLICIES),
+    _limit("maxmemory-clients", Kind.SHARE, 0,
+           "Bytes that all connections together may take, or a part of maxmemory such as 5%; those that take most are "
+           "closed; 0 sets no limit.", mutable=True, maximum=LONG_MAX),
     _limit("maxmemory-samples", Kind.INTEGER, 5, "Keys that are looked at to choose one to evict.",
            mutable=True, minimum=1, maximum=64),
     _limit("proto-max-bulk-len", Kind.MEMORY, 512 * _MB, "Bytes of the longest string, in a request or stored.",
@@ -322,6 +334,29 @@ SETTINGS: Final[tuple[Setting, ...]] = (
                  "Hot keys that HOTKEYS GET shows; 0 records none at all.", mutable=True, maximum=1024),
     _observation("hotkey-window-seconds", Kind.INTEGER, 60,
                  "Seconds that HOTKEYS looks back where it is not told.", mutable=True, minimum=1, maximum=900),
+    _observation("slowlog-log-slower-than", Kind.INTEGER, 10_000,
+                 "Microseconds from which on a command is written to the slow log; 0 writes down all, -1 none.",
+                 mutable=True, minimum=-1, maximum=LONG_MAX, aliases=("commandlog-execution-slower-than",)),
+    _observation("slowlog-max-len", Kind.INTEGER, 128, "Entries that the slow log keeps.",
+                 mutable=True, maximum=LONG_MAX, aliases=("commandlog-slow-execution-max-len",)),
+    _observation("commandlog-request-larger-than", Kind.INTEGER, _MB,
+                 "Bytes from which on a request is written to the log of large requests; -1 writes down none.",
+                 mutable=True, minimum=-1, maximum=LONG_MAX),
+    _observation("commandlog-large-request-max-len", Kind.INTEGER, 128,
+                 "Entries that the log of large requests keeps.", mutable=True, maximum=LONG_MAX),
+    _observation("commandlog-reply-larger-than", Kind.INTEGER, _MB,
+                 "Bytes from which on a reply is written to the log of large replies; -1 writes down none.",
+                 mutable=True, minimum=-1, maximum=LONG_MAX),
+    _observation("commandlog-large-reply-max-len", Kind.INTEGER, 128,
+                 "Entries that the log of large replies keeps.", mutable=True, maximum=LONG_MAX),
+    _observation("latency-monitor-threshold", Kind.INTEGER, 10,
+                 "Milliseconds from which on the latency monitor takes note of an event; 0 turns it off.",
+                 mutable=True, maximum=LONG_MAX),
+    _observation("latency-tracking", Kind.BOOLEAN, True,
+                 "Whether INFO latencystats shows percentiles; the histograms behind them are kept in any case.",
+                 mutable=True),
+    _observation("latency-tracking-info-percentiles", Kind.PERCENTILES, "50 99 99.9",
+                 "Percentiles that INFO latencystats shows; empty shows none.", mutable=True),
 
     _sidecar("metrics-port", Kind.INTEGER, 9090,
              "HTTP port for metrics, health and status; 0 starts no sidecar.", maximum=65535),
@@ -344,6 +379,30 @@ SETTINGS: Final[tuple[Setting, ...]] = (
 
 SETTINGS_BY_NAME: Final[Mapping[str, Setting]] = {
     name: setting for setting in SETTINGS for name in (setting.name, *setting.aliases)
+}
+
+# Settings of Redis that tools and client libraries read, and that here can have no other value than these.  They are
+# answered by CONFIG GET, and CONFIG SET takes no other value for them; they are no settings of Kora.
+FACTS: Final[Mapping[str, str]] = {
+    "activedefrag": "no",
+    "cluster-enabled": "no",
+    "daemonize": "no",
+    "enable-module-command": "no",
+    "enable-protected-configs": "no",
+    "io-threads": "1",
+    "lazyfree-lazy-expire": "no",
+    "lazyfree-lazy-server-del": "no",
+    "lfu-decay-time": "1",  # minutes after which the counts of accesses are halved
+    "list-compress-depth": "0",
+    "maxmemory-eviction-tenacity": "10",
+    "min-replicas-max-lag": "10",
+    "min-replicas-to-write": "0",
+    "repl-backlog-size": "0",
+    "replica-priority": "100",
+    "replica-read-only": "yes",
+    "replicaof": "",
+    "supervised": "no",
+    "syslog-enabled": "no",
 }
 
 
@@ -385,6 +444,7 @@ class Config:
     enable_debug_command: str
     maxmemory: int
     maxmemory_policy: str
+    maxmemory_clients: int
     maxmemory_samples: int
     proto_max_bulk_len: int
     client_query_buffer_limit: int
@@ -419,6 +479,15 @@ class Config:
     save: str
     observation: bool
     hotkey_sampling_ratio: int
+    slowlog_log_slower_than: int
+    slowlog_max_len: int
+    commandlog_request_larger_than: int
+    commandlog_large_request_max_len: int
+    commandlog_reply_larger_than: int
+    commandlog_large_reply_max_len: int
+    latency_monitor_threshold: int
+    latency_tracking: bool
+    latency_tracking_info_percentiles: str
     hotkey_top_k: int
     hotkey_window_seconds: int
     metrics_port: int
@@ -465,20 +534,25 @@ class Config:
     def get(self, *patterns: str) -> dict[str, str]:
         """CONFIG GET: name → value as text.
 
-        As in Redis, a name is answered in the caller's spelling and a pattern adds only what is not there yet.
+        As in Redis, a name is answered in the caller's spelling, a pattern adds only what is not there yet, and each
+        name of a setting that has several counts.
         """
-        found: dict[Setting, tuple[str, str]] = {}
+        found: dict[str, tuple[str, str]] = {}
         for pattern in patterns:
             if not any(char in pattern for char in "[*?"):
-                setting = lookup(pattern)
-                if setting is not None:
-                    found.setdefault(setting, (pattern, setting.text(self._value(setting))))
+                name = _folded(pattern)
+                if name in SETTINGS_BY_NAME or name in FACTS:
+                    found.setdefault(name, (pattern, self._answer(name)))
                 continue
             wanted = pattern.replace("_", "-").encode("utf-8", "surrogatepass")
-            for setting in SETTINGS:
-                if glob.matches(wanted, setting.name.encode(), ignore_case=True):
-                    found.setdefault(setting, (setting.name, setting.text(self._value(setting))))
+            for name in (*SETTINGS_BY_NAME, *FACTS):
+                if glob.matches(wanted, name.encode(), ignore_case=True):
+                    found.setdefault(name, (name, self._answer(name)))
         return dict(found.values())
+
+    def _answer(self, name: str) -> str:
+        setting = SETTINGS_BY_NAME.get(name)
+        return FACTS[name] if setting is None else setting.text(self._value(setting))
 
     def set(self, pairs: Iterable[tuple[str, str]]) -> None:
         """CONFIG SET: all of the pairs or, with a CommandError, none.
@@ -582,6 +656,10 @@ def _checked(pairs: Iterable[tuple[str, str]]) -> dict[Setting, str]:
     wanted: dict[Setting, str] = {}
     for name, text in pairs:
         setting = lookup(name)
+        if setting is None and FACTS.get(_folded(name)) == text.lower():
+            continue
+        if setting is None and _folded(name) in FACTS:
+            raise _set_failed(name, "can't set immutable config")
         if setting is None:
             raise CommandError(f"ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
         if not setting.mutable:
@@ -636,13 +714,30 @@ def _parse_integer(setting: Setting, text: str) -> Value:
     return setting.within_range(int(text))
 
 
-def _parse_memory(setting: Setting, text: str) -> Value:
+def memory_size(text: str) -> int:
+    """Bytes, of a text such as 512mb.  Raises ConfigError."""
     # Unlike memtoull, no digits at all are refused: an empty variable should not lift a limit.
     match = _MEMORY.fullmatch(text.lower())
     unit = _MEMORY_UNITS.get(match[2]) if match else None
     if match is None or unit is None:
         raise ConfigError("argument must be a memory value")
-    return setting.within_range(int(match[1]) * unit)
+    return int(match[1]) * unit
+
+
+def _parse_memory(setting: Setting, text: str) -> Value:
+    return setting.within_range(memory_size(text))
+
+
+def _parse_share(setting: Setting, text: str) -> Value:
+    percent = _PERCENT.fullmatch(text)
+    if percent is not None:
+        if int(percent[1]) > 100:
+            raise ConfigError("percentage argument must be less or equal to 100")
+        return -int(percent[1])
+    try:
+        return _parse_memory(setting, text)
+    except ConfigError:
+        raise ConfigError("argument must be a memory or percent value") from None
 
 
 def _parse_boolean(setting: Setting, text: str) -> Value:
@@ -684,6 +779,23 @@ def _parse_events(setting: Setting, text: str) -> Value:
     return classes + "".join(letter for letter in _EVENTS_REST if letter in given)
 
 
+def _parse_percentiles(setting: Setting, text: str) -> Value:
+    shown = []
+    for word in text.split():
+        if not _PERCENTILE.fullmatch(word):
+            raise ConfigError(f"Invalid {setting.name} parameters")
+        if not 0 <= float(word) <= 100:
+            raise ConfigError(f"{setting.name} parameters should sit between [0.0,100.0]")
+        shown.append(percentile_text(float(word)))
+    return " ".join(shown)
+
+
+def percentile_text(percent: float) -> str:
+    """As Redis prints it: at most six digits behind the point, and no zeros at the end."""
+    return f"{percent:f}".rstrip("0").removesuffix(".")
+
+
+_PERCENTILE: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
 _CLASSES: Final = {"normal": "normal", "slave": "slave", "replica": "slave", "pubsub": "pubsub"}
 
 
@@ -728,11 +840,15 @@ _PARSERS: Final[Mapping[Kind, Callable[[Setting, str], Value]]] = {
     Kind.OCTAL: _parse_octal,
     Kind.LEVELS: _parse_levels,
     Kind.EVENTS: _parse_events,
+    Kind.PERCENTILES: _parse_percentiles,
     Kind.OUTPUT_LIMITS: _parse_output_limits,
+    Kind.SHARE: _parse_share,
 }
 
 _ACCEPTS: Final[Mapping[Kind, str]] = {
     Kind.OUTPUT_LIMITS: 'a class (normal, replica or pubsub), two sizes and seconds, such as "pubsub 32mb 8mb 60"',
+    Kind.SHARE: "a number of bytes such as 1048576, 512mb or 1gb, or a part of maxmemory such as 5%",
+    Kind.PERCENTILES: 'numbers from 0 to 100, such as "50 99 99.9"',
     Kind.EVENTS: "letters such as KEA: K or E for where to publish, and classes of events",
     Kind.STRING: "a string",
     Kind.PASSWORD: "a string",
@@ -1109,7 +1225,7 @@ def flags_help() -> str:
             section = setting.section
             lines += ["", f"{section}:"]
         default = setting.text(setting.default) or '""'
-        if setting.kind is Kind.MEMORY:
+        if setting.kind in (Kind.MEMORY, Kind.SHARE):
             default = memory_text(int(default))
         lines.append(f"  {setting.flag} {_placeholder(setting)}")
         help_text = f"{_meaning(setting)} (default: {default})"
@@ -1140,10 +1256,12 @@ _PLACEHOLDERS: Final[Mapping[Kind, str]] = {
     Kind.PASSWORD: "PASSWORD",
     Kind.INTEGER: "N",
     Kind.MEMORY: "SIZE",
+    Kind.SHARE: "SIZE|PERCENT",
     Kind.BOOLEAN: "yes|no",
     Kind.LIST: "ADDRESS ...",
     Kind.OCTAL: "DIGITS",
     Kind.LEVELS: "LEVEL",
     Kind.EVENTS: "LETTERS",
+    Kind.PERCENTILES: "NUMBERS",
     Kind.OUTPUT_LIMITS: "CLASS SIZE SIZE SECONDS ...",
 }

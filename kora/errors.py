@@ -95,6 +95,11 @@ class SubscribersOnly(CommandError):
         )
 
 
+class MonitorsOnly(CommandError):
+    # In Redis a client that monitors counts as a replica.
+    message = "ERR Replica can't interact with the keyspace"
+
+
 class TooManyClients(CommandError):
     message = "ERR max number of clients reached"
 

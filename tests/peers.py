@@ -1,4 +1,4 @@
-"""The programs and libraries of others that tests hold Kora against: redis-server, prometheus, Celery, Node and so on."""
+"""The programs and libraries of others that tests hold Kora against: redis-server, Prometheus, Celery, Node …"""
 
 import importlib
 import os
@@ -12,8 +12,10 @@ from typing import Final, NoReturn
 import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-NODE_MODULES: Final = ROOT / "build" / "node" / "node_modules"
+# What the Makefile leaves when it has installed PACKAGES, which Debian's Node 18 runs.
+NODE_INSTALLED: Final = "build/node/installed"
 NODE_VERSION_MIN: Final = 18
+PACKAGES: Final = "tests/e2e/applications/node/package.json"
 
 # Debian's package of each program, for the advice in the message.
 _PACKAGES: Final = {
@@ -28,10 +30,7 @@ _PACKAGES: Final = {
 
 def peer(program: str) -> str:
     """The program's path; without it the test is skipped, or fails where KORA_REQUIRE_PEERS=1 promises it is there."""
-    path = shutil.which(program)
-    if path is not None:
-        return path
-    _do_without(program, f"apt-get install {_PACKAGES.get(program, program)}")
+    return shutil.which(program) or _do_without(program, f"apt-get install {_PACKAGES.get(program, program)}")
 
 
 def peer_module(name: str) -> ModuleType:
@@ -39,21 +38,20 @@ def peer_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError:
-        _do_without(name, 'pip install -e ".[apps]"')
+        return _do_without(name, 'pip install -e ".[apps]"')
 
 
 def node() -> tuple[str, Path]:
-    """Node and the folder of the packages that it is to find: those of tests/e2e/applications/node, which make has installed."""
+    """Node, and the folder of the packages that it is to find: those of PACKAGES, which make has installed."""
     # The one beside Python comes with the extra `apps`; another will do.
     program = shutil.which("node", path=str(Path(sys.executable).parent)) or peer("node")
-    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    environ = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # of make sanitize
+    version = subprocess.run([program, "--version"], env=environ, capture_output=True, text=True, check=True).stdout
     if int(version.removeprefix("v").partition(".")[0]) < NODE_VERSION_MIN:
         _do_without(f"node {NODE_VERSION_MIN}", 'pip install -e ".[apps]"')
-    if not (NODE_MODULES.parent / "installed").exists():
-        _do_without(
-            "tests/e2e/applications/node/package.json", f"make {(NODE_MODULES.parent / 'installed').relative_to(ROOT)}"
-        )
-    return program, NODE_MODULES
+    if not (ROOT / NODE_INSTALLED).exists():
+        _do_without(PACKAGES, f"make {NODE_INSTALLED}")
+    return program, (ROOT / NODE_INSTALLED).parent / "node_modules"
 
 
 def _do_without(what: str, remedy: str) -> NoReturn:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from kora import config as config_module
 from kora.config import (
+    FACTS,
     LONG_MAX,
     SETTINGS,
     ULONG_MAX,
@@ -31,6 +32,7 @@ from kora.errors import CommandError, ConfigError
 
 MB = 1024 * 1024
 NAMES = [setting.name for setting in SETTINGS]
+ALIASES = [alias for setting in SETTINGS for alias in setting.aliases]
 
 
 @pytest.fixture
@@ -78,6 +80,7 @@ def test_every_setting_has_its_type_on_config():
     kinds = {
         Kind.INTEGER: int,
         Kind.MEMORY: int,
+        Kind.SHARE: int,
         Kind.BOOLEAN: bool,
         Kind.LIST: tuple[str, ...],
     }
@@ -120,6 +123,8 @@ def values_of(setting: Setting) -> st.SearchStrategy:
     match setting.kind:
         case Kind.INTEGER | Kind.MEMORY:
             return st.integers(setting.minimum, setting.maximum)
+        case Kind.SHARE:
+            return st.integers(-100, setting.maximum)
         case Kind.BOOLEAN:
             return st.booleans()
         case Kind.ENUM:
@@ -132,6 +137,8 @@ def values_of(setting: Setting) -> st.SearchStrategy:
             level = st.sampled_from(config_module.LOG_LEVELS)
             modules = st.dictionaries(st.sampled_from(["kora", "kora.store", "x_1"]), level)
             return st.tuples(level, modules).map(lambda p: ",".join([p[0], *(f"{k}={v}" for k, v in p[1].items())]))
+        case Kind.PERCENTILES:
+            return st.lists(st.floats(0, 100), max_size=4).map(lambda found: setting.parse(" ".join(map(repr, found))))
         case Kind.EVENTS:
             return st.text("KEAg$lshzxetdmn", max_size=6).map(setting.parse)
         case Kind.OUTPUT_LIMITS:
@@ -551,8 +558,9 @@ def test_get_shows_values_in_redis_form(load):
 
 def test_get_takes_patterns_in_any_case_and_several():
     config = Config()
-    assert config.get("*") == {setting.name: setting.text(setting.default) for setting in SETTINGS}
-    assert set(config.get("MAXM*", "h?")) == {"maxmemory", "maxmemory-policy", "maxmemory-samples", "hz"}
+    names = [(name, setting) for setting in SETTINGS for name in (setting.name, *setting.aliases)]
+    assert config.get("*") == {name: setting.text(setting.default) for name, setting in names} | FACTS
+    assert set(config.get("MAXMEMORY-[ps]*", "h?")) == {"maxmemory-policy", "maxmemory-samples", "hz"}
     assert config.get("foo", "[") == {}
 
 
@@ -564,9 +572,16 @@ def test_get_answers_a_name_as_it_was_typed_and_once():
     assert config.get("loglevel") == {"loglevel": "info"}
 
 
+def test_get_finds_the_older_name_of_a_setting_as_well():
+    config = Config()
+    assert config.get("hash-max-*-value") == {"hash-max-listpack-value": "64", "hash-max-ziplist-value": "64"}
+    both = ("lua-time-limit", "busy-reply-threshold")
+    assert config.get(*both) == dict.fromkeys(both, "5000")
+
+
 @given(st.lists(st.text(), max_size=3))
 def test_get_stands_any_pattern(patterns):
-    assert set(map(str.lower, Config().get(*patterns))) <= {*NAMES, "loglevel", *map(str.lower, patterns)}
+    assert set(map(str.lower, Config().get(*patterns))) <= {*NAMES, *ALIASES, *FACTS, *map(str.lower, patterns)}
 
 
 # --- CONFIG SET ---

@@ -60,6 +60,11 @@ def test_the_same_keys_match_as_in_redis(redis: RedisServer, pattern: bytes, key
         (b"*aaaaaaaaaaaaaaaaaaaaaaaaaaab" * 5, b"a" * 5_000),
         (b"?" * 5_000 + b"*", b"a" * 5_000),
         (b"*a" * 3_000, b"a" * 5_000),
+        (b"a" * 1_000_000, b"a" * 1_000_000),
+        (b"*x" * 50_000, b"a" * 200_000),
+        (b"*" + b"a" * 50_000 + b"b*", b"a" * 100_000),
+        (b"*?" + b"a" * 5_000 + b"?b*", b"a" * 50_000),
+        (b"[a-z]" * 1_000 + b"*" + b"[a-z]" * 1_000 + b"0*", b"a" * 50_000),
     ],
     ids=lambda data: f"{data[:8].decode()}…{len(data)}",
 )
@@ -70,6 +75,22 @@ def test_hostile_patterns_end_soon(pattern: bytes, data: bytes) -> None:
     assert elapsed_s < 1, (
         f"{elapsed_s:.1f} s for a pattern of {len(pattern)} bytes: the expression backs up over several stars"
     )
+
+
+@given(pattern=_patterns, texts=st.lists(_texts, min_size=1, max_size=10))
+@examples(500)
+def test_long_patterns_match_as_short_ones_do(pattern: bytes, texts: list[bytes]) -> None:
+    long, short = glob._Cut(pattern), glob._compile(pattern)
+    for text in texts:
+        assert long.matches(text) == bool(short.fullmatch(text)), text
+
+
+def test_a_long_pattern_matches_long_texts() -> None:
+    matches = glob.matcher(b"h?llo*" * 1_000 + b"[xyz]")
+    text = b"hello, hallo, " * 500
+    assert matches(text + b"x")
+    assert not matches(text)
+    assert not matches(text[7:] + b"x")
 
 
 @given(pattern=_patterns, data=_texts)

@@ -57,7 +57,7 @@ LIBRARIES: Final = {
 
 NAMES_FORBIDDEN: Final = {"utils", "util", "helpers", "helper", "common", "manager", "base", "impl"}
 # Folders of tests that are not about one room.
-TEST_FOLDERS: Final = {"compat", "faults", "bench", "e2e", "fuzz"}
+TEST_FOLDERS: Final = {"compat", "faults", "bench", "e2e", "e2e/applications", "fuzz"}
 # Test files beside tests/conftest.py that are about the tree as a whole.
 TESTS_OF_THE_TREE: Final = {"test_tidy.py", "test_docs.py"}
 

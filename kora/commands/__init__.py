@@ -11,11 +11,14 @@ from kora.commands.hashes import hashes
 from kora.commands.hotkeys import hotkeys
 from kora.commands.hyperloglog import hyperloglog
 from kora.commands.introspection import introspection
+from kora.commands.latency import latency
 from kora.commands.lists import list_
 from kora.commands.pubsub import pubsub
+from kora.commands.replication import acknowledgement, replication
 from kora.commands.scripting import scripting
 from kora.commands.server import server
 from kora.commands.sets import sets
+from kora.commands.slowlog import slowlog
 from kora.commands.sorted_sets import sorted_set
 from kora.commands.sorting import sorting
 from kora.commands.streams import stream
@@ -26,7 +29,8 @@ from kora.engine.registry import Registry
 
 FAMILIES = (
     string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
-    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, vectors, hotkeys,
+    sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, replication, acknowledgement, vectors, slowlog,
+    latency, hotkeys,
 )  # fmt: skip
 
 

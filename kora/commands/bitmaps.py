@@ -3,7 +3,7 @@
 Bits and integers that lie beyond a string's end are 0, and a key that is not there is an empty string.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +11,7 @@ from kora.engine.client import Client
 from kora.engine.registry import Family
 from kora.errors import CommandError, SyntaxFault
 from kora.resp.reply import Reply
+from kora.store.keyspace import Keyspace
 from kora.types.bits import (
     IntegerKind,
     bytes_around,
@@ -25,6 +26,8 @@ from kora.types.number import is_integer, parse_integer
 
 bitmaps = Family("bitmap")
 
+# What is looked at of a string at once.
+_PART_BYTES: Final = 1 << 20
 _UINT64_MASK: Final = (1 << 64) - 1
 
 
@@ -123,17 +126,25 @@ def _is_in_bits(words: list[bytes]) -> bool:
 )
 def bitcount(client: Client, argv: list[bytes]) -> Reply:
     _, key, *words = argv
-    value = client.db.read(key, bytes)
-    if value is None:
-        return 0
-    if not words:
-        return count_bits(value, 0, 8 * len(value))
-    if not 2 <= len(words) <= 3:
+    db = client.db
+    if len(words) not in (0, 2, 3):
         raise SyntaxFault
-    start, end = map(parse_integer, words[:2])
+    # Before the key is looked for: since Redis 7.2 a mistake is one whether it is there or not.
+    start, end = map(parse_integer, words[:2]) if words else (0, -1)
+    in_bits = _is_in_bits(words[2:])
+    if not db.touch(key):
+        return 0
+    length = db.length(key)
     if start < 0 and end < 0 and start > end:
         return 0
-    return count_bits(value, *_Range(start, end, _is_in_bits(words[2:])).bits(len(value)))
+    return _count(db, key, *_Range(start, end, in_bits).bits(length))
+
+
+def _count(db: Keyspace, key: bytes, start: int, stop: int) -> int:
+    """How many bits are set from one to another; only these are looked at, of a string that may be long."""
+    first = start >> 3
+    part = db.part(key, first, (stop + 7 >> 3) - first)
+    return count_bits(part, start - 8 * first, stop - 8 * first)
 
 
 @bitmaps(
@@ -148,22 +159,36 @@ def bitpos(client: Client, argv: list[bytes]) -> Reply:
     bit = parse_integer(text)
     if bit not in (0, 1):
         raise CommandError("ERR The bit argument must be 1 or 0.")
-    value = client.db.read(key, bytes)
-    if value is None:
-        return -1 if bit else 0
     if len(words) > 3:
         raise SyntaxFault
     start = parse_integer(words[0]) if words else 0
     in_bits = _is_in_bits(words[2:])
     end = parse_integer(words[1]) if words[1:] else -1
-    first, stop = _Range(start, end, in_bits).bits(len(value))
+    db = client.db
+    if not db.touch(key):
+        return -1 if bit else 0
+    length = db.length(key)
+    first, stop = _Range(start, end, in_bits).bits(length)
     if first == stop:
         return -1
-    place = find_bit(value, bit, first, stop)
+    place = _find(db, key, bit, first, stop)
     if place < 0 and not bit and len(words) < 2:
         # No end was given, and behind the string all bits are clear.
-        return 8 * len(value)
+        return 8 * length
     return place
+
+
+def _find(db: Keyspace, key: bytes, bit: int, start: int, stop: int) -> int:
+    """The first such bit from one place to another, or -1; most are near, and a string may be long."""
+    while start < stop:
+        first = start >> 3
+        end = min(stop, 8 * (first + _PART_BYTES))
+        part = db.part(key, first, (end + 7 >> 3) - first)
+        place = find_bit(part, bit, start - 8 * first, end - 8 * first)
+        if place >= 0:
+            return 8 * first + place
+        start = end
+    return -1
 
 
 @bitmaps(
@@ -242,11 +267,18 @@ def _parse_kind(text: bytes) -> IntegerKind:
 
 
 def _access(argv: Sequence[bytes]) -> str:
-    return "RW access update" if _changes(argv[2:]) else "RO access"
+    return "RO access" if _only_reads(argv[2:]) else "RW access update"
 
 
-def _changes(words: Iterable[bytes]) -> bool:
-    return any(word.upper() in (b"SET", b"INCRBY") for word in words)
+def _only_reads(words: Sequence[bytes]) -> bool:
+    """Whether all are operations that read; as bitfieldGetKeys (db.c), which takes what it does not know for others."""
+    place = 0
+    while place < len(words):
+        operands = {b"GET": 2, b"OVERFLOW": 1}.get(words[place].upper(), len(words))
+        place += 1 + operands
+        if place > len(words):
+            return False
+    return True
 
 
 @bitmaps(

@@ -452,8 +452,11 @@ class _Filter:
     address: str | None = None
     local_address: str | None = None
     skip_me: bool = True
+    age_min_s: int = 0
 
     def matches(self, client: Client) -> bool:
+        if self.age_min_s > (client.engine.clock.wall_ms() - client.connected_ms) // 1000:
+            return False
         wanted = (self.id, self.type, self.user, self.address, self.local_address)
         actual = (client.id, class_of(client), client.user, client.address, client.local_address)
         return all(want is None or want == have for want, have in zip(wanted, actual, strict=True))
@@ -462,7 +465,7 @@ class _Filter:
 @connection(
     "CLIENT KILL <filter=old-format | <new-format=ID client-id:int"
     " | TYPE <client-type=NORMAL | MASTER | SLAVE | REPLICA | PUBSUB>"
-    " | USER username | ADDR addr | LADDR laddr | SKIPME <skipme=YES | NO> ...>>",
+    " | USER username | ADDR addr | LADDR laddr | SKIPME <skipme=YES | NO> | MAXAGE maxage:int ...>>",
     "Closes connections: the one from an address, or all that match what is given.",
     flags=_ADMIN,
     since="2.4.0",
@@ -499,6 +502,10 @@ def _parse_filter(engine: Engine, words: list[bytes]) -> _Filter:
             chosen.address = _text(value)
         elif option == b"LADDR":
             chosen.local_address = _text(value)
+        elif option == b"MAXAGE":  # as of Redis 7.4
+            chosen.age_min_s = parse_integer(value, CommandError("ERR maxage is not an integer or out of range"))
+            if chosen.age_min_s <= 0:
+                raise CommandError("ERR maxage should be greater than 0")
         elif option == b"SKIPME" and value.upper() in (b"YES", b"NO"):
             chosen.skip_me = value.upper() == b"YES"
         else:

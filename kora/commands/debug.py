@@ -9,12 +9,13 @@ from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
 from kora import glob
+from kora.config import memory_size
 from kora.engine.client import Client
 from kora.engine.registry import Family
 from kora.engine.usage import Usage, parse
-from kora.errors import CommandError, NoSuchKey, TooLong
+from kora.errors import CommandError, ConfigError, NoSuchKey, TooLong
 from kora.resp.reply import OK, Attribute, BigNumber, Items, Push, Replies, Reply, Simple, Verbatim
-from kora.types.kinds import encoding, references
+from kora.types.kinds import encoding, references, type_name
 from kora.types.number import INT64_MAX, parse_float, parse_integer
 
 debug = Family("server")
@@ -94,22 +95,23 @@ def _object(client: Client, argv: list[bytes]) -> Reply:
     if value is None:
         raise NoSuchKey
     idle_s = db.idle_s(key)
+    size_bytes = _serialized_bytes(value, db.length(key) if type_name(value) == "string" else len(value))
     return Simple(
         f"Value at:{id(value):#x} refcount:{references(value)} encoding:{encoding(value)} "
         # Of a clock that Redis keeps in 24 bits.
-        f"serializedlength:{_serialized_bytes(value)} lru:{db.now_s - idle_s & 0xFFFFFF} lru_seconds_idle:{idle_s}"
+        f"serializedlength:{size_bytes} lru:{db.now_s - idle_s & 0xFFFFFF} lru_seconds_idle:{idle_s}"
     )
 
 
-def _serialized_bytes(value: Any) -> int:
-    """Bytes of a string in an RDB file, uncompressed: rdbSaveRawString (rdb.c)."""
+def _serialized_bytes(value: Any, length: int) -> int:
+    """Bytes of a string of that length in an RDB file, uncompressed: rdbSaveRawString (rdb.c)."""
     if encoding(value) == "int":
         number = int(value)
         for size_bytes in (1, 2, 4):
             if -1 << 8 * size_bytes - 1 <= number < 1 << 8 * size_bytes - 1:
                 return 1 + size_bytes
-    header_bytes = 1 if len(value) < 1 << 6 else 2 if len(value) < 1 << 14 else 5
-    return header_bytes + len(value)
+    header_bytes = 1 if length < 1 << 6 else 2 if length < 1 << 14 else 5
+    return header_bytes + length
 
 
 @_subcommand("SET-ACTIVE-EXPIRE <active=0 | 1>", "Stops or starts the deletion of expired keys that nobody asks for.")
@@ -132,6 +134,33 @@ def _log(client: Client, argv: list[bytes]) -> Reply:
 
 @_subcommand("JMAP", "Does nothing: test suites of clients ask for it.")
 def _jmap(client: Client, argv: list[bytes]) -> Reply:
+    return OK
+
+
+@_subcommand("CHANGE-REPL-ID", "Does nothing: there is no replication, and so no id of it.")
+def _change_repl_id(client: Client, argv: list[bytes]) -> Reply:
+    return OK
+
+
+@_subcommand("PAUSE-CRON <paused=0 | 1>", "Does nothing: background work is what SET-ACTIVE-EXPIRE stops.")
+def _pause_cron(client: Client, argv: list[bytes]) -> Reply:
+    return OK
+
+
+@_subcommand("SET-DISABLE-DENY-SCRIPTS <disabled=0 | 1>", "Does nothing: what scripts may not do would harm them.")
+def _set_disable_deny_scripts(client: Client, argv: list[bytes]) -> Reply:
+    return OK
+
+
+@_subcommand("QUICKLIST-PACKED-THRESHOLD size", "Does nothing: items of any size are kept alike.")
+def _quicklist_packed_threshold(client: Client, argv: list[bytes]) -> Reply:
+    refusal = CommandError("ERR argument must be a memory value bigger than 1 and smaller than 4gb")
+    try:
+        size_bytes = memory_size(argv[2].decode("ascii", "replace"))
+    except ConfigError:
+        raise refusal from None
+    if size_bytes >= 4 << 30:
+        raise refusal
     return OK
 
 

@@ -54,7 +54,7 @@ def count(client: Client, argv: list[bytes]) -> Reply:
 
 @introspection(
     "COMMAND LIST [FILTERBY <filterby=MODULE module-name | ACLCAT category | PATTERN pattern:pattern>]",
-    "Returns the names of all commands or, filtered, those of commands and subcommands.",
+    "Returns the names of all commands and subcommands, or of those that pass a filter.",
     flags="loading stale",
     since="7.0.0",
     complexity="O(N) where N is the number of commands.",
@@ -64,7 +64,7 @@ def count(client: Client, argv: list[bytes]) -> Reply:
 def list_(client: Client, argv: list[bytes]) -> Reply:
     registry = client.engine.registry
     if len(argv) == 2:
-        return list(registry.commands)
+        return [command.name for command in _with_subcommands(registry)]
     if len(argv) != 5 or argv[2].upper() != b"FILTERBY":
         raise SyntaxFault
     passes = _filter(argv[3].upper(), argv[4])
@@ -131,8 +131,7 @@ def docs(client: Client, argv: list[bytes]) -> Reply:
     acl="connection",
 )
 def getkeys(client: Client, argv: list[bytes]) -> Reply:
-    request = argv[2:]
-    return _with_keys(client, request).keys(request)
+    return [key for key, _ in _keys(client, argv[2:])]
 
 
 @introspection(
@@ -144,22 +143,27 @@ def getkeys(client: Client, argv: list[bytes]) -> Reply:
     acl="connection",
 )
 def getkeysandflags(client: Client, argv: list[bytes]) -> Reply:
-    request = argv[2:]
-    pairs = _with_keys(client, request).keys_with_access(request)
-    return [[key, _statuses(access.split())] for key, access in pairs]
+    return [[key, _statuses(access.split())] for key, access in _keys(client, argv[2:])]
 
 
-def _with_keys(client: Client, request: list[bytes]) -> Command:
-    """The command of a request.  Raises CommandError where it has no keys, or there is no such command."""
+def _keys(client: Client, request: list[bytes]) -> list[tuple[bytes, str]]:
+    """The keys of a request, each with what is done to it.
+
+    Raises CommandError where its command has no keys or there is no such command, and where it must have some and none
+    can be found.
+    """
     try:
         command = client.engine.registry.find(request)
     except CommandError:
         raise CommandError("ERR Invalid command specified") from None
-    if not command.key_specs:
+    if not command.has_keys:
         raise CommandError("ERR The command has no key arguments")
     if not command.argc_min <= len(request) <= command.argc_max:
         raise CommandError("ERR Invalid number of arguments specified for command")
-    return command
+    found = command.keys_with_access(request) if command.has_its_words(request) else []
+    if not found and "no_mandatory_keys" not in command.flags:
+        raise CommandError("ERR Invalid arguments specified for command")
+    return found
 
 
 def _named(registry: Registry, name: bytes) -> Command | None:

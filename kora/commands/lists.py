@@ -7,6 +7,7 @@ from kora.engine.client import Client
 from kora.engine.registry import Family, keys_at, keys_counted
 from kora.errors import CommandError, NoSuchKey, SyntaxFault, wrong_arity
 from kora.resp.reply import NULL_ARRAY, OK, Reply
+from kora.types.limits import check_lengths
 from kora.types.list import List
 from kora.types.number import INT64_MAX, parse_integer
 
@@ -80,6 +81,7 @@ def rpushx(client: Client, argv: list[bytes]) -> Reply:
 
 
 def _push(client: Client, key: bytes, value: List, elements: list[bytes], from_left: bool) -> int:
+    check_lengths(elements)
     push = value.push_left if from_left else value.push_right
     for element in elements:
         push(element)

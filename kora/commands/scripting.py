@@ -57,9 +57,17 @@ def evaluate_readonly(client: Client, argv: list[bytes]) -> Reply:
 
 
 def _evaluate(client: Client, argv: list[bytes], read_only: bool) -> Reply:
+    _show(client, argv)
     numkeys = 0 if argv[2] == b"0" else _parse_numkeys(argv, NotAnInteger())
     lua = client.engine.scripting or runtime(client.engine)
     return lua.evaluate(client, lua.script(argv[1]), numkeys, argv, read_only)
+
+
+def _show(client: Client, argv: list[bytes]) -> None:
+    """To monitors, in front of what the script will do."""
+    monitors = client.engine.slowness.monitors
+    if monitors:
+        monitors.show(client, argv)
 
 
 def _parse_numkeys(argv: list[bytes], not_a_number: CommandError) -> int:
@@ -93,6 +101,7 @@ def evaluate_by_digest_readonly(client: Client, argv: list[bytes]) -> Reply:
 
 
 def _evaluate_by_digest(client: Client, argv: list[bytes], read_only: bool) -> Reply:
+    _show(client, argv)
     lua = client.engine.scripting or runtime(client.engine)
     script = lua.scripts.get(argv[1]) or lua.scripts.get(argv[1].lower())
     numkeys = 0 if argv[2] == b"0" else None
@@ -193,6 +202,7 @@ def call_function_readonly(client: Client, argv: list[bytes]) -> Reply:
 
 
 def _call_function(client: Client, argv: list[bytes], read_only: bool) -> Reply:
+    _show(client, argv)
     lua = client.engine.scripting or runtime(client.engine)
     function = lua.functions.get(_text(argv[1]).lower())
     if function is None:

@@ -1,10 +1,11 @@
 """Commands of the group server: what an operator asks and sets.  COMMAND and DEBUG have files of their own."""
 
+import ctypes
 from typing import Final
 
 from kora import __version__
 from kora.engine.client import Client
-from kora.engine.info import render, wanted_sections
+from kora.engine.info import diagnose, render, wanted_sections
 from kora.engine.registry import Family
 from kora.engine.snapshot import take
 from kora.errors import CommandError, DatabaseOutOfRange, NotAnInteger, SyntaxFault, busy
@@ -107,6 +108,65 @@ def memory_usage(client: Client, argv: list[bytes]) -> Reply:
     return client.db.usage_bytes(key)
 
 
+_MEMORY_TIPS: Final = ("nondeterministic_output", "request_policy:all_shards", "response_policy:special")
+_ALLOCATOR_COMPLEXITY: Final = "Depends on how much memory is allocated, could be slow"
+
+
+@server("MEMORY STATS", "Tells what takes memory.", since="4.0.0", tips=_MEMORY_TIPS)
+def memory_stats(client: Client, argv: list[bytes]) -> Reply:
+    snapshot = take(client.engine, histograms=False)
+    used, peak, rss, keys = snapshot.memory_bytes, snapshot.memory_peak_bytes, snapshot.rss_bytes, snapshot.keys
+    # Redis' names for what there is; of its allocator's numbers Kora has none.
+    return {
+        b"peak.allocated": peak,
+        b"total.allocated": used,
+        b"startup.allocated": 0,  # what is counted are keys and values, of which there are none at the start
+        b"replication.backlog": 0,
+        b"clients.slaves": 0,
+        b"clients.normal": snapshot.clients_memory_bytes,
+        b"cluster.links": 0,
+        b"aof.buffer": 0,
+        b"keys.count": keys,
+        b"keys.bytes-per-key": used // keys if keys else 0,
+        b"dataset.bytes": used,
+        b"dataset.percentage": 100.0 if used else 0.0,
+        b"peak.percentage": 100 * used / peak if peak else 0.0,
+        b"fragmentation": rss / used if used else 0.0,
+        b"fragmentation.bytes": rss - used,
+    }
+
+
+@server("MEMORY DOCTOR", "Tells in words what is unusual about the memory in use.", since="4.0.0", tips=_MEMORY_TIPS)
+def memory_doctor(client: Client, argv: list[bytes]) -> Reply:
+    return Verbatim(diagnose(take(client.engine, histograms=False)))
+
+
+@server(
+    "MEMORY PURGE",
+    "Gives memory that is free back to the system.",
+    since="4.0.0",
+    complexity=_ALLOCATOR_COMPLEXITY,
+    tips=("request_policy:all_shards", "response_policy:all_succeeded"),
+)
+def memory_purge(client: Client, argv: list[bytes]) -> Reply:
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # of glibc; others have their own ways, and no name for it
+        trim(0)
+    return OK
+
+
+@server(
+    "MEMORY MALLOC-STATS",
+    "Returns the allocator's own statistics.",
+    since="4.0.0",
+    complexity=_ALLOCATOR_COMPLEXITY,
+    tips=_MEMORY_TIPS,
+)
+def memory_malloc_stats(client: Client, argv: list[bytes]) -> Reply:
+    # What Redis says when it is built without jemalloc.
+    return Verbatim("Stats not supported for the current allocator")
+
+
 @server(
     "DBSIZE",
     "Returns the number of keys in the selected database.",
@@ -185,6 +245,38 @@ def _index(text: bytes, which: str) -> int:
     if not -1 << 31 < index < 1 << 31:
         raise CommandError(f"ERR invalid {which} DB index")
     return index
+
+
+server.container("MODULE", "Commands about modules, which Kora cannot load.", since="4.0.0", help_since="5.0.0")
+
+
+@server(
+    "MODULE LIST",
+    "Returns the modules that are loaded: none.",
+    flags="admin noscript",
+    since="4.0.0",
+    complexity="O(N) where N is the number of loaded modules.",
+    tips=("nondeterministic_output_order",),
+)
+def module_list(client: Client, argv: list[bytes]) -> Reply:
+    return []
+
+
+def _refuse_module(client: Client, argv: list[bytes]) -> Reply:
+    raise CommandError(
+        'ERR MODULE command not allowed. If the enable-module-command option is set to "local", you can run it from a '
+        "local connection, otherwise you need to set this option in the configuration file, and then restart the "
+        "server."
+    )
+
+
+for _usage, _summary, _since in (
+    ("MODULE LOAD path [arg ...]", "Loads a module; not allowed.", "4.0.0"),
+    ("MODULE LOADEX path [configs=CONFIG name value [CONFIG name value ...]] [args=ARGS arg [arg ...]]",
+     "Loads a module with settings; not allowed.", "7.0.0"),
+    ("MODULE UNLOAD name", "Unloads a module; not allowed.", "4.0.0"),
+):  # fmt: skip
+    server(_usage, _summary, flags="admin noscript no_async_loading", since=_since)(_refuse_module)
 
 
 @server(

@@ -15,6 +15,7 @@ from kora.engine.client import Client
 from kora.engine.registry import Family, keys_at, keys_counted
 from kora.errors import CommandError, SyntaxFault, WrongType, wrong_arity
 from kora.resp.reply import NULL_ARRAY, Reply, format_double
+from kora.types.limits import check_lengths
 from kora.types.number import INT64_MAX, parse_float, parse_integer, parse_limit
 from kora.types.sorted_set import SortedSet
 
@@ -121,6 +122,7 @@ def add(client: Client, key: bytes, options: set[bytes], words: list[bytes]) -> 
         if b"XX" in options:
             return None if increases else 0
         value = db.make(SortedSet)
+    check_lengths(members)
     added = changed = 0
     result = None
     for score, member in zip(scores, members, strict=True):

@@ -200,7 +200,7 @@ def _read(db: Keyspace, key: bytes) -> Ordered:
     """Raises WrongType for what is no list, set or sorted set."""
     if not db.touch(key):
         return Ordered(0, lambda start, stop: [])
-    value = db.find(key)
+    value = db.outline(key)
     kind = type_name(value)
     if kind == "list":
         return Ordered(len(value), value.slice)
@@ -300,7 +300,7 @@ def _string_of(db: Keyspace, key: bytes) -> bytes | None:
 def _field_of(db: Keyspace, key: bytes, name: bytes, now_ms: int) -> bytes | None:
     if not db.touch(key):
         return None
-    value = db.find(key)
+    value = db.outline(key)
     if type_name(value) != "hash":
         return None
     if 0 < value.next_deadline_ms <= now_ms:

@@ -382,13 +382,17 @@ def setrange(client: Client, argv: list[bytes]) -> Reply:
     offset = parse_integer(text)
     if offset < 0:
         raise NegativeOffset
-    value = client.db.find(key, bytes)
+    length = client.db.length(key)
     if not part:
-        return 0 if value is None else len(value)
+        return length
     _check_length(client, offset + len(part))
     length = client.db.edit(key, offset, part)
     client.db.notify(b"setrange", key)
     return length
+
+
+# More than any integer has: a string that may be long need not be copied to see that it is none.
+NUMBER_MAX: Final = 32
 
 
 def _check_length(client: Client, length: int) -> None:
@@ -398,13 +402,13 @@ def _check_length(client: Client, length: int) -> None:
 
 def _increase(client: Client, key: bytes, increment: int) -> int:
     db = client.db
-    value = db.find(key, bytes)
-    if value is None:
+    value = db.part(key, 0, NUMBER_MAX)
+    if not value and not db.has_quietly(key):
         db.set(key, format_integer(increment))
         db.notify(b"incrby", key)
         return increment
-    number = SMALL_VALUES.get(value) if type(value) is bytes else None
-    total = increment + (number if number is not None else parse_integer(bytes(value)))
+    number = SMALL_VALUES.get(value)
+    total = increment + (number if number is not None else parse_integer(value))
     if not INT64_MIN <= total <= INT64_MAX:
         raise Overflow
     db.replace(key, format_integer(total))
@@ -493,8 +497,12 @@ def incrbyfloat(client: Client, argv: list[bytes]) -> Reply:
 )
 def lcs(client: Client, argv: list[bytes]) -> Reply:
     _, key1, key2, *words = argv
+    db = client.db
+    # Both count as looked at, whatever the first one is; and strings whose table is too large are not copied.
+    for key in (key1, key2):
+        db.touch(key)
     try:
-        first, second = (bytes(client.db.read(key, bytes) or b"") for key in (key1, key2))
+        lengths = [db.length(key) for key in (key1, key2)]
     except WrongType:
         raise CommandError("ERR The specified keys must contain string values") from None
     only_length = with_indexes = with_lengths = False
@@ -517,8 +525,9 @@ def lcs(client: Client, argv: list[bytes]) -> Reply:
     if only_length and with_indexes:
         raise CommandError("ERR If you want both the length and indexes, please just use IDX.")
     # Redis' bound on its table of 32-bit cells; ours is a 32nd of that.
-    if (len(first) + 1) * (len(second) + 1) * 4 > client.engine.config.proto_max_bulk_len:
+    if (lengths[0] + 1) * (lengths[1] + 1) * 4 > client.engine.config.proto_max_bulk_len:
         raise CommandError("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")
+    first, second = (db.part(key, 0, length) for key, length in zip((key1, key2), lengths, strict=True))
     found = longest_common_subsequence(first, second)
     if only_length:
         return found.length

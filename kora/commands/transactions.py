@@ -38,7 +38,7 @@ def exec_(client: Client, argv: list[bytes]) -> Reply:
         raise CommandError("EXECABORT Transaction discarded because of previous errors.")
     if not is_kept:
         return NULL_ARRAY
-    replies = run_inside(client, transaction.requests)
+    replies = run_inside(client, transaction.requests, transaction.size_bytes)
     if not all(replies):
         # CLIENT REPLY took some away, and an array with holes in it could not be read.
         return Replies()

@@ -146,13 +146,13 @@ class Blocking:
 
     def _serve(self, key: bytes, waits: dict[Wait, None]) -> None:
         keyspace = next(iter(waits)).keyspace
-        kind = type_name(keyspace.find(key))
+        kind = type_name(keyspace.outline(key))
         for wait in _in_order(waits):
-            if kind == "none" and not self._wary:
-                break  # somebody has taken all there was
+            if kind not in _KINDS.values() and not self._wary:
+                break  # somebody has taken all there was, or it is nothing that anybody waits for
             if wait.client.waiting is wait and (wait.wakes_on_loss or kind == _KINDS[wait.command.group]):
                 self._retry(wait)
-                kind = type_name(keyspace.find(key))
+                kind = type_name(keyspace.outline(key))
 
     def expire(self) -> None:
         """Answer those whose time is over."""

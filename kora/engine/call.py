@@ -12,6 +12,7 @@ from kora.errors import (
     AuthRequired,
     CommandError,
     InternalError,
+    MonitorsOnly,
     OutOfMemory,
     ProtocolError,
     SubscribersOnly,
@@ -50,12 +51,14 @@ def execute(client: Client, data: bytes) -> bytes:
         return resume(client)
     engine = client.engine
     started_ns = engine.now_ns = client.last_ns = engine.monotonic_ns()
+    is_heavy = len(data) + client.parser.buffered_bytes >= engine.large_request_bytes
     try:
         requests = client.parser.read(data)
     except ProtocolError as error:
         client.db.stats.bytes_in += len(data)
         return refuse(client, error)
-    reply = _turn(client, requests, started_ns) if requests else b""
+    turn = _heavy_turn if is_heavy else _turn
+    reply = turn(client, requests, started_ns) if requests else b""
     stats = client.db.stats
     stats.bytes_in += len(data)
     stats.bytes_out += len(reply)
@@ -68,14 +71,28 @@ def resume(client: Client) -> bytes:
         return b""
     started_ns = client.engine.now_ns = client.engine.monotonic_ns()
     requests, client.backlog = client.backlog, []
+    is_heavy = client.has_heavy_backlog
     if not requests:
+        is_heavy = client.parser.buffered_bytes >= client.engine.large_request_bytes
         try:
             requests = client.parser.take()
         except ProtocolError as error:
             return refuse(client, error)
-    reply = _turn(client, requests, started_ns)
+    turn = _heavy_turn if is_heavy else _turn
+    reply = turn(client, requests, started_ns)
     client.db.stats.bytes_out += len(reply)
     return reply
+
+
+def _heavy_turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes:
+    """A turn for so many bytes that there may be a large request among them."""
+    slowness = client.engine.slowness
+    slowness.weigh(True)
+    try:
+        return _turn(client, requests, started_ns)
+    finally:
+        slowness.weigh(False)
+        client.has_heavy_backlog = bool(client.backlog)
 
 
 def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes:
@@ -203,11 +220,14 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
         now_ns = engine.now_ns = monotonic_ns()
         if command.lengthy:
             engine.board.end_command()
+        elapsed_ns = now_ns - started_ns
         if engine.observing:
-            elapsed_ns = now_ns - started_ns
             client.db.stats.commands[command.slot].record(elapsed_ns)
             if elapsed_ns >= HEAVY_NS:
                 note_access(client, command, argv, 1, elapsed_ns, _request_bytes(argv) + len(data))
+        if elapsed_ns >= engine.slow_ns or len(data) >= engine.large_reply_bytes:
+            engine.slowness.note(client, command, argv, elapsed_ns, len(data))
+            now_ns = engine.now_ns = monotonic_ns()
         started_ns = now_ns
         if len(data) > _BIG_REPLY_BYTES:
             if len(data) >= HEAVY_BYTES and engine.observing and elapsed_ns < HEAVY_NS:
@@ -219,10 +239,13 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
             break
 
 
-def run_inside(client: Client, requests: list[list[bytes]]) -> list[bytes]:
+def run_inside(client: Client, requests: list[list[bytes]], size_bytes: int) -> list[bytes]:
     """Run the requests of a transaction, from within the handler of EXEC: all of them, and nobody else's meanwhile."""
     engine = client.engine
     halted, client.halted = client.halted, False
+    is_heavy = size_bytes >= engine.large_request_bytes
+    if is_heavy:
+        engine.slowness.weigh(True)
     engine.nested += 1
     out: list[bytes] = []
     try:
@@ -233,6 +256,8 @@ def run_inside(client: Client, requests: list[list[bytes]]) -> list[bytes]:
     finally:
         engine.nested -= 1
         client.halted = halted
+        if is_heavy:
+            engine.slowness.weigh(False)
     return out
 
 
@@ -266,15 +291,22 @@ def run_again(client: Client, command: Command, argv: list[bytes]) -> bytes:
     """
     latest, client.command = client.command, command
     wish = client.tracking
+    engine = client.engine
     if wish is not None:
-        client.engine.tracking.admit(client, wish, command, argv)
+        engine.tracking.admit(client, wish, command, argv)
+    started_ns = engine.monotonic_ns()
     try:
-        return client.encode(command.handler(client, argv))
+        data = client.encode(command.handler(client, argv))
     except Exception as error:
-        return failed(client, command, error)
+        data = failed(client, command, error)
     finally:
         client.command = latest
-        client.engine.tracking.settle()
+        engine.tracking.settle()
+    if client.waiting is None:
+        elapsed_ns = engine.monotonic_ns() - started_ns
+        if elapsed_ns >= engine.slow_ns or len(data) >= engine.large_reply_bytes:
+            engine.slowness.note_unblocked(client, command, argv, elapsed_ns, len(data))
+    return data
 
 
 def refuse(client: Client, error: ProtocolError) -> bytes:
@@ -338,6 +370,8 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
         return SubscribersOnly(command.name)
     if engine.busy_script and "allow_busy" not in flags:
         return busy(engine.busy_script)
+    if client.is_monitor and not flags.isdisjoint(_OF_THE_KEYSPACE):
+        return MonitorsOnly()
     writes = "write" in flags or command.name in _AS_GOOD_AS_WRITING or (ending is not None and ending.writes)
     # Redis lets CLIENT UNPAUSE wait like the rest, so that nobody can end a pause of all before its time.
     if engine.paused_until_ms and (writes or not engine.paused_writes_only) and command.name != "client|unpause":
@@ -366,6 +400,8 @@ def _denial(engine: "Engine", client: Client, command: Command, argv: list[bytes
     return None if client.user.may_do_all else engine.acl.denial(client, command, argv)
 
 
+# What a client that is shown what others do may not do itself, by its flags.
+_OF_THE_KEYSPACE: Final = frozenset(("write", "readonly", "may_replicate"))
 # What a client that listens to channels may say in RESP2, where replies and messages could not be told apart.
 _OF_SUBSCRIBERS: Final = frozenset(
     ("ping", "subscribe", "ssubscribe", "psubscribe", "unsubscribe", "sunsubscribe", "punsubscribe", "quit", "reset")

@@ -59,6 +59,8 @@ class Client(ClientState):
         "disconnect",
         "engine",
         "fd",
+        "has_heavy_backlog",
+        "is_monitor",
         "kick",
         "lib_name",
         "lib_version",
@@ -104,8 +106,9 @@ class Client(ClientState):
         self.watch_output: Callable[[], None] = _nothing  # disconnects it where too much waits
         # Sends what is no reply of a turn: messages, and replies of commands that were waiting.
         self.deliver: Callable[[bytes], None] = _drop
-        # Reads and answers past the event loop, while a script keeps that from turning; False: not again meanwhile.
-        self.poll: Callable[[], bool] = _not_to_be_polled
+        # Reads and answers past the event loop, while a script keeps that from turning; returns for which events of
+        # epoll to look again meanwhile.
+        self.poll: Callable[[], int] = _not_to_be_polled
         # What the client has set; reset() restores it.
         self.db: Keyspace = engine.databases[0]
         self.protocol = 2
@@ -126,6 +129,7 @@ class Client(ClientState):
         self.transaction: Transaction | None = None
         self.watched: dict[tuple[int, bytes], Keyspace] = {}
         self.watch_broken = False  # a watched key was touched
+        self.is_monitor = False  # MONITOR
         # What it waits for; takes no turns meanwhile.
         self.waiting: Wait | None = None
         self.set_authenticated(self.user.is_open)
@@ -133,6 +137,7 @@ class Client(ClientState):
         self.command: Command | None = None  # that runs, or ran last
         self.last_ns = engine.clock.monotonic_ns()
         self.backlog: list[list[bytes]] = []  # parsed, and waiting for their turn
+        self.has_heavy_backlog = False  # there may be a large request in it
         self.pushed: list[bytes] = []  # to be sent behind the reply of the command that runs
         self.more = False  # the turn ended before the input did
         self.halted = False  # the turn ends after the command that runs
@@ -149,6 +154,7 @@ class Client(ClientState):
             not self.authenticated
             or self.transaction is not None
             or self.listens_only
+            or self.is_monitor
             or not self.user.may_do_all
             or (self.tracking is not None and not self.tracking.broadcasts)
         )
@@ -221,6 +227,7 @@ class Client(ClientState):
         self.end_transaction()
         self.engine.pubsub.forget(self)
         self.engine.tracking.stop(self)
+        self.engine.slowness.monitors.forget(self)
         self.never_evicted = self.never_touches = False
         self.db = self.engine.databases[0]
         self.name = b""
@@ -278,8 +285,8 @@ def _drop(data: bytes) -> None:
     """There is nobody to read it."""
 
 
-def _not_to_be_polled() -> bool:
-    return False
+def _not_to_be_polled() -> int:
+    return 0
 
 
 def _no_bytes() -> int:

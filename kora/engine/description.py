@@ -2,16 +2,30 @@
 
 from typing import TYPE_CHECKING, Final
 
+from kora.engine.client_memory import memory_bytes
+
 if TYPE_CHECKING:
     from kora.engine.client import Client
 
-# What an idle connection takes of this process: Client, Parser, Connection and transport; 2,430 measured over 3,000.
-_CONNECTION_BYTES: Final = 2_400
+# As clients that listen to channels have by default.
+MONITOR_OUTPUT_BYTES_MAX: Final = 32 << 20
 
 
 def class_of(client: "Client") -> str:
     """`normal` or `pubsub`: there are no replicas."""
     return "pubsub" if client.subscriptions_count else "normal"
+
+
+def output_limits_of(client: "Client") -> tuple[int, int, int]:
+    """What may wait for a client: bytes at once, and bytes for so many seconds; 0 sets no limit.
+
+    Redis has no limit for monitors either, unless there is one for ordinary clients: one that does not read then fills
+    the memory.
+    """
+    hard_bytes, soft_bytes, soft_s = client.engine.output_limits[class_of(client)]
+    if client.is_monitor and not hard_bytes:
+        hard_bytes = MONITOR_OUTPUT_BYTES_MAX
+    return hard_bytes, soft_bytes, soft_s
 
 
 def describe(client: "Client", idle_ns: int, argv_bytes: int) -> str:
@@ -41,7 +55,7 @@ def describe(client: "Client", idle_ns: int, argv_bytes: int) -> str:
         "obl": 0,
         "oll": 1 if output_bytes else 0,
         "omem": output_bytes,
-        "tot-mem": _CONNECTION_BYTES + input_bytes + argv_bytes + multi_bytes + output_bytes,
+        "tot-mem": memory_bytes(client) + argv_bytes,
         "events": ("" if client.parked else "r") + ("w" if output_bytes else ""),
         "cmd": client.last_command,
         "user": client.user.name.decode("utf-8", "surrogateescape"),
@@ -54,7 +68,7 @@ def describe(client: "Client", idle_ns: int, argv_bytes: int) -> str:
 
 
 def _flags(client: "Client") -> str:
-    flags = "P" if client.subscriptions_count else ""
+    flags = "O" * client.is_monitor + "P" * bool(client.subscriptions_count)
     if client.transaction is not None:
         flags += "x"
     if client.parked:

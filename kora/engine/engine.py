@@ -13,16 +13,19 @@ from kora.engine import call
 from kora.engine.acl import Acl
 from kora.engine.blocking import Blocking
 from kora.engine.client import Client
+from kora.engine.client_memory import ClientEvictor
 from kora.engine.hotkeys import HotKeyRecords
 from kora.engine.notifications import Notifications
 from kora.engine.pubsub import PubSub
 from kora.engine.reference import Implementation, Reference
 from kora.engine.registry import Registry
+from kora.engine.slowness import Slowness
 from kora.engine.tracking import Tracking
 from kora.engine.transactions import Watches
 from kora.observe.board import BUSY, READY, STATE, Board
 from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
+from kora.observe.spikes import NEVER_NS
 from kora.store.eviction import Evictor
 from kora.store.fields import FieldDeadlines
 from kora.store.indexing import Indexing
@@ -101,7 +104,10 @@ class Engine:
         self.field_deadlines: dict[int, FieldDeadlines] = {}  # by the database's number
         self.databases = Databases(self._make_database, config.databases)
         self.indexing = Indexing()
-        self._evictor = Evictor(self.clock, self.hot_keys.recorder.estimate)
+        # What took long, and who is shown everything.  Above these somebody wants to know; see engine/slowness.py.
+        self.slow_ns = self.large_reply_bytes = self.large_request_bytes = NEVER_NS
+        self.slowness = Slowness(self)
+        self._evictor = Evictor(self.clock, self.hot_keys.recorder.estimate, self.slowness.note_event)
         # Who wants to know what happens to it.
         self.pubsub = PubSub()
         self.notifications = Notifications(self.pubsub)
@@ -113,6 +119,7 @@ class Engine:
         config.on_change("requirepass", self.acl.set_default_password)
         # The clients, by id.
         self.clients: dict[int, Client] = {}
+        self.client_evictor = ClientEvictor(self)
         self._next_client_id = 1
         self.connections_received = 0
         self.connections_rejected = 0
@@ -171,6 +178,7 @@ class Engine:
             self.watches.unwatch(client)
             self.pubsub.forget(client)
             self.tracking.stop(client)
+            self.slowness.monitors.forget(client)
 
     def kill(self, client: Client) -> None:
         """End a connection; that of the client that runs a command only behind the reply."""
@@ -188,8 +196,16 @@ class Engine:
         """Evict keys for at most so long; returns whether the data is within maxmemory."""
         config = self.config
         policy, limit_bytes = config.maxmemory_policy, config.maxmemory
-        stop_ns = self.monotonic_ns() + budget_ns
-        while limit_bytes and self.memory_bytes > limit_bytes:
+        if not limit_bytes or self.memory_bytes <= limit_bytes:
+            return True
+        started_ns = self.monotonic_ns()
+        has_room = self._evict(policy, limit_bytes, started_ns + budget_ns)
+        self.slowness.note_event("eviction-cycle", self.monotonic_ns() - started_ns)
+        return has_room
+
+    def _evict(self, policy: str, limit_bytes: int, stop_ns: int) -> bool:
+        config = self.config
+        while self.memory_bytes > limit_bytes:
             if policy == "noeviction" or not self._evictor.evict(
                 self.databases.used(), policy, config.maxmemory_samples, config.lazyfree_lazy_eviction
             ):
@@ -201,7 +217,9 @@ class Engine:
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at every request; it tests only this one flag."""
         self.gated = bool(self.config.maxmemory or self.paused_until_ms or self.busy_script)
-        self.implementation.set_gate(bool(self.paused_until_ms or self.busy_script), self.config.maxmemory)
+        # The kernel does not show monitors what it runs.
+        aside = bool(self.paused_until_ms or self.busy_script or self.slowness.monitors)
+        self.implementation.set_gate(aside, self.config.maxmemory)
 
     def set_busy(self, word: str) -> None:
         """A script has run for too long: SCRIPT or FUNCTION, whose KILL may end it; "" when it is over."""
@@ -234,6 +252,7 @@ class Engine:
         self.tracking.serve()
         self.blocking.serve()
         self.tracking.broadcast()
+        self.slowness.monitors.flush()
         self.update_memory_peak()
         self.hot_keys.advance()
         now_ns = self.clock.monotonic_ns()
@@ -270,6 +289,7 @@ class Engine:
         for shard in self.shards:
             shard.stats.reset()
         self.errors.clear()
+        self.client_evictor.evicted = 0
         self.connections_received = self.connections_rejected = self.protocol_errors = self.internal_errors = 0
         self.loop.reset()
         self.implementation.reset_stats()
@@ -332,6 +352,7 @@ class Engine:
     def _set_observing(self, observing: bool) -> None:
         self.observing = observing
         self.implementation.set_observing(observing)
+        self.slowness.update()
 
 
 def _no_loop(delay_s: float, function: Callable[[], None]) -> None:

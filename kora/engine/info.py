@@ -17,8 +17,6 @@ from kora.observe.histogram import percentiles
 
 Field: TypeAlias = tuple[str, object]
 
-PERCENTILES: Final = (50, 99, 99.9)
-
 _OS: Final = " ".join((platform.system(), platform.release(), platform.machine()))
 _ARCH_BITS: Final = 8 * struct.calcsize("P")
 _EXECUTABLE: Final = os.path.realpath(sys.executable) if sys.executable else ""
@@ -94,6 +92,7 @@ def _memory(snapshot: Snapshot) -> Iterator[Field]:
     # What the process takes beyond the data: its code is part of that, so that without data it says nothing.
     yield "mem_fragmentation_ratio", f"{rss / used if used else 0:.2f}"
     yield "mem_fragmentation_bytes", rss - used
+    yield "mem_clients_normal", snapshot.clients_memory_bytes
     yield "lazyfree_pending_objects", snapshot.lazyfree_pending
 
 
@@ -116,6 +115,7 @@ def _stats(snapshot: Snapshot) -> Iterator[Field]:
     yield "rejected_connections", snapshot.connections_rejected
     yield "expired_keys", snapshot.expired
     yield "evicted_keys", snapshot.evicted
+    yield "evicted_clients", snapshot.clients_evicted
     yield "keyspace_hits", snapshot.hits
     yield "keyspace_misses", snapshot.misses
     yield "pubsub_channels", snapshot.pubsub_channels
@@ -163,10 +163,15 @@ def _errorstats(snapshot: Snapshot) -> Iterator[Field]:
 
 
 def _latencystats(snapshot: Snapshot) -> Iterator[Field]:
+    words = snapshot.latency_percentiles.split()
+    # Redis 7.0 shows commands with nothing behind them where no percentiles are wanted, which tools cannot read.
+    if not words or not snapshot.latency_tracking:
+        return
+    wanted = sorted({float(word) for word in words})
     for name, row in zip(snapshot.slot_names, snapshot.total.commands, strict=True):
         if row.calls:
-            values = zip(PERCENTILES, percentiles(row.counts, PERCENTILES), strict=True)
-            text = ",".join(f"p{percent:g}={value_ns / 1_000:.3f}" for percent, value_ns in values)
+            values = dict(zip(wanted, percentiles(row.counts, wanted), strict=True))
+            text = ",".join(f"p{word}={values[float(word)] / 1_000:.3f}" for word in words)
             yield f"latency_percentiles_usec_{name}", text
 
 
@@ -220,3 +225,40 @@ def human_bytes(size_bytes: int) -> str:
         if size < 1024:
             return f"{size:.2f}{unit}"
     return f"{size / 1024:.2f}P"
+
+
+# From where on MEMORY DOCTOR finds something unusual; what is less is nothing to talk about.
+_WORTH_A_LOOK_BYTES: Final = 5 << 20
+_PEAK_RATIO: Final = 1.5
+_RSS_RATIO: Final = 2.0
+_RSS_OF_NOTHING_BYTES: Final = 64 << 20  # of the process itself, without any data
+_CLIENT_BYTES: Final = 200_000
+
+
+def diagnose(snapshot: Snapshot) -> str:
+    """MEMORY DOCTOR: what is unusual about the memory in use, a line for each."""
+    used, peak, rss = snapshot.memory_bytes, snapshot.memory_peak_bytes, snapshot.rss_bytes
+    if used < _WORTH_A_LOOK_BYTES:
+        return "There is little data, of which nothing can be told yet.\n"
+    lines = []
+    if peak > used * _PEAK_RATIO:
+        lines.append(
+            f"Peak: there were {human_bytes(peak)} of data, and are {human_bytes(used)}. What was freed may still be "
+            "held by the process, for the next time; MEMORY PURGE gives some of it back."
+        )
+    if rss > used * _RSS_RATIO + _RSS_OF_NOTHING_BYTES:
+        lines.append(
+            f"Resident memory: the process takes {human_bytes(rss)} for {human_bytes(used)} of data. Either it held "
+            "more before, or clients' buffers and background work take it; a restart would tell."
+        )
+    if snapshot.clients and snapshot.clients_memory_bytes > snapshot.clients * _CLIENT_BYTES:
+        lines.append(
+            f"Clients: {snapshot.clients} connections take {human_bytes(snapshot.clients_memory_bytes)}. Look at "
+            "tot-mem in CLIENT LIST; client-output-buffer-limit and maxmemory-clients set limits."
+        )
+    if snapshot.maxmemory and used > snapshot.maxmemory:
+        lines.append(
+            f"Limit: the data takes {human_bytes(used)}, and maxmemory is {human_bytes(snapshot.maxmemory)}; "
+            f"the policy is {snapshot.maxmemory_policy}."
+        )
+    return "".join(f"{line}\n" for line in lines) or "Nothing about the memory in use is unusual.\n"

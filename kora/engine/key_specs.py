@@ -19,6 +19,9 @@ class KeySpec(Protocol):
     def places(self, argv: Sequence[bytes]) -> Iterable[int]:
         """Which words of a request are keys; whatever it says, none beyond its end."""
 
+    def fits(self, argv: Sequence[bytes]) -> bool:
+        """Whether a request has the words that this speaks of: COMMAND GETKEYS tells no keys of one that has not."""
+
     def begin(self) -> tuple[str, dict[str, Any]]:
         """`begin_search` of COMMAND INFO: its type, and its spec."""
 
@@ -39,6 +42,10 @@ class KeyRange:
         argc = len(argv)
         last = self.last if self.last >= 0 else argc + self.last
         return range(self.first, min(last, argc - 1) + 1, self.step)
+
+    def fits(self, argv: Sequence[bytes]) -> bool:
+        argc = len(argv)
+        return self.first <= (self.last if self.last >= 0 else argc + self.last) < argc
 
     def begin(self) -> tuple[str, dict[str, Any]]:
         return "index", {"index": self.first}
@@ -62,6 +69,9 @@ class CountedKeys:
         count = int(word) if word.isdigit() and len(word) < 10 else 0
         first = self.at + 1
         return range(first, first + count) if first + count <= len(argv) else range(0)
+
+    def fits(self, argv: Sequence[bytes]) -> bool:
+        return bool(self.places(argv))
 
     def begin(self) -> tuple[str, dict[str, Any]]:
         return "index", {"index": self.at}
@@ -94,6 +104,10 @@ class KeysAfter:
                 return range(first, min(last, argc - 1) + 1, self.step)
         return range(0)
 
+    def fits(self, argv: Sequence[bytes]) -> bool:
+        # Of an option that is not there Redis asks the command itself, which has other keys.
+        return bool(self.places(argv)) or not self.limit
+
     def begin(self) -> tuple[str, dict[str, Any]]:
         return "keyword", {"keyword": self.word, "startfrom": self.start}
 
@@ -110,6 +124,9 @@ class UnknownKeys:
 
     def places(self, argv: Sequence[bytes]) -> Iterable[int]:
         return self.finder(argv)
+
+    def fits(self, argv: Sequence[bytes]) -> bool:
+        return True
 
     def begin(self) -> tuple[str, dict[str, Any]]:
         return "unknown", {}

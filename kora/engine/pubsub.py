@@ -81,10 +81,12 @@ class PubSub:
             return 0
         encoded: dict[int, bytes] = {}
         encoders: dict[int, Callable[[Push], bytes]] = {2: encode2, 3: encode3}
-        for client in list(listeners):
+        # Those who listen now: one may be given up for what waits for it, and be gone before the next has its message.
+        hearers = list(listeners)
+        for client in hearers:
             data = encoded.get(client.protocol)
             if data is None:
                 data = encoded[client.protocol] = encoders[client.protocol](Push(items))
             client.push(data)
-        self.messages_sent += len(listeners)
-        return len(listeners)
+        self.messages_sent += len(hearers)
+        return len(hearers)

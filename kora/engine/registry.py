@@ -169,6 +169,14 @@ class Command:
             for place in spec.places(argv)
         ]
 
+    @property
+    def has_keys(self) -> bool:
+        return any(access != NOT_KEY for access in self.access)
+
+    def has_its_words(self, argv: Sequence[bytes]) -> bool:
+        """Whether a request has all the words that the key specs speak of."""
+        return all(spec.fits(argv) for spec in self.key_specs)
+
 
 def _oldest_form(specs: Sequence[KeySpec]) -> tuple[int, int, int]:
     """First, last and step of what keys COMMAND INFO's oldest fields can tell; the last may count from the end.
@@ -288,8 +296,9 @@ class Family:
         flags: str = "",
         complexity: str = "Depends on subcommand.",
         tips: Sequence[str] = (),
+        help_notes: Sequence[str] = (),
     ) -> None:
-        """Declare a command that has subcommands; HELP is one of them, and writes itself.
+        """Declare a command that has subcommands; HELP is one of them, and writes itself, with the notes behind it.
 
         With a handler it also runs without a subcommand, as COMMAND does; flags, complexity and tips are for that.
         """
@@ -316,7 +325,7 @@ class Family:
 
         @self(f"{name} HELP", "Returns help about the subcommands.", flags="loading stale", since=help_since, acl=acl)
         def show_help(client: "Client", argv: list[bytes]) -> Reply:
-            return help_lines(container)
+            return [*help_lines(container), *map(Simple, help_notes)]
 
     def _find(self, name: str) -> Command | None:
         return next((command for command in self.commands if command.name == name), None)

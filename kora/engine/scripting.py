@@ -67,7 +67,7 @@ FLAGS: Final = ("no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cr
 # How sandbox.lua is told, and tells, what a value is, where it does not say so itself.
 _STATUS, _ERROR, _ENCODED, _QUIET_ERROR, _RUN_ERROR, _ENDED = range(1, 7)
 # What a script may not do with a command, or not always.
-_BARRED, _WRITES, _NEEDS_MEMORY = 1, 2, 4
+_BARRED, _WRITES, _NEEDS_MEMORY, _CONTAINS = 1, 2, 4, 8
 # Redis nests replies until its Lua stack ends.
 _REPLY_DEPTH_MAX: Final = 1990
 # Words of a request beyond which they go to Lua as tables: its stack is for fewer.
@@ -162,7 +162,7 @@ class Scripting:
         # Fixed for life.
         self._engine = engine
         self._client = ScriptClient(engine)
-        self._caller: Client = self._client  # whose request the running script is
+        self.caller: Client = self._client  # whose request the running script is
         self._client.set_protocol(2)
         self._lua_errors: type[Exception] = lua51.LuaError
         self._lua = lua51.LuaRuntime(
@@ -339,7 +339,7 @@ class Scripting:
         own = self._client
         own.db = client.db
         own.user = client.user
-        self._caller = client
+        self.caller = client
         self.running = script
         self.request = argv
         self._started_ns = started_ns = engine.monotonic_ns()
@@ -646,14 +646,14 @@ class Scripting:
             command = self._find(argv)
             if command is None:
                 return self._rejected(None, "ERR Unknown Redis command called from script")
-        if not command.argc_min <= len(argv) <= command.argc_max or not command.runs:
-            return self._rejected(command, "ERR Wrong number of args calling Redis command from script")
         rule = self._rules.get(command)
         if rule is None:
             rule = self._rules[command] = _rule_of(command)
+        if not command.argc_min <= len(argv) <= command.argc_max or rule & _CONTAINS:
+            return self._rejected(command, "ERR Wrong number of args calling Redis command from script")
         if rule & _BARRED:
             return self._rejected(command, "ERR This Redis command is not allowed from script")
-        caller = self._caller
+        caller = self.caller
         if caller.gated and not caller.user.may_do_all:
             denial = engine.acl.denial(caller, command, argv)
             if denial is not None:
@@ -686,6 +686,8 @@ class Scripting:
             hot_keys.samples_left -= 1
             if hot_keys.samples_left <= 0 or now_ns - started_ns >= HEAVY_NS:
                 note_script_call(client, command, argv, reply, now_ns - started_ns)
+        if now_ns - started_ns >= engine.slow_ns:
+            engine.slowness.note(client, command, argv, now_ns - started_ns, 0)
         if now_ns >= self._look_ns:
             # Commands may be slow where the script's own instructions are few.
             self._look(now_ns)
@@ -717,7 +719,7 @@ class Scripting:
         if reply is None:
             return None if self._client.protocol == 3 else False
         if kind is Simple:
-            return reply.text.encode(), _STATUS
+            return reply.encoded[1:-2], _STATUS
         if isinstance(reply, CommandError):
             return reply.message.encode("utf-8", "surrogateescape"), _ERROR
         return self._value(reply)
@@ -776,7 +778,7 @@ class Scripting:
         """redis.acl_check_cmd: None where there is no such command."""
         argv = _unpacked(lengths, words)
         command = self._find(argv)
-        return None if command is None else self._caller.user.denial(command, argv) is None
+        return None if command is None else self.caller.user.denial(command, argv) is None
 
     def _log(self, level: int, text: bytes) -> None:
         self._engine.log(_LOG_LEVELS[level], "script log", text=text.decode("utf-8", "replace"))
@@ -932,7 +934,7 @@ def _word_of(word: object) -> bytes | None:
 
 
 def _rule_of(command: "Command") -> int:
-    rule = 0
+    rule = 0 if command.runs else _CONTAINS
     for flag, bit in (("noscript", _BARRED), ("write", _WRITES), ("denyoom", _NEEDS_MEMORY)):
         rule |= bit if flag in command.flags else 0
     return rule

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from kora.engine.client_memory import memory_bytes
 from kora.observe import histogram
 from kora.observe.shard_stats import COUNTERS, GAUGES, ShardStats, merge
 from kora.store.lazyfree import pending_keys
@@ -55,6 +56,8 @@ class Snapshot:
     pubsub_shard_channels: int
     connections_received: int
     connections_rejected: int
+    clients_evicted: int
+    clients_memory_bytes: int  # what connections take: buffers, queued requests, names that they listen to
     protocol_errors: int
     input_buffer_max_bytes: int  # the largest query buffer of any client, now
     output_buffer_max_bytes: int
@@ -80,6 +83,12 @@ class Snapshot:
     tracking_keys: int
     tracking_items: int  # pairs of a key and a client
     tracking_prefixes: int
+    # What took long: log → [entries kept, entries ever, the last value in µs or bytes]; event → [spikes, their sum in
+    # ns] since start; of events that have spikes since LATENCY RESET → [Unix time of the last, last ms, most ms].
+    command_logs: dict[str, list[int]]
+    spikes: dict[str, list[int]]
+    spikes_seen: dict[str, list[int]]
+    monitors: int
     # The loop.
     turn_max_ns: int
     lag_ns: int
@@ -99,6 +108,8 @@ class Snapshot:
     # Settings that views show.
     maxmemory: int
     maxmemory_policy: str
+    latency_tracking: bool
+    latency_percentiles: str
     port: int
     hz: int
     config_file: str
@@ -202,6 +213,8 @@ def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | 
         pubsub_shard_channels=len(engine.pubsub.shard_channels.listeners),
         connections_received=engine.connections_received,
         connections_rejected=engine.connections_rejected,
+        clients_evicted=engine.client_evictor.evicted,
+        clients_memory_bytes=sum(map(memory_bytes, clients)),
         protocol_errors=engine.protocol_errors,
         input_buffer_max_bytes=max((client.parser.buffered_bytes for client in clients), default=0),
         output_buffer_max_bytes=max((client.output_bytes() for client in clients), default=0),
@@ -225,6 +238,15 @@ def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | 
         tracking_keys=engine.tracking.keys_count,
         tracking_items=engine.tracking.items_count,
         tracking_prefixes=engine.tracking.prefixes_count,
+        command_logs={
+            name: [len(log.entries), log.recorded, log.last_value] for name, log in engine.slowness.logs.items()
+        },
+        spikes={name: list(total) for name, total in engine.slowness.spikes.totals.items()},
+        spikes_seen={
+            name: [series.samples[-1].time_s, series.samples[-1].latency_ms, series.latency_ms_max]
+            for name, series in engine.slowness.spikes.series.items()
+        },
+        monitors=len(engine.slowness.monitors),
         turn_max_ns=loop.turn_max_ns,
         lag_ns=loop.lag_ns,
         lag_max_ns=loop.lag_max_ns,
@@ -240,6 +262,8 @@ def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | 
         hottest_rate=engine.hot_keys.hottest_rate(),
         maxmemory=engine.config.maxmemory,
         maxmemory_policy=engine.config.maxmemory_policy,
+        latency_tracking=engine.config.latency_tracking,
+        latency_percentiles=engine.config.latency_tracking_info_percentiles,
         port=engine.config.port,
         hz=engine.config.hz,
         config_file=engine.config.file or "",

@@ -159,7 +159,7 @@ def _single(tokens: _Tokens) -> Argument:
     if token in _SIGNS:
         return Argument(token, "pure-token", token)
     if token.endswith("="):
-        return replace(_single(tokens), name=token[:-1])
+        return replace(_choice(tokens) if tokens.peek() == "<" else _single(tokens), name=token[:-1])
     if not _is_word(token):
         name, _, kind = token.partition(":")
         if not kind:

@@ -13,6 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
@@ -26,7 +27,7 @@ from kora.resp.reply import Simple
 from kora.resp.reply import encode2 as _encode2
 from kora.resp.reply import encode3 as _encode3
 from kora.store.keyspace import nobody as _nobody
-from kora.store.lazyfree import discard_value
+from kora.store.lazyfree import EFFORT_MIN, DiscardedValue, discard_value
 from kora.types.limits import Limits
 
 cdef extern from "Python.h":
@@ -48,7 +49,8 @@ cdef extern from "<sys/socket.h>":
 cdef extern from "kernel.h":
     int SLOTS, RUN_BITS, BATCH_REQUESTS, HISTOGRAM_HALF, SKETCH_DEPTH, SKETCH_WIDTH, HOT_KEYS
     uint64_t KEY_BYTES_MAX
-    int OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, OBJECT_KINDS, VALUE_OFFSET
+    int OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, STREAM_OBJECT
+    int OBJECT_KINDS, VALUE_OFFSET
     int OBJECT, FLAG_RAW, FLAG_DEADLINE, INTEGER_BYTES_MAX, LARGE_BYTES_MIN, COMMAND_NAME_MAX
 
     struct text:
@@ -65,6 +67,7 @@ cdef extern from "kernel.h":
         size_t bytes
         char *block
         size_t block_capacity
+    size_t BLOCK_TAKEN
 
     struct request:
         size_t first
@@ -189,6 +192,8 @@ cdef extern from "kernel.h":
         uint32_t zset_entries
         uint32_t zset_value
         int32_t list_size
+        int64_t stream_node_bytes
+        int64_t stream_node_entries
 
     limits *limits_share(limits *limits)
     void limits_release(limits *limits)
@@ -303,7 +308,7 @@ cdef extern from "kernel.h":
         uint64_t *secret
         clock clock
         int64_t now_ms
-        void (*release)(void *object) noexcept
+        void (*release)(kernel *kernel, void *object) noexcept
         int64_t (*object_bytes)(void *object) noexcept
         void *(*make_object)(kernel *kernel, int object_kind) noexcept
         size_t *object_head_bytes
@@ -322,6 +327,9 @@ cdef extern from "kernel.h":
         int64_t sampling_ratio
         hot_access unnamed
         uint64_t maxmemory
+        uint64_t slow_ns
+        uint64_t large_reply_bytes
+        void (*note)(turn *turn, const command *command, const argument *argv, size_t argc, size_t reply_bytes) noexcept
 
     void kernel_init(kernel *kernel, const uint64_t *secret)
     void kernel_free(kernel *kernel)
@@ -337,13 +345,16 @@ cdef extern from "kernel.h":
         int64_t begun_ns
         uint64_t begun
         uint64_t started
+        uint64_t elapsed_ns
         const char *address
-        uint64_t client
+        uint64_t client_id
         uint32_t database
+        void *owner
+        void *client
 
     void batch_prepare(kernel *kernel, keyspace *keyspace, batch *batch)
     size_t batch_run(kernel *kernel, turn *turn, batch *batch, size_t place, output *output, size_t bytes_max)
-    void settle(kernel *kernel, turn *turn, const command *command, const argument *argv, size_t argc, size_t reply_bytes)
+    bint settle(kernel *kernel, turn *turn, const command *command, const argument *argv, size_t argc, size_t reply_bytes)
     void board_begin(kernel *kernel, const turn *turn, const command *command, const argument *argv, size_t argc)
     void board_end(kernel *kernel)
 
@@ -355,9 +366,13 @@ cdef object encode3 = _encode3
 cdef enum:
     TURN_BYTES_MAX = 1 << 20
     COMMANDS_PER_TURN = 1024
+    # As kora/observe/commandlog.py has them.
+    WORDS_MAX = 32
+    WORD_BYTES_MAX = 128
     OUTPUT_BYTES = 1 << 14
     BOARD_CLIENT = 2  # the word of the activity board that says whose turn it is
     BOARD_ADDRESS_BYTES = 64
+    OUTLINE_BYTES = 64  # of a string, for those who want to know its encoding: what is longer is raw
 
 
 # --- What C calls back ---
@@ -370,7 +385,10 @@ cdef int64_t _wall_ms(void *owner) noexcept:
     return (<object>owner).wall_ms()
 
 
-cdef void _release(void *value) noexcept:
+cdef void _release(kernel *kernel, void *value) noexcept:
+    # NULL is left by who moves a value elsewhere.
+    if value is not NULL and _effort(<object>value) > _EFFORT_MIN:
+        (<Kernel>kernel.owner)._leave(<object>value)
     Py_XDECREF(<PyObject *>value)
 
 
@@ -744,6 +762,19 @@ cdef class Keyspace:
         place[0] = self._locate(name)
         return keyspace_peek(&self.c, place)
 
+    cdef object _outline(self, entry *entry):
+        """As _value(), but of a string no more than it takes to tell its encoding."""
+        cdef char digits[32]
+        cdef text text
+        if entry.kind == OBJECT:
+            return <object>entry_object(entry)
+        text = entry_string(entry, digits)
+        if text.bytes > OUTLINE_BYTES:
+            text.bytes = OUTLINE_BYTES
+        if entry.flags & FLAG_RAW:
+            return bytearray(text.data[:text.bytes])
+        return PyBytes_FromStringAndSize(text.data, text.bytes)
+
     cdef object _value(self, entry *entry, bint tells_raw):
         cdef char digits[32]
         cdef text text
@@ -755,6 +786,9 @@ cdef class Keyspace:
         return PyBytes_FromStringAndSize(text.data, text.bytes)
 
     cdef object _value_of_kind(self, entry *entry, object kind):
+        # Before a string is copied that nobody wants: it may be long.
+        if entry.kind != OBJECT and kind is not bytes:
+            raise WrongType
         value = self._value(entry, False)
         if type(value) is not kind and type(value) is not _COMPILED.get(kind):
             raise WrongType
@@ -824,7 +858,26 @@ cdef class Keyspace:
                 self._miss(name)
             return None
         self.c.stats.hits += 1
-        return self._value(entry, True)
+        return self._outline(entry)
+
+    def outline(self, bytes name not None):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        if entry is NULL:
+            return None
+        entry.touched_s = self.c.now_s
+        return self._outline(entry)
+
+    def length(self, bytes name not None):
+        cdef key key
+        cdef entry *entry = self._find(name, &key)
+        cdef char digits[32]
+        if entry is NULL:
+            return 0
+        if entry.kind == OBJECT:
+            raise WrongType
+        entry.touched_s = self.c.now_s
+        return entry_string(entry, digits).bytes
 
     def touch(self, bytes name not None):
         cdef key key
@@ -1022,7 +1075,9 @@ cdef class Keyspace:
             return False
         if entry.kind == OBJECT:
             discard_value(self._shards_by_run[key.slot >> RUN_BITS], <object>entry_object(entry))
+        self._kernel._leaves = False
         keyspace_delete(&self.c, &key)
+        self._kernel._leaves = True
         return True
 
     def rename(self, bytes source not None, bytes target not None, Keyspace target_keyspace=None):
@@ -1267,6 +1322,22 @@ cdef class Keyspace:
 
 include "hashes.pxi"
 include "lists.pxi"
+include "streams.pxi"
+
+cdef size_t _EFFORT_MIN = EFFORT_MIN
+
+
+cdef size_t _effort(value) except? 0:
+    """About how many blocks of memory have to be freed when it goes; without asking those of the kernel's own."""
+    if type(value) is Hash:
+        return hash_effort(&(<Hash>value).c)
+    if type(value) is Set:
+        return set_effort(&(<Set>value).c)
+    if type(value) is List:
+        return list_effort(&(<List>value).c)
+    if type(value) is SortedSet:
+        return sorted_set_effort(&(<SortedSet>value).c)
+    return value.effort
 
 
 # --- Requests ---
@@ -1532,9 +1603,12 @@ cdef class Kernel:
     cdef list _rows  # keeps alive what the table of commands points to
     cdef list _stats  # and what the list of shards does
     cdef bint aside  # everything is for the reference, for now
+    cdef object _lazyfree  # where values go that are no keyspace's any more: the first shard's
+    cdef bint _leaves  # whether they do; False while one goes that is there already
     cdef object _run_errands
     cdef public object running  # the client whose turn it is
     cdef int64_t turn_max_ns  # as LoopStats has it
+    cdef uint64_t _large_request_bytes
     # Of the current turn.  A turn inside a turn has its own room.
     cdef _Room _room
     cdef bint _busy
@@ -1547,8 +1621,10 @@ cdef class Kernel:
         self.c = <kernel *>allocate(sizeof(kernel))
         kernel_init(self.c, secret)
         self.c.release = _release
+        self.c.owner = <void *>self
         self.c.object_bytes = _object_bytes
         self.c.make_object = _make_object
+        self.c.note = _note
         self.c.touched = _touched
         self.c.ended = _ended
         for object_kind, compiled in enumerate(_CLASSES):
@@ -1561,6 +1637,7 @@ cdef class Kernel:
         self._rows = []
         self._stats = []
         self._room = _Room()
+        self._leaves = True
 
     def __dealloc__(self):
         kernel_free(self.c)
@@ -1577,6 +1654,8 @@ cdef class Kernel:
         self.c.limits.zset_entries = limits.zset_max_listpack_entries
         self.c.limits.zset_value = limits.zset_max_listpack_value
         self.c.limits.list_size = limits.list_max_listpack_size
+        self.c.limits.stream_node_bytes = limits.stream_node_max_bytes
+        self.c.limits.stream_node_entries = limits.stream_node_max_entries
 
     def make_hot_keys(self):
         return HotKeys(self)
@@ -1593,7 +1672,14 @@ cdef class Kernel:
     name = "compiled"
     busy_rate = 300_000
 
+    cdef int _leave(self, value) except -1:
+        """Have a value of many parts freed bit by bit."""
+        if self._leaves and self._lazyfree is not None:
+            self._lazyfree.append(DiscardedValue(value, False))
+        return 0
+
     def make_keyspace(self, int index, shards):
+        self._lazyfree = shards[0].lazyfree
         return Keyspace(self, index, shards)
 
     def make_parser(self):
@@ -1656,6 +1742,12 @@ cdef class Kernel:
     def set_observing(self, bint observing):
         self.c.observing = observing
 
+    def set_slow(self, uint64_t slow_ns, uint64_t reply_bytes, uint64_t request_bytes):
+        """From where on engine.slowness wants to know of a command."""
+        self.c.slow_ns = slow_ns
+        self.c.large_reply_bytes = reply_bytes
+        self._large_request_bytes = request_bytes
+
     def set_sampling_ratio(self, int64_t ratio):
         """One request in so many is recorded for hot keys; 0: none."""
         self.c.sampling_ratio = ratio
@@ -1706,12 +1798,16 @@ cdef class Kernel:
         cdef bint may_be_more = True
         cdef bint plain
         cdef bint halted = False
+        cdef bint is_heavy = parser_pending_bytes(&parser.c) >= self._large_request_bytes
+        cdef bint weighs = False
         cdef const command *last = NULL
         cdef int64_t elapsed_ns
         turn.begun_ns = clock_begin(&kernel.clock, &turn.begun)
         turn.started = turn.begun
         turn.address = PyBytes_AS_STRING(client.board_address)
-        turn.client = client.id
+        turn.client_id = client.id
+        turn.owner = <void *>self
+        turn.client = <void *>client
         (<uint64_t *>kernel.board)[BOARD_CLIENT] = client.id
         if room.output.bytes:
             room.clear()  # of a turn that was broken off
@@ -1723,6 +1819,9 @@ cdef class Kernel:
                 # AUTH changes what the bytes after it may be, so nothing is parsed before it has been run.
                 may_be_more = parser_next(&parser.c, batch, BATCH_REQUESTS if parser.c.authenticated else 1)
                 if batch.count:
+                    if is_heavy and not weighs:
+                        weighs = True
+                        self._engine.slowness.weigh(True)
                     batch_prepare(kernel, turn.keyspace, batch)
                     place = 0
                     while True:
@@ -1756,12 +1855,15 @@ cdef class Kernel:
                     commands += batch.count
                     if halted and not client.closing and place < batch.count:
                         client.backlog = [_argv(batch, &batch.requests[at]) for at in range(place, batch.count)]
+                        client.has_heavy_backlog = weighs
                     batch_reset(batch)
                 if parser.c.faulty or not may_be_more:
                     break
                 if commands >= COMMANDS_PER_TURN:
                     break
         finally:
+            if weighs:
+                self._engine.slowness.weigh(False)
             self.running = outer
             batch_reset(batch)
             parser_keep(&parser.c)
@@ -1847,7 +1949,9 @@ cdef class Kernel:
             # The handler may have chosen another database, whose shard is then charged, as in the reference.
             turn.keyspace = &(<Keyspace?>client.db).c
             turn.database = (<Keyspace>client.db).index
-            settle(kernel, turn, command, argv, request.argc, room.output.bytes - mark)
+            if settle(kernel, turn, command, argv, request.argc, room.output.bytes - mark):
+                self._engine.slowness.note(client, row, words, turn.elapsed_ns, room.output.bytes - mark)
+                turn.started = clock_now(&kernel.clock)
             if kernel.unnamed.weight:
                 self._note_unnamed(client, row, words)
         if command.lengthy:
@@ -1877,7 +1981,10 @@ cdef class Kernel:
             raise MemoryError
         turn.keyspace = &(<Keyspace?>client.db).c
         turn.database = (<Keyspace>client.db).index
-        settle(self.c, turn, request.command, batch.arguments + request.first, request.argc, len(data))
+        cdef const argument *argv = batch.arguments + request.first
+        if settle(self.c, turn, request.command, argv, request.argc, len(data)):
+            _note(turn, request.command, argv, request.argc, len(data))
+            turn.started = clock_now(&self.c.clock)
         self.c.unnamed.weight = 0
         return 0
 
@@ -1898,6 +2005,61 @@ cdef class Kernel:
             data = encode(reply)
             output_append(output, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         return 0
+
+
+cdef void _note(turn *turn, const command *command, const argument *argv, size_t argc, size_t reply_bytes) noexcept:
+    """kora.engine.slowness.Slowness.note(), for a request whose words are not Python's."""
+    cdef Kernel kernel = <Kernel>turn.owner
+    cdef size_t place
+    # `*3`, and for each word `$5` and itself, with line ends.
+    cdef size_t request_bytes = _digits(argc) + 3
+    cdef list words = []
+    row = <object>command.row
+    for place in range(argc):
+        request_bytes += argv[place].bytes + _digits(argv[place].bytes) + 5
+        if place < WORDS_MAX:
+            words.append(_cut_word(kernel, turn, argv, place))
+    key = b""
+    if 0 < command.first_key < argc:
+        place = command.first_key
+        key = PyBytes_FromStringAndSize(argv[place].data, min(argv[place].bytes, <size_t>WORD_BYTES_MAX))
+    kernel._engine.slowness.note_cut(
+        <object>turn.client, row, words, argc, key, turn.elapsed_ns, request_bytes, reply_bytes
+    )
+
+
+cdef size_t _digits(size_t number) noexcept:
+    cdef size_t digits = 1
+    while number > 9:
+        number //= 10
+        digits += 1
+    return digits
+
+
+cdef bytes _cut_word(Kernel kernel, turn *turn, const argument *argv, size_t place):
+    """kora.observe.commandlog.cut_word()."""
+    cdef const argument *word = &argv[place]
+    cdef size_t shown = min(word.bytes, <size_t>WORD_BYTES_MAX)
+    if word.block_capacity == BLOCK_TAKEN and not (
+        _is_value_of(kernel, turn, &argv[place - 1], word) or _is_value_of(kernel, turn, &argv[1], word)
+    ):
+        # It became the value of a key that was overwritten at once: MSET of the same key twice.
+        shown = 0
+    text = PyBytes_FromStringAndSize(word.data, shown) if shown else b""
+    return b"%b... (%d more bytes)" % (text, word.bytes - shown) if shown < word.bytes else text
+
+
+cdef bint _is_value_of(Kernel kernel, turn *turn, const argument *name, const argument *word) noexcept:
+    """Whether a word whose block was taken is the value that a key has now."""
+    cdef char digits[32]
+    cdef key key
+    if name.block_capacity == BLOCK_TAKEN:
+        return False
+    key = key_of(kernel.c, name.data, name.bytes)
+    cdef entry *entry = keyspace_peek(turn.keyspace, &key)
+    if entry is NULL or entry.kind == OBJECT:
+        return False
+    return entry_string(entry, digits).data == word.data
 
 
 cdef int _encode_reply(object reply, int protocol, output *output) except -1:

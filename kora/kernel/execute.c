@@ -23,6 +23,7 @@ void kernel_init(struct kernel *kernel, const uint64_t secret[2])
     kernel->samples_left = 1;
     kernel->sampling_ratio = 1;
     hot_keys_init(&kernel->hot_keys);
+    kernel->slow_ns = kernel->large_reply_bytes = UINT64_MAX;
     clock_init(&kernel->clock);
 }
 
@@ -1034,6 +1035,13 @@ OPERATION(op_zpopmin);
 OPERATION(op_zpopmax);
 OPERATION(op_zrange);
 OPERATION(op_zrevrange);
+OPERATION(op_xadd);
+OPERATION(op_xlen);
+OPERATION(op_xrange);
+OPERATION(op_xrevrange);
+OPERATION(op_bitcount);
+OPERATION(op_bitpos);
+OPERATION(op_bitop);
 
 static const struct {
     const char *name;
@@ -1121,6 +1129,13 @@ static const struct {
     {"zpopmax", op_zpopmax},
     {"zrange", op_zrange},
     {"zrevrange", op_zrevrange},
+    {"xadd", op_xadd},
+    {"xlen", op_xlen},
+    {"xrange", op_xrange},
+    {"xrevrange", op_xrevrange},
+    {"bitcount", op_bitcount},
+    {"bitpos", op_bitpos},
+    {"bitop", op_bitop},
 };
 
 /* --- Finding a command by its name --- */
@@ -1313,7 +1328,11 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
             output->bytes = mark;
             return place;
         }
-        settle(kernel, turn, command, argv, request->argc, output->bytes - mark);
+        size_t reply_bytes = output->bytes - mark;
+        if (UNLIKELY(settle(kernel, turn, command, argv, request->argc, reply_bytes))) {
+            kernel->note(turn, command, argv, request->argc, reply_bytes);
+            turn->started = clock_now(&kernel->clock);
+        }
         if (UNLIKELY(output->bytes > bytes_max || kernel->interrupted))
             return place + 1;
     }
@@ -1337,7 +1356,7 @@ static __attribute__((noinline)) void sample_keys(struct kernel *kernel, const s
     struct hot_access access = {
         .database = turn->database,
         .is_write = command->writes,
-        .client = turn->client,
+        .client = turn->client_id,
         .weight = is_heavy ? 1 : (uint64_t)ratio,
         .cpu_ns = elapsed_ns,
         .net_bytes = request_bytes(argv, argc) + reply_bytes,
@@ -1383,11 +1402,11 @@ static uint64_t request_bytes(const struct argument *argv, size_t argc)
     return bytes;
 }
 
-void settle(struct kernel *kernel, struct turn *turn, const struct command *command, const struct argument *argv,
+bool settle(struct kernel *kernel, struct turn *turn, const struct command *command, const struct argument *argv,
             size_t argc, size_t reply_bytes)
 {
     if (!kernel->observing)
-        return;
+        return false;
     uint64_t now = clock_now(&kernel->clock);
     uint64_t elapsed_ns = clock_elapsed_ns(&kernel->clock, turn->started, now);
     command_stats_record(&turn->keyspace->stats->commands[command->stats_slot], elapsed_ns);
@@ -1395,6 +1414,10 @@ void settle(struct kernel *kernel, struct turn *turn, const struct command *comm
     bool is_heavy = (elapsed_ns >> HEAVY_NS_BITS | reply_bytes >> HEAVY_BYTES_BITS) != 0;
     if (UNLIKELY((--kernel->samples_left <= 0) | is_heavy))
         sample_keys(kernel, turn, command, argv, argc, elapsed_ns, reply_bytes, is_heavy);
+    if (LIKELY(elapsed_ns < kernel->slow_ns && reply_bytes < kernel->large_reply_bytes))
+        return false;
+    turn->elapsed_ns = elapsed_ns;
+    return true;
 }
 
 /* --- The activity board: kora/observe/board.py says what stands where --- */

@@ -63,6 +63,14 @@ cdef inline bytes _bytes(text text):
     return PyBytes_FromStringAndSize(text.data, text.bytes)
 
 
+cdef inline size_t hash_effort(const hash_value *hash) noexcept:
+    return hash_count(hash) if hash.is_table else 1
+
+
+cdef inline size_t set_effort(const set_value *set) noexcept:
+    return set_count(set) if set.form == SET_TABLE else 1
+
+
 cdef class _Deadlines:
     """When fields of a hash end.  Rare, and so in Python."""
 
@@ -153,7 +161,7 @@ cdef class Hash:
 
     @property
     def effort(self):
-        return hash_count(&self.c) if self.c.is_table else 1
+        return hash_effort(&self.c)
 
     def shed(self, count):
         _forget_deadlines(self)
@@ -263,12 +271,12 @@ cdef class Hash:
             return 0
         return self._deadlines.heap[0][0]
 
-    def end_due(self, int64_t now_ms):
-        ended = []
+    def end_due(self, int64_t now_ms, Py_ssize_t fields_max=0):
+        cdef list ended = []
         if self._deadlines is None:
             return ended
         before = self._deadlines.bytes
-        while (field := self._deadlines.take_due(now_ms)) is not None:
+        while not 0 < fields_max == len(ended) and (field := self._deadlines.take_due(now_ms)) is not None:
             hash_delete(&self.c, _text(field))
             ended.append(field)
         _settle_deadlines(self, before)
@@ -351,7 +359,7 @@ cdef class Set:
 
     @property
     def effort(self):
-        return set_count(&self.c) if self.c.form == SET_TABLE else 1
+        return set_effort(&self.c)
 
     def shed(self, count):
         return set_shed(&self.c, min(max(count, 0), <uint32_t>0xFFFFFFFF))

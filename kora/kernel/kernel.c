@@ -3,6 +3,7 @@
 #include "stats.c" /* first, since it says which features of the system it needs */
 
 #include "execute.c"
+#include "bits.c"
 #include "hash.c"
 #include "members.c"
 #include "pack.c"
@@ -13,3 +14,4 @@
 #include "type_list.c"
 #include "type_set.c"
 #include "type_sorted_set.c"
+#include "type_stream.c"

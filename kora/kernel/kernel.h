@@ -12,8 +12,9 @@
  *   parser.c    bytes to requests
  *   table.c     entries, tables, databases
  *   members.c   the hash table of a large value's members
- *   type_hash.c, type_set.c, type_list.c, type_sorted_set.c
+ *   type_hash.c, type_set.c, type_list.c, type_sorted_set.c, type_stream.c
  *               the types of values that are no strings, one a file, and their commands
+ *   bits.c      commands on strings as rows of bits
  *   stats.c     clocks, histograms, hot keys
  *   execute.c   the batch executor and the commands that it knows
  *
@@ -135,7 +136,8 @@ void *reallocate(void *block, size_t bytes);
 /* What the allocator has set aside for a block, its own header included; 0 for NULL. */
 size_t block_bytes(const void *block);
 /* Have the process' allocator keep up to 64 MB of what was freed, where it would give blocks of 128 KB and more back to
- * the system at once: a megabyte that is asked for anew takes 256 page faults, as long as sending it. */
+ * the system at once: a megabyte that is asked for anew takes 256 page faults, as long as sending it.  And have small
+ * blocks joined with their neighbours as they are freed: put off, it was done for a million of them at once, in 40 ms. */
 void keep_freed_memory(void);
 
 /* --- Packs (pack.c) --- */
@@ -206,12 +208,13 @@ const char *pack_audit(const struct pack *pack);
 
 /* --- Numbers and words (text.c) --- */
 
-#define INTEGER_BYTES_MAX 20 /* -9223372036854775808 */
+#define INTEGER_BYTES_MAX 20 /* -9223372036854775808, 18446744073709551615 */
 
 /* A 64-bit integer as strictly as Redis' string2ll reads it: no +, no leading zeros, no spaces. */
 bool parse_integer(const char *data, size_t bytes, int64_t *value);
 /* Writes at most INTEGER_BYTES_MAX bytes, no NUL; returns how many. */
 size_t format_integer(char *target, int64_t value);
+size_t format_unsigned(char *target, uint64_t value);
 /* Whether some bytes are this word of capital letters, in whatever case. */
 bool is_word(struct text given, const char *word);
 
@@ -227,7 +230,7 @@ unsigned slot_of(const char *key, size_t bytes);
  * They are Python objects.  Those of the kernel's own classes hold a struct right behind the object's head, so that
  * operations work on it without a call; it begins with a struct value. */
 
-enum object_kind { OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, OBJECT_KINDS };
+enum object_kind { OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, STREAM_OBJECT, OBJECT_KINDS };
 
 /* Up to where values stay in their compact form (kora/types/limits.py), and what else all values of a kernel share. */
 struct limits {
@@ -242,6 +245,8 @@ struct limits {
     uint32_t zset_entries;
     uint32_t zset_value;
     int32_t list_size;
+    int64_t stream_node_bytes;   /* 0: no limit */
+    int64_t stream_node_entries; /* 0: no limit */
 };
 
 struct limits *limits_share(struct limits *limits);
@@ -328,6 +333,8 @@ static inline uint32_t members_scan(const struct members *members, uint64_t curs
 }
 
 const char *members_audit(const struct members *members, const uint64_t secret[2], int64_t *bytes);
+
+struct argument;
 
 /* --- Hashes (type_hash.c) --- */
 
@@ -537,6 +544,91 @@ struct ranked sorted_set_scanned(const struct sorted_set *set, uint32_t place);
 size_t sorted_set_effort(const struct sorted_set *set);
 const char *sorted_set_audit(const struct sorted_set *set);
 
+/* --- Streams (type_stream.c) ---
+ *
+ * Entries stand in BLOCKS, in the order of their ids, and the blocks in an array with free places in front, where trimming
+ * takes them away.  So adding looks at the last block only, and an entry is found by bisection and a walk of one block,
+ * which has a hundred entries by default.  A block ends where a node of Redis' would, for that decides what approximate
+ * trimming removes; so it counts the bytes that its listpack would have.
+ *
+ *     block     | pack: names of the first entry | entry | entry | …
+ *     entry     | ms since the block's first | number | how many names | name | value | …
+ *
+ * Where the names are those of the first entry, as they nearly always are, there are 0 of them and values only.  The
+ * number is counted from the first's within the same ms, and from 0 after it.
+ *
+ * Consumer groups are in the Python object (kora/types/stream.py); what they take is counted in value.bytes. */
+
+struct stream_id {
+    uint64_t ms, number;
+};
+
+struct block {
+    struct stream_id first, last; /* as they were added, even if they are deleted by now */
+    struct pack pack;             /* owned */
+    uint64_t node_bytes;          /* of the listpack that it would be */
+    uint32_t names;               /* of its first entry */
+    uint32_t deleted;             /* entries: Redis only marks them */
+};
+
+struct stream {
+    struct value value;
+    struct block **blocks; /* owned, as is each block: those from `start` on are in use */
+    uint32_t start, count, capacity;
+    uint64_t length;
+    struct stream_id last_id, max_deleted_id;
+    uint64_t entries_added;
+};
+
+#define STREAM_NODE_BYTES_MAX (1 << 30) /* STREAM_LISTPACK_MAX_SIZE; no entry has more bytes, either */
+
+/* An entry, good until the stream changes; its words are read one after the other. */
+struct stream_entry {
+    struct stream_id id;
+    size_t words;      /* left: a name, a value, … */
+    bool shares_names; /* the next name is read here, or else with the values */
+    const char *names, *values;
+};
+
+static inline int stream_id_order(struct stream_id one, struct stream_id other)
+{
+    if (one.ms != other.ms)
+        return one.ms < other.ms ? -1 : 1;
+    return (one.number > other.number) - (one.number < other.number);
+}
+
+/* Append an entry of names and values by turns; the id is greater than the last. */
+void stream_add(struct stream *stream, struct stream_id id, const struct argument *words, size_t count);
+bool stream_delete(struct stream *stream, struct stream_id id); /* false: there is none */
+/* Trim to a length, or to ids from one on; returns how many entries went.  An approximate trim removes whole blocks, and
+ * no more entries than the limit, if it is not 0. */
+uint64_t stream_keep(struct stream *stream, uint64_t length, bool approximate, uint64_t limit);
+uint64_t stream_keep_since(struct stream *stream, struct stream_id id, bool approximate, uint64_t limit);
+uint64_t stream_shed(struct stream *stream, uint64_t count); /* whole blocks, the last first */
+void stream_copy(const struct stream *stream, struct stream *copy); /* into a new one, which has its limits */
+void stream_free(struct stream *stream);
+const char *stream_audit(const struct stream *stream, int64_t bytes_beside);
+
+/* A walk is at an entry, or over. */
+struct stream_walk {
+    const struct stream *stream;
+    uint32_t block; /* its place; `count` once the walk is over */
+    size_t at;      /* in the pack */
+};
+
+/* At the first entry from an id on, or at the last up to an id. */
+struct stream_walk stream_walk_from(const struct stream *stream, struct stream_id id);
+struct stream_walk stream_walk_back_from(const struct stream *stream, struct stream_id id);
+bool stream_here(const struct stream_walk *walk, struct stream_entry *entry); /* false: it is over */
+void stream_next(struct stream_walk *walk);
+void stream_previous(struct stream_walk *walk);
+struct text stream_word(struct stream_entry *entry); /* the next; there are some left */
+
+static inline struct block *stream_block(const struct stream *stream, uint32_t place)
+{
+    return stream->blocks[stream->start + place];
+}
+
 /* --- Requests (parser.c) --- */
 
 /* Strings of at least so many bytes have a block of their own: the parser collects one that comes in pieces in the
@@ -554,8 +646,10 @@ struct argument {
     const char *data;
     size_t bytes;
     char *block; /* NULL, or where data points to */
-    size_t block_capacity;
+    size_t block_capacity; /* BLOCK_TAKEN once the block belongs to an entry: data is only good as long as that is */
 };
+
+#define BLOCK_TAKEN SIZE_MAX
 
 struct command;
 
@@ -992,7 +1086,8 @@ struct kernel {
     uint64_t secret[2];
     struct clock clock;
     int64_t now_ms;                        /* wall clock, read at most once per batch; 0: not read yet */
-    void (*release)(void *object);         /* gives back a reference to an OBJECT; must not come back into the kernel */
+    /* Gives back a reference to an OBJECT; must not come back into the kernel. */
+    void (*release)(struct kernel *kernel, void *object);
     int64_t (*object_bytes)(void *object); /* what is counted for one that is not the kernel's own */
     void *(*make_object)(struct kernel *kernel, int object_kind); /* a new one, empty; NULL where there is no memory */
     size_t object_head_bytes[OBJECT_KINDS]; /* what an object of the kernel's own takes by itself */
@@ -1002,7 +1097,7 @@ struct kernel {
     void (*ended)(void *owner, const char *key, size_t bytes);
     bool interrupted; /* set by touched(): the batch stops behind the command that runs, for others have to be served */
     bool hands_over;  /* no operation runs, since what they do would have to be told; handlers do */
-    void *owner;      /* borrowed: what make_object needs */
+    void *owner;      /* borrowed: what release needs */
     struct command commands[1 << COMMANDS_BITS]; /* by hash of the name; name_bytes 0: empty */
     struct shard_stats **shards;                 /* owned list of borrowed blocks */
     size_t shards_count;
@@ -1014,6 +1109,11 @@ struct kernel {
     /* A request that was chosen, and of which only the reference can tell the keys; a weight of 0 for none. */
     struct hot_access unnamed;
     uint64_t maxmemory; /* bytes; 0: no limit */
+    /* From where on note() is called about a command that an operation has run (kora/engine/slowness.py). */
+    uint64_t slow_ns;
+    uint64_t large_reply_bytes;
+    void (*note)(struct turn *turn, const struct command *command, const struct argument *argv, size_t argc,
+                 size_t reply_bytes);
 };
 
 void kernel_init(struct kernel *kernel, const uint64_t secret[2]);
@@ -1035,9 +1135,12 @@ struct turn {
     int64_t begun_ns;    /* CLOCK_MONOTONIC when the turn began */
     uint64_t begun;      /* the same, as clock_now() */
     uint64_t started;    /* clock_now() when the running command began, which is when the one before it ended */
+    uint64_t elapsed_ns; /* of the command that was settled last, where that was worth a note */
     const char *address; /* 64 bytes for the activity board; borrowed */
-    uint64_t client;     /* its id */
-    uint32_t database;   /* the number of that keyspace */
+    uint64_t client_id;
+    uint32_t database; /* the number of that keyspace */
+    void *owner;       /* borrowed: what note() needs */
+    void *client;      /* as that */
 };
 
 /* Look up the commands of a batch, hash the keys of those that the kernel knows, and have memory fetched. */
@@ -1049,8 +1152,9 @@ void batch_prepare(struct kernel *kernel, struct keyspace *keyspace, struct batc
 size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, size_t place, struct output *output,
                  size_t bytes_max);
 
-/* Settle a request that ran: its time, and its keys if it is their turn to be sampled. */
-void settle(struct kernel *kernel, struct turn *turn, const struct command *command, const struct argument *argv,
+/* Settle a request that ran: its time, and its keys if it is their turn to be sampled.  Whether it is worth a note: then
+ * turn->elapsed_ns is set, and once it is taken, turn->started should be the time after that. */
+bool settle(struct kernel *kernel, struct turn *turn, const struct command *command, const struct argument *argv,
             size_t argc, size_t reply_bytes);
 
 /* Show on the activity board what runs, and that it has ended. */

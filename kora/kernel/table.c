@@ -60,6 +60,7 @@ void keep_freed_memory(void)
 #ifdef __GLIBC__
     mallopt(M_TRIM_THRESHOLD, 64 << 20);
     mallopt(M_MMAP_THRESHOLD, 32 << 20); /* the most that it takes */
+    mallopt(M_MXFAST, 0);
 #endif
 }
 
@@ -189,7 +190,7 @@ static void release_value(struct kernel *kernel, struct entry *entry)
     if (entry->kind == LARGE)
         free(large_of(entry).block);
     else if (entry->kind == OBJECT)
-        kernel->release(entry_object(entry));
+        kernel->release(kernel, entry_object(entry));
 }
 
 /* --- Buckets --- */
@@ -674,7 +675,7 @@ static struct entry *prepare(struct keyspace *keyspace, const struct key *key, s
             void *none = NULL;
             memcpy(payload(entry), &none, sizeof none);
         }
-        keyspace->kernel->release(object);
+        keyspace->kernel->release(keyspace->kernel, object);
     }
     return entry;
 }
@@ -697,8 +698,9 @@ struct entry *keyspace_store(struct keyspace *keyspace, const struct key *key, s
         size_t capacity = value->block_capacity;
         if (block != NULL) {
             value->block = NULL;
+            value->block_capacity = BLOCK_TAKEN;
             if (capacity > value->bytes + value->bytes / 8)
-                block = reallocate(block, capacity = value->bytes);
+                value->data = block = reallocate(block, capacity = value->bytes);
         } else {
             block = allocate(capacity = value->bytes);
             memcpy(block, value->data, value->bytes);

@@ -42,27 +42,32 @@ static const char PAIRS[] = "00010203040506070809"
                             "80818283848586878889"
                             "90919293949596979899";
 
-size_t format_integer(char *target, int64_t value)
+size_t format_unsigned(char *target, uint64_t value)
 {
     char digits[INTEGER_BYTES_MAX];
     char *first = digits + sizeof digits;
-    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-    while (rest >= 100) {
+    while (value >= 100) {
         first -= 2;
-        memcpy(first, PAIRS + rest % 100 * 2, 2);
-        rest /= 100;
+        memcpy(first, PAIRS + value % 100 * 2, 2);
+        value /= 100;
     }
-    if (rest >= 10) {
+    if (value >= 10) {
         first -= 2;
-        memcpy(first, PAIRS + rest * 2, 2);
+        memcpy(first, PAIRS + value * 2, 2);
     } else {
-        *--first = (char)('0' + rest);
+        *--first = (char)('0' + value);
     }
-    if (value < 0)
-        *--first = '-';
     size_t bytes = (size_t)(digits + sizeof digits - first);
     memcpy(target, first, bytes);
     return bytes;
+}
+
+size_t format_integer(char *target, int64_t value)
+{
+    if (value >= 0)
+        return format_unsigned(target, (uint64_t)value);
+    *target = '-';
+    return 1 + format_unsigned(target + 1, 0 - (uint64_t)value);
 }
 
 bool is_word(struct text given, const char *word)

@@ -41,6 +41,19 @@ static inline bool is_big_list(const struct list *list)
 #define LISTPACK_HEAD_BYTES 7
 #define LISTPACK_SAFE_BYTES 8192 /* beyond it no number of items is allowed */
 
+static size_t packed_integer_bytes(int64_t number)
+{
+    if (number >= 0 && number <= 127)
+        return 2;
+    if (number >= -4096 && number <= 4095)
+        return 3;
+    if (number >= INT16_MIN && number <= INT16_MAX)
+        return 4;
+    if (number >= -(1 << 23) && number < 1 << 23)
+        return 5;
+    return number >= INT32_MIN && number <= INT32_MAX ? 6 : 10;
+}
+
 /* Bytes of an item in a listpack: a code that tells its length, the item, and how long both are together. */
 static size_t packed_bytes_of(struct text item)
 {
@@ -48,17 +61,8 @@ static size_t packed_bytes_of(struct text item)
     size_t bytes;
     /* What does not begin with a digit or a minus is no number; most items are told apart by that. */
     if (item.bytes > 0 && item.bytes <= INTEGER_BYTES_MAX && item.data[0] <= '9' &&
-        parse_integer(item.data, item.bytes, &number)) {
-        if (number >= 0 && number <= 127)
-            return 2;
-        if (number >= -4096 && number <= 4095)
-            return 3;
-        if (number >= INT16_MIN && number <= INT16_MAX)
-            return 4;
-        if (number >= -(1 << 23) && number < 1 << 23)
-            return 5;
-        return number >= INT32_MIN && number <= INT32_MAX ? 6 : 10;
-    }
+        parse_integer(item.data, item.bytes, &number))
+        return packed_integer_bytes(number);
     bytes = item.bytes + (item.bytes < 64 ? 1 : item.bytes < 4096 ? 2 : 5);
     return bytes + (bytes <= 127 ? 1 : bytes < 16383 ? 2 : bytes < 2097151 ? 3 : bytes < 268435455 ? 4 : 5);
 }
@@ -88,7 +92,7 @@ static inline bool is_half_a_listpack(const struct list *list, size_t bytes, siz
 {
     int32_t size = list->value.limits->list_size;
     return size < 0 ? bytes + LISTPACK_HEAD_BYTES <= node_bytes_max(size) / 2
-                    : items <= node_items_max(size) / 2 && bytes <= LISTPACK_SAFE_BYTES;
+                    : items <= node_items_max(size) / 2 && bytes + LISTPACK_HEAD_BYTES <= LISTPACK_SAFE_BYTES;
 }
 
 /* Whether a node may have one item more. */

@@ -7,11 +7,12 @@ input does (client.more) goes on after others had theirs, with reading stopped m
 import asyncio
 import contextlib
 import os
+import select
 import socket
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 from kora.engine.client import Client
-from kora.engine.description import class_of
+from kora.engine.description import output_limits_of
 from kora.errors import CommandError, ProtectedMode, TooManyClients
 from kora.log import logger
 from kora.resp.reply import encode_error
@@ -28,6 +29,8 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_client",
         "_engine",
+        "_held",
+        "_is_polled",
         "_loop",
         "_receiver",
         "_scheduled",
@@ -50,6 +53,8 @@ class Connection(asyncio.Protocol):
         self._stuffed = False  # the client does not read: replies wait here, and it is not read from
         self._scheduled = False  # another turn comes by itself
         self._swollen_ns = 0  # since when more waits than the soft limit allows; 0: it does not
+        self._is_polled = False  # the loop stands still
+        self._held = bytearray()  # replies that the socket did not take meanwhile
 
     # From the event loop
 
@@ -71,15 +76,15 @@ class Connection(asyncio.Protocol):
         client.disconnect = self._disconnect
         client.kick = self._kick
         client.deliver = self._deliver
-        client.output_bytes = self._transport.get_write_buffer_size
+        client.output_bytes = self._waiting_bytes
         client.watch_output = self._watch_output
         sock = transport.get_extra_info("socket")
         client.fd = sock.fileno()
         if engine.config.tcp_keepalive and sock.family != socket.AF_UNIX:
             _keep_alive(sock, engine.config.tcp_keepalive)
         is_plain = transport.get_extra_info("ssl_object") is None
-        waiting_bytes = self._transport.get_write_buffer_size
-        self._receiver.bind(client, self._transport.write, self._attend, waiting_bytes, client.fd if is_plain else -1)
+        write, fd = (self._write, client.fd) if is_plain else (self._transport.write, -1)
+        self._receiver.bind(client, write, self._attend, self._waiting_bytes, fd)
         if is_plain or isinstance(transport, Readable):
             client.poll = self.poll
 
@@ -88,8 +93,7 @@ class Connection(asyncio.Protocol):
         newcomer, self._transport = self._transport, transport
         assert isinstance(newcomer, Newcomer)
         client = self._client
-        client.output_bytes = waiting_bytes = transport.get_write_buffer_size
-        self._receiver.bind(client, transport.write, self._attend, waiting_bytes, client.fd)
+        self._receiver.bind(client, self._write, self._attend, self._waiting_bytes, client.fd)
         if newcomer.is_closing():
             self._disconnect()
             return
@@ -145,9 +149,9 @@ class Connection(asyncio.Protocol):
 
     def _watch_output(self) -> None:
         """Give up a client for which more waits than client-output-buffer-limit allows: it does not read."""
-        waiting_bytes = self._transport.get_write_buffer_size()
+        waiting_bytes = self._waiting_bytes()
         client, engine = self._client, self._engine
-        hard_bytes, soft_bytes, soft_s = engine.output_limits[class_of(client)]
+        hard_bytes, soft_bytes, soft_s = output_limits_of(client)
         is_over = 0 < hard_bytes < waiting_bytes
         if 0 < soft_bytes < waiting_bytes:
             now_ns = engine.monotonic_ns()
@@ -159,39 +163,76 @@ class Connection(asyncio.Protocol):
             log.warning("output buffer over its limit", client=client.address, size_bytes=waiting_bytes)
             self._disconnect()
 
-    def poll(self) -> bool:
+    def poll(self) -> int:
         """Do what the loop would do if it turned: read, and let the client have its turns until all is answered.
 
-        Returns whether to look again at what it sends before the loop turns.
+        Returns for what to look again before the loop turns: EPOLLIN, EPOLLOUT or 0 for nothing.
         """
         client, transport = self._client, self._transport
-        if not self._may_go_on() or self._stuffed or (client.parked and client.waiting is None):
-            return False
-        data = transport.read() if isinstance(transport, Readable) else _read(client.fd)
-        if data:
-            self.data_received(data)
-        elif data is not None:
-            self._disconnect()
-        while client.more and not client.parked and self._may_go_on():
-            self._turn()
+        if not self._is_polled:
+            self._is_polled = True
+            self._loop.call_soon(self._end_polling)
+        self._send_held()
+        if self._may_go_on() and not self._stuffed and not (client.parked and client.waiting is None):
+            data = transport.read() if isinstance(transport, Readable) else _read(client.fd)
+            if data:
+                self.data_received(data)
+            elif data is not None:
+                self._disconnect()
+            while client.more and not client.parked and self._may_go_on():
+                self._turn()
+        elif not self._held and not isinstance(transport, Readable):
+            return 0
         if not transport.is_closing():
-            return not transport.get_write_buffer_size()
+            return select.EPOLLOUT if self._waiting_bytes() else select.EPOLLIN
         # The loop will notice, too, but until then its place among maxclients is for others.
         self._engine.forget(client)
-        if not transport.get_write_buffer_size():
+        if not self._waiting_bytes():
             _hang_up(client.fd)
-        return False
+        return 0
+
+    def _may_go_on(self) -> bool:
+        """Whether what is answered reaches the client before the loop turns."""
+        return not (self._client.closing or self._transport.is_closing() or self._waiting_bytes())
 
     def go_on(self) -> None:
         """The loop turns again, and has the socket."""
         self._after_turn()
 
-    def _may_go_on(self) -> bool:
-        """Whether what is answered reaches the client before the loop turns."""
-        transport = self._transport
-        return not (self._client.closing or transport.is_closing() or transport.get_write_buffer_size())
-
     # Inside
+
+    def _write(self, data: "bytes | memoryview[Any]") -> None:
+        """What a socket did not take: only the loop sends what its transport has, so that it gets nothing meanwhile."""
+        if self._is_polled:
+            self._held += data
+        else:
+            self._transport.write(data)
+
+    def _waiting_bytes(self) -> int:
+        return len(self._held) + self._transport.get_write_buffer_size()
+
+    def _send_held(self) -> None:
+        if not self._held or self._transport.get_write_buffer_size() or self._transport.is_closing():
+            return
+        try:
+            del self._held[: os.write(self._client.fd, self._held)]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._held.clear()
+            self._disconnect()
+            return
+        if not self._held:
+            self._after_turn()
+
+    def _end_polling(self) -> None:
+        """The loop turns again."""
+        self._is_polled = False
+        data = bytes(self._held)
+        self._held.clear()
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
+            self._after_turn()
 
     def _refusal(self, peer: Any) -> CommandError | None:
         config = self._engine.config
@@ -207,7 +248,7 @@ class Connection(asyncio.Protocol):
         client = self._client
         if self._transport.is_closing():
             return
-        if client.closing:
+        if client.closing and not self._held:
             self._transport.close()
         elif self._stuffed or (client.parked and client.waiting is None):
             self._transport.pause_reading()
@@ -253,6 +294,10 @@ class Newcomer(asyncio.Transport):
             with contextlib.suppress(OSError):
                 data = data[self.sock.send(data) :]
         self.waiting += data
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            del self.waiting[: self.sock.send(self.waiting)]
 
     def get_write_buffer_size(self) -> int:
         return len(self.waiting)
@@ -301,8 +346,8 @@ def _drop(data: bytes) -> None:
     """There is nobody to read it."""
 
 
-def _not_to_be_polled() -> bool:
-    return False
+def _not_to_be_polled() -> int:
+    return 0
 
 
 def _no_bytes() -> int:

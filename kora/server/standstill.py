@@ -47,7 +47,7 @@ class Standstill:
         # From the first look to the loop's next turn.
         self._poller: select.epoll | None = None
         self._doors: dict[int, tuple[socket.socket, ssl.SSLContext | None]] = {}
-        self._polls: dict[int, Callable[[], bool]] = {}  # of clients, by descriptor
+        self._polls: dict[int, Callable[[], int]] = {}  # of clients, by descriptor
         self._newcomers: dict[int, tuple[Newcomer, Connection | TlsTransport]] = {}
         self._loops_handlers: dict[int, Any] = {}
         self._loops_wakeup_fd = -1
@@ -62,8 +62,8 @@ class Standstill:
         for fd, _ in poller.poll(0):
             if fd in self._doors:
                 self._accept(poller, *self._doors[fd])
-            elif fd != running_fd and not self._polls[fd]():
-                self._let_be(poller, fd)
+            elif fd != running_fd:
+                self._poll(poller, fd)
 
     def _begin(self) -> select.epoll:
         self._loop.call_soon(self._end)
@@ -79,8 +79,8 @@ class Standstill:
             if client.fd >= 0:
                 self._polls[client.fd] = client.poll
                 poller.register(client.fd, select.EPOLLIN)
-                if client.more and client is not running and not client.poll():
-                    self._let_be(poller, client.fd)
+                if client.more and client is not running:
+                    self._poll(poller, client.fd)
         return poller
 
     def _accept(self, poller: select.epoll, door: socket.socket, context: ssl.SSLContext | None) -> None:
@@ -111,7 +111,11 @@ class Standstill:
             self._polls[fd] = protocol.poll
             poller.register(fd, select.EPOLLIN)
 
-    def _let_be(self, poller: select.epoll, fd: int) -> None:
+    def _poll(self, poller: select.epoll, fd: int) -> None:
+        events = self._polls[fd]()
+        if events:
+            poller.modify(fd, events)
+            return
         poller.unregister(fd)
         del self._polls[fd]
         if fd in self._newcomers and self._newcomers[fd][0].is_closing():

@@ -7,6 +7,7 @@ this is a transport, towards the socket's transport a protocol.
 import asyncio
 import contextlib
 import os
+import select
 import ssl
 from typing import Any, Final, cast
 
@@ -37,21 +38,23 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     # While the loop stands still
 
-    def poll(self) -> bool:
+    def poll(self) -> int:
         """As Connection.poll()."""
+        if isinstance(self._transport, Newcomer) and self._transport.waiting:
+            self._transport.flush()
         if self._has_greeted:
             return self._connection.poll()
         try:
             data = os.read(self._fd, _READ_BYTES_MAX)
         except BlockingIOError:
-            return True
+            return select.EPOLLIN
         except OSError:
             data = b""
         if not data:
             self.abort()
         else:
             self.data_received(data)
-        return not self.is_closing()
+        return 0 if self.is_closing() else select.EPOLLIN
 
     def read(self) -> bytes | None:
         """What the client has sent; b"" where it has gone, None where there is nothing yet."""

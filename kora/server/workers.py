@@ -37,6 +37,7 @@ class Job:
     per_shard: bool
     share: float  # of the loop, at most, while there is more to do
     period_s: float = 0.0  # 0: hz times per second
+    event: str = ""  # of the latency monitor, where a turn is one
 
 
 @dataclass
@@ -73,6 +74,8 @@ class Worker:
         more = job.run(self)
         elapsed_ns = time.monotonic_ns() - started_ns
         self.engine.jobs[job.name].record(elapsed_ns)
+        if job.event:
+            self.engine.slowness.note_event(job.event, elapsed_ns)
         return elapsed_ns, more
 
     def _period_s(self, job: Job) -> float:
@@ -85,7 +88,12 @@ def _expire(worker: Worker) -> bool:
         return False
     databases = engine.databases.used()
     return bool(databases) and expire_cycle(
-        worker.shard, databases, BUDGET_NS, engine.clock, engine.config.active_expire_effort
+        worker.shard,
+        databases,
+        BUDGET_NS,
+        engine.clock,
+        engine.config.active_expire_effort,
+        engine.slowness.note_event,
     )
 
 
@@ -137,7 +145,8 @@ def _close_idle_clients(worker: Worker) -> bool:
     if timeout_ns:
         for client in list(engine.clients.values()):
             # Who waits for keys or listens to channels has no reason to say anything.
-            if client.idle_ns > timeout_ns and not client.parked and not client.subscriptions_count:
+            is_listening = client.parked or client.subscriptions_count or client.is_monitor
+            if client.idle_ns > timeout_ns and not is_listening:
                 client.disconnect()
     return False
 
@@ -146,6 +155,10 @@ def _close_swollen_clients(worker: Worker) -> bool:
     for client in list(worker.engine.clients.values()):
         client.watch_output()
     return False
+
+
+def _evict_clients(worker: Worker) -> bool:
+    return worker.engine.client_evictor.look(BUDGET_NS)
 
 
 def _collect_garbage(worker: Worker) -> bool:
@@ -157,15 +170,16 @@ def _collect_garbage(worker: Worker) -> bool:
 # Budgets, shares and periods: the expire cycle's quarter is Redis'; the rest was chosen so that a worker that is
 # busy all the time leaves at least half of the loop to clients.
 JOBS: Final = (
-    Job("expire-cycle", _expire, per_shard=True, share=0.25),
-    Job("field-expire-cycle", _expire_fields, per_shard=False, share=0.1),
+    Job("expire-cycle", _expire, per_shard=True, share=0.25, event="expire-cycle"),
+    Job("field-expire-cycle", _expire_fields, per_shard=False, share=0.1, event="expire-cycle"),
     Job("vector-indexing", _index_vectors, per_shard=False, share=0.25),
-    Job("lazyfree", _lazyfree, per_shard=True, share=0.25),
+    Job("lazyfree", _lazyfree, per_shard=True, share=0.25, event="eviction-lazyfree"),
     Job("eviction-cycle", _evict, per_shard=False, share=0.25),
     Job("hotkey-decay", _decay_hot_keys, per_shard=False, share=0.02, period_s=60.0),
     Job("client-timeouts", _close_idle_clients, per_shard=False, share=0.1, period_s=1.0),
     Job("client-outputs", _close_swollen_clients, per_shard=False, share=0.1, period_s=1.0),
-    Job("gc", _collect_garbage, per_shard=False, share=0.1, period_s=1.0),
+    Job("client-eviction", _evict_clients, per_shard=False, share=0.1),
+    Job("gc", _collect_garbage, per_shard=False, share=0.1, period_s=1.0, event="gc"),
 )
 
 
@@ -208,7 +222,9 @@ class Workers:
         words[HEARTBEAT] = now_ns
         words[CLIENT] = 0
         if self._due_ns:
-            self._engine.loop.record_lag(max(0, now_ns - self._due_ns))
+            lag_ns = max(0, now_ns - self._due_ns)
+            self._engine.loop.record_lag(lag_ns)
+            self._engine.slowness.note_lag(lag_ns)
         self._engine.tick()
         self._due_ns = now_ns + HEARTBEAT_NS
         self._timer = asyncio.get_running_loop().call_later(HEARTBEAT_NS / 1e9, self._beat)

@@ -189,6 +189,21 @@ def _job(column: int, convert: "Callable[[int], Value]" = int) -> "Callable[[Sna
     return lambda snapshot: [((name,), convert(row[column])) for name, row in snapshot.jobs.items()]
 
 
+def _command_log(column: int) -> "Callable[[Snapshot], Rows]":
+    return lambda snapshot: [((name,), row[column]) for name, row in snapshot.command_logs.items()]
+
+
+def _spikes(column: int, convert: "Callable[[int], Value]" = int) -> "Callable[[Snapshot], Rows]":
+    # Every event from the start on, so that the first spike is an increase.
+    return lambda snapshot: [((name,), convert(row[column])) for name, row in snapshot.spikes.items()]
+
+
+def _spikes_seen(column: int, per_unit: float) -> "Callable[[Snapshot], Rows]":
+    return lambda snapshot: [
+        ((name,), snapshot.spikes_seen.get(name, (0, 0, 0))[column] / per_unit) for name in snapshot.spikes
+    ]
+
+
 def _loop_lag(snapshot: Snapshot) -> Distribution:
     return _distribution(array("Q", snapshot.lag_counts), LOOP_EDGES_NS, snapshot.lag_sum_ns)
 
@@ -292,6 +307,10 @@ METRICS: Final[tuple[Family, ...]] = (
            _snapshot(lambda s: s.connections_received)),
     Family("kora_connections_rejected_total", "counter", "", "Connections that were turned away.",
            _snapshot(lambda s: s.connections_rejected)),
+    Family("kora_clients_evicted_total", "counter", "", "Connections that were closed because of maxmemory-clients.",
+           _snapshot(lambda s: s.clients_evicted)),
+    Family("kora_clients_memory_bytes", "gauge", "bytes", "What all connections take: buffers, queues, subscriptions.",
+           _snapshot(lambda s: s.clients_memory_bytes)),
     Family("kora_protocol_errors_total", "counter", "", "Connections closed because what they sent was not RESP.",
            _snapshot(lambda s: s.protocol_errors)),
     Family("kora_client_input_buffer_max_bytes", "gauge", "bytes", "The largest query buffer of any client.",
@@ -321,6 +340,30 @@ METRICS: Final[tuple[Family, ...]] = (
            _snapshot(lambda s: _seconds(s.lag_max_ns))),
     Family("kora_loop_turn_max_seconds", "gauge", "seconds", "The longest turn since start or CONFIG RESETSTAT.",
            _snapshot(lambda s: _seconds(s.turn_max_ns))),
+
+    # What took long.
+    Family("kora_commandlog_entries", "gauge", "",
+           "Commands that are kept in the slow log, and in those of large requests and replies.",
+           _snapshot(_command_log(0)), ("log",)),
+    Family("kora_commandlog_recorded_total", "counter", "",
+           "Commands that were ever written to these logs: the next entry's id.",
+           _snapshot(_command_log(1)), ("log",)),
+    Family("kora_slowlog_last_seconds", "gauge", "seconds", "How long the last command of the slow log took.",
+           _snapshot(lambda s: s.command_logs["slow"][2] / 1e6)),
+    Family("kora_latency_spikes_total", "counter", "",
+           "Events that took at least latency-monitor-threshold.", _snapshot(_spikes(0)), ("event",)),
+    Family("kora_latency_spike_seconds_total", "counter", "seconds", "What these events took together.",
+           _snapshot(_spikes(1, _seconds)), ("event",)),
+    Family("kora_latency_spike_last_timestamp_seconds", "gauge", "seconds",
+           "When an event had its last spike, as Unix time; 0 for never since LATENCY RESET.",
+           _snapshot(_spikes_seen(0, 1)), ("event",)),
+    Family("kora_latency_spike_last_seconds", "gauge", "seconds",
+           "The most that an event took in the last second that had a spike.",
+           _snapshot(_spikes_seen(1, 1e3)), ("event",)),
+    Family("kora_latency_spike_max_seconds", "gauge", "seconds", "The most that an event took since LATENCY RESET.",
+           _snapshot(_spikes_seen(2, 1e3)), ("event",)),
+    Family("kora_monitors", "gauge", "", "Clients in MONITOR, which slow everybody down.",
+           _snapshot(lambda s: s.monitors)),
 
     # Its background jobs.  Prometheus has the label `job` for itself.
     Family("kora_job_runs_total", "counter", "", "Turns of background jobs.",

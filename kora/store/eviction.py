@@ -20,10 +20,16 @@ _VAIN_MAX: Final = 64
 class Evictor:
     """Chooses keys to evict; keeps its pool from one time to the next."""
 
-    def __init__(self, clock: Clock, frequency: Callable[[bytes], int]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        frequency: Callable[[bytes], int],
+        note_event: Callable[[str, int, bytes], None] | None = None,
+    ) -> None:
         """`frequency` says of a key how often it was used lately."""
         self._clock = clock
         self._frequency = frequency
+        self._note_event = note_event  # how long a deletion took, in ns, and of which key
         self._policy = ""
         self._pool: list[tuple[tuple[int, int], int, bytes]] = []  # score, database, key; the best to evict is last
         self._database = 0  # for policies that draw: whose turn it is
@@ -37,10 +43,13 @@ class Evictor:
         if choice is None:
             return False
         keyspace, key = choice
+        started_ns = self._clock.monotonic_ns()
         if lazily:
             keyspace.unlink(key)
         else:
             keyspace.delete(key)
+        if self._note_event is not None:
+            self._note_event("eviction-del", self._clock.monotonic_ns() - started_ns, key)
         keyspace.stats.evicted += 1
         keyspace.notify(b"evicted", key)
         return True

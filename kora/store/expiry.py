@@ -5,7 +5,7 @@ deadlines to know that few are over.  When more than a tenth of them were, the o
 that is how the effort adapts, as in Redis' activeExpireCycle (expire.c).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from kora.clock import Clock
@@ -19,13 +19,22 @@ BATCH: Final = 100
 STALE_PERCENT: Final = 10
 
 
-def expire_cycle(shard: Shard, databases: Sequence[Keyspace], budget_ns: int, clock: Clock, effort: int = 1) -> bool:
+def expire_cycle(
+    shard: Shard,
+    databases: Sequence[Keyspace],
+    budget_ns: int,
+    clock: Clock,
+    effort: int = 1,
+    note_event: Callable[[str, int], None] | None = None,
+) -> bool:
     """One turn; returns whether so many keys were over that another turn should follow at once.
 
     budget_ns is elapsed time.  `effort` (1 to 10, active-expire-effort) raises how much is looked at and lowers the
-    share of stale keys that is put up with, by Redis' formulas.
+    share of stale keys that is put up with, by Redis' formulas.  note_event() is told how long each batch of deletions
+    took, in ns.
     """
-    stop_ns = clock.monotonic_ns() + budget_ns
+    batch_ns = clock.monotonic_ns()
+    stop_ns = batch_ns + budget_ns
     now_ms = clock.wall_ms()
     look_max = LOOK_MAX + LOOK_MAX // 4 * (effort - 1)
     stale_percent = max(1, STALE_PERCENT - (effort - 1))
@@ -42,7 +51,11 @@ def expire_cycle(shard: Shard, databases: Sequence[Keyspace], budget_ns: int, cl
                 shard.expire_place = following
                 if not following:
                     shard.expire_slot += 1
-            if clock.monotonic_ns() >= stop_ns or looked - deleted * 100 // stale_percent >= look_max:
+            now_ns = clock.monotonic_ns()
+            if ended and note_event is not None:
+                note_event("expire-del", now_ns - batch_ns)
+            batch_ns = now_ns
+            if now_ns >= stop_ns or looked - deleted * 100 // stale_percent >= look_max:
                 return deleted * 100 > looked * stale_percent
         shard.expire_slot = shard.slot_start
         shard.expire_place = 0

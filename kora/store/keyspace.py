@@ -23,7 +23,7 @@ from typing import Any, Final
 from kora.clock import Clock
 from kora.errors import WrongType
 from kora.observe.shard_stats import ShardStats
-from kora.store.lazyfree import discard, discard_value
+from kora.store.lazyfree import DiscardedValue, discard, discard_value, is_large
 from kora.store.shard import RUN_BITS, Shard
 from kora.store.sizes import DEADLINE_BYTES, entry_size, size_of, weigh
 from kora.store.slots import OPEN_BRACE, SLOT_MASK, SLOTS, slot_of
@@ -136,7 +136,8 @@ class Keyspace:
     def inspect(self, key: bytes, quietly: bool = False) -> Any:
         """As read(), of any kind, and without counting as use of the key: for TYPE, TTL and OBJECT.
 
-        A string must not be changed here either.  Quietly: a miss is counted, but no event.
+        A string must not be changed here either, and of a long one there may be no more than its first 64 bytes, which
+        tell its encoding.  Quietly: a miss is counted, but no event.
         """
         slot = self._locate(key)
         value = self._tables[slot].get(key)
@@ -172,6 +173,14 @@ class Keyspace:
         if kind is not None and type(value) is not kind and not _is_kind(value, kind):
             raise WrongType
         return value
+
+    def outline(self, key: bytes) -> Any:
+        """As find(), of any kind, but of a long string there may be no more than its first 64 bytes."""
+        return self.find(key)
+
+    def length(self, key: bytes) -> int:
+        """As len(find(key, bytes)), for a string that may be long; 0 where there is none."""
+        return len(self.find(key, bytes) or b"")
 
     def part(self, key: bytes, start: int, count: int) -> bytes:
         """As find(key, bytes), for some bytes of a string, which may be long; fewer where it ends, or is not there."""
@@ -221,6 +230,8 @@ class Keyspace:
             table[key] = value
             if type(old) is not bytes or type(value) is not bytes or len(old) != len(value):
                 stats.memory_bytes += weigh(value) - size_of(old)
+                if old is not value:
+                    self._leave(slot, old)
             self._touched[slot & _TOUCHED_MASK] = self.now_s
         self.changes += 1
         if self._attended or self.attends_all:
@@ -272,6 +283,8 @@ class Keyspace:
         old = table[key]
         if type(old) is not bytes or type(value) is not bytes or len(old) != len(value):
             self._stats_of(slot).memory_bytes += weigh(value) - size_of(old)
+            if old is not value:
+                self._leave(slot, old)
         table[key] = value
         self._changed(key)
 
@@ -345,7 +358,7 @@ class Keyspace:
             return False
         if key not in self._tables[slot]:
             return False
-        self._remove(slot, key)
+        self._leave(slot, self._remove(slot, key))
         self._changed(key)
         return True
 
@@ -615,7 +628,13 @@ class Keyspace:
             self._occupied.append(slot)
         return table
 
-    def _remove(self, slot: int, key: bytes) -> None:
+    def _leave(self, slot: int, value: Any) -> None:
+        """A value is no key's any more: one of many parts is freed bit by bit."""
+        if is_large(value):
+            self._shards_by_run[slot >> RUN_BITS].lazyfree.append(DiscardedValue(value, is_counted=False))
+
+    def _remove(self, slot: int, key: bytes) -> Any:
+        """Take a key out; returns its value."""
         table = self._tables[slot]
         value = table.pop(key)
         stats = self._stats_of(slot)
@@ -630,6 +649,7 @@ class Keyspace:
             if last != slot:
                 self._occupied[self._places[slot]] = last
                 self._places[last] = self._places[slot]
+        return value
 
     def _forget_deadline(self, slot: int, key: bytes) -> None:
         deadlines = self._deadlines[slot]
@@ -653,7 +673,7 @@ class Keyspace:
 
     def _end(self, slot: int, key: bytes) -> None:
         """Delete a key because its time is over."""
-        self._remove(slot, key)
+        self._leave(slot, self._remove(slot, key))
         self._stats_of(slot).expired += 1
         if self._attended or self.attends_all:
             self._tell(key)

@@ -179,10 +179,10 @@ class Hash:
             self.next_deadline_ms = 0
         return True
 
-    def end_due(self, now_ms: int) -> list[bytes]:
-        """Delete the fields whose deadline has come, and return them."""
-        ended = []
-        while self._due and self._due[0][0] <= now_ms:
+    def end_due(self, now_ms: int, fields_max: int = 0) -> list[bytes]:
+        """Delete the fields whose deadline has come, or at most so many of them, and return them."""
+        ended: list[bytes] = []
+        while self._due and self._due[0][0] <= now_ms and not 0 < fields_max == len(ended):
             deadline_ms, field = heappop(self._due)
             if self._deadlines.get(field) == deadline_ms:
                 self.delete(field)

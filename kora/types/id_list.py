@@ -67,6 +67,15 @@ class IdList:
             del self._chunks[place], self._firsts[place]
         self._count -= 1
 
+    def shed(self, count: int) -> int:
+        """Drop about so many, the last ones, for freeing bit by bit; returns how many."""
+        dropped = 0
+        while self._chunks and dropped < count:
+            dropped += len(self._chunks.pop())
+            self._firsts.pop()
+        self._count -= dropped
+        return dropped
+
     def since(self, start: int) -> Iterator[int]:
         """The ids from `start` on, in order.  The list must not change meanwhile."""
         place = max(0, bisect_right(self._firsts, start) - 1)

@@ -1,6 +1,13 @@
 """Up to where values stay in their compact encodings, and what else they keep to, as settings of the same names say."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
+
+from kora.errors import TooLong
+
+# Of a list or a sorted set; the kernel counts in 32 bits (PACK_BYTES_MAX).
+ELEMENT_BYTES_MAX: Final = 1 << 30
 
 
 @dataclass(slots=True)
@@ -22,3 +29,9 @@ class Limits:
     vector_hnsw_m: int = 32
     vector_hnsw_ef_construction: int = 200
     vector_hnsw_ef_search: int = 256
+
+
+def check_lengths(elements: Collection[bytes]) -> None:
+    """Before any of them is put in, for it is all of them or none.  Raises TooLong."""
+    if max(map(len, elements), default=0) > ELEMENT_BYTES_MAX:
+        raise TooLong

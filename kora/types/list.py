@@ -395,4 +395,4 @@ def _is_small(limit: int, pack_bytes: int, length: int) -> bool:
     """Whether so much fills at most half of a listpack, so that a few elements more do not convert it back at once."""
     if limit < 0:
         return pack_bytes <= _PACK_BYTES_MAX[min(-limit, 5) - 1] // 2
-    return length <= max(limit, 1) // 2
+    return length <= max(limit, 1) // 2 and pack_bytes <= _PACK_SAFE_BYTES

@@ -76,7 +76,8 @@ class Set:
     def add(self, member: bytes) -> bool:
         """Whether the member is new."""
         if self._integers is not None:
-            if is_integer(member):
+            # Where none may be an intset, the first integer makes a list (setTypeCreate, t_set.c); others come to that.
+            if is_integer(member) and (self._integers or self._limits.set_max_intset_entries > 0):
                 return self._add_integer(int(member))
             self._list_integers()
         if self._places is None:

@@ -113,7 +113,186 @@ class Group:
         return [self.consumers[name] for name in sorted(self.consumers)]
 
 
-class Stream:
+class ConsumerGroups:
+    """The groups of a stream: a part of every implementation, which has the entries and the counts."""
+
+    __slots__ = ()
+
+    groups: dict[bytes, Group]
+    last_id: int
+    max_deleted_id: int
+    entries_added: int
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def first_id(self) -> int:
+        raise NotImplementedError
+
+    def _count(self, size_bytes: int) -> None:
+        """Add to size_bytes."""
+        raise NotImplementedError
+
+    def sorted_groups(self) -> list[Group]:
+        return [self.groups[name] for name in sorted(self.groups)]
+
+    def create_group(self, name: bytes, last_id: int, entries_read: int = UNKNOWN) -> Group:
+        """A group of a name that none has."""
+        group = self.groups[name] = Group(name, last_id, entries_read)
+        self._count(_GROUP_BYTES + _object_bytes(name))
+        return group
+
+    def destroy_group(self, name: bytes) -> None:
+        group = self.groups.pop(name)
+        self._count(-(_GROUP_BYTES + _object_bytes(name) + _PENDING_BYTES * len(group.pending)))
+        for consumer in group.consumers.values():
+            self._count(-(_CONSUMER_BYTES + _object_bytes(consumer.name)))
+
+    def create_consumer(self, group: Group, name: bytes, now_ms: int) -> Consumer:
+        """A consumer of a name that none of the group has."""
+        consumer = group.consumers[name] = Consumer(name, now_ms)
+        self._count(_CONSUMER_BYTES + _object_bytes(name))
+        return consumer
+
+    def delete_consumer(self, group: Group, name: bytes) -> int:
+        """Returns how many entries were pending: nobody will acknowledge them any more."""
+        consumer = group.consumers.pop(name)
+        for entry_id in consumer.ids:
+            del group.pending[entry_id]
+            group.ids.remove(entry_id)
+        self._count(-(_CONSUMER_BYTES + _object_bytes(name) + _PENDING_BYTES * len(consumer.ids)))
+        return len(consumer.ids)
+
+    def deliver(self, group: Group, entry_id: int, consumer: Consumer, delivered_ms: int, deliveries: int) -> None:
+        """Have an entry wait for the consumer's acknowledgement, whoever it was delivered to before."""
+        pending = group.pending.get(entry_id)
+        if pending is None:
+            group.pending[entry_id] = Pending(consumer, delivered_ms, deliveries)
+            group.ids.add(entry_id)
+            consumer.ids.add(entry_id)
+            self._count(_PENDING_BYTES)
+            return
+        pending.delivered_ms, pending.deliveries = delivered_ms, deliveries
+        if pending.consumer is not consumer:
+            pending.consumer.ids.remove(entry_id)
+            pending.consumer = consumer
+            consumer.ids.add(entry_id)
+
+    def acknowledge(self, group: Group, entry_id: int) -> bool:
+        """The entry waits no longer; False where it did not."""
+        pending = group.pending.pop(entry_id, None)
+        if pending is None:
+            return False
+        group.ids.remove(entry_id)
+        pending.consumer.ids.remove(entry_id)
+        self._count(-_PENDING_BYTES)
+        return True
+
+    def advance(self, group: Group, entry_id: int) -> None:
+        """The group has read up to this entry; a smaller id than its last changes nothing."""
+        if entry_id <= group.last_id:
+            return
+        if group.entries_read != UNKNOWN and not self._has_deleted_since(entry_id):
+            group.entries_read += 1
+        elif self.entries_added:
+            group.entries_read = self._entries_up_to(entry_id)
+        group.last_id = entry_id
+
+    def lag(self, group: Group) -> int | None:
+        """How many entries the group has not read yet; None where deleted ones make that unknowable."""
+        if not self.entries_added:
+            return 0
+        entries_read = group.entries_read
+        if entries_read == UNKNOWN or self._has_deleted_since(group.last_id):
+            entries_read = self._entries_up_to(group.last_id)
+        return None if entries_read == UNKNOWN else self.entries_added - entries_read
+
+    def _has_deleted_since(self, entry_id: int) -> bool:
+        """Whether there may be a gap from this id on: an entry was deleted from within (streamRangeHasTombstones)."""
+        return len(self) > 0 and self.max_deleted_id >= max(entry_id, self.first_id)
+
+    def _entries_up_to(self, entry_id: int) -> int:
+        """How many entries were ever added up to this id; UNKNOWN where too little is known of what was deleted.
+
+        streamEstimateDistanceFromFirstEverEntry: at the ends of a stream without gaps it can be told.
+        """
+        if not self.entries_added:
+            return 0
+        if not len(self) and entry_id <= self.last_id:
+            return self.entries_added
+        if entry_id == self.last_id:
+            return self.entries_added
+        if entry_id > self.last_id:
+            return UNKNOWN
+        first_id = self.first_id
+        if not self.max_deleted_id or self.max_deleted_id < first_id:
+            if entry_id < first_id:
+                return self.entries_added - len(self)
+            if entry_id == first_id:
+                return self.entries_added - len(self) + 1
+        return UNKNOWN
+
+    def _copy_groups(self, twin: "ConsumerGroups") -> None:
+        """To a stream that has none, which counts their bytes already."""
+        for group in self.groups.values():
+            twin.groups[group.name] = other = Group(group.name, group.last_id, group.entries_read)
+            for consumer in group.consumers.values():
+                other.consumers[consumer.name] = heir = Consumer(consumer.name, consumer.seen_ms)
+                heir.active_ms = consumer.active_ms
+                heir.ids = consumer.ids.copy()
+            other.pending = {
+                entry_id: Pending(other.consumers[pending.consumer.name], pending.delivered_ms, pending.deliveries)
+                for entry_id, pending in group.pending.items()
+            }
+            other.ids = group.ids.copy()
+
+    def _groups_bytes(self) -> int:
+        """What size_bytes counts for them."""
+        return sum(
+            _GROUP_BYTES
+            + _object_bytes(group.name)
+            + _PENDING_BYTES * len(group.pending)
+            + sum(_CONSUMER_BYTES + _object_bytes(name) for name in group.consumers)
+            for group in self.groups.values()
+        )
+
+    def _groups_effort(self) -> int:
+        return sum(
+            len(group.pending) + len(group.ids) + sum(1 + len(consumer.ids) for consumer in group.consumers.values())
+            for group in self.groups.values()
+        )
+
+    def _shed_groups(self, count: int) -> int:
+        dropped = 0
+        while dropped < count and self.groups:
+            group = next(reversed(self.groups.values()))
+            left = count - dropped
+            if group.pending:
+                # Of a group that is going nobody wants to know the order.
+                some = min(left, len(group.pending))
+                for _ in range(some):
+                    group.pending.popitem()
+                self._count(-_PENDING_BYTES * some)
+                dropped += some
+            elif group.ids:
+                dropped += group.ids.shed(left)
+            elif group.consumers:
+                dropped += self._shed_consumer(group, left)
+            else:
+                self.destroy_group(group.name)
+                dropped += 1
+        return dropped
+
+    def _shed_consumer(self, group: Group, count: int) -> int:
+        consumer = next(reversed(group.consumers.values()))
+        if consumer.ids:
+            return consumer.ids.shed(count)
+        self.delete_consumer(group, consumer.name)
+        return 1
+
+
+class Stream(ConsumerGroups):
     kind: Final = "stream"
     encoding: Final = "stream"
     keeps_when_empty: Final = True
@@ -161,40 +340,22 @@ class Stream:
         twin._length = self._length
         twin.size_bytes = self.size_bytes
         twin.last_id, twin.max_deleted_id, twin.entries_added = self.last_id, self.max_deleted_id, self.entries_added
-        for group in self.groups.values():
-            twin.groups[group.name] = other = Group(group.name, group.last_id, group.entries_read)
-            for consumer in group.consumers.values():
-                other.consumers[consumer.name] = heir = Consumer(consumer.name, consumer.seen_ms)
-                heir.active_ms = consumer.active_ms
-                heir.ids = consumer.ids.copy()
-            other.pending = {
-                entry_id: Pending(other.consumers[pending.consumer.name], pending.delivered_ms, pending.deliveries)
-                for entry_id, pending in group.pending.items()
-            }
-            other.ids = group.ids.copy()
+        self._copy_groups(twin)
         return twin
+
+    def _count(self, size_bytes: int) -> None:
+        self.size_bytes += size_bytes
 
     @property
     def effort(self) -> int:
-        return self._length + sum(len(group.pending) + len(group.consumers) for group in self.groups.values())
+        return self._length + self._groups_effort()
 
     def shed(self, count: int) -> int:
         """Drop about so many entries, or deliveries, whichever; returns how many.  For freeing bit by bit."""
         dropped = 0
         while dropped < count and self._blocks:
             dropped += self._drop_block(len(self._blocks) - 1)
-        while dropped < count and self.groups:
-            group = next(reversed(self.groups.values()))
-            if not group.pending:
-                dropped += 1 + len(group.consumers)
-                self.destroy_group(group.name)
-                continue
-            # Of a group that is going nobody wants to know the order.
-            for _ in range(min(count - dropped, len(group.pending))):
-                group.pending.popitem()
-                self.size_bytes -= _PENDING_BYTES
-                dropped += 1
-        return dropped
+        return dropped + self._shed_groups(count - dropped)
 
     # Entries
 
@@ -362,7 +523,7 @@ class Stream:
         # Blocks are added behind the last and never between others: so the three tell whether anything is new.
         state = (len(ids), ids[0], ids[-1])
         if state != self._nodes_of:
-            self._nodes, self._nodes_of = _count_radix_nodes(ids), state
+            self._nodes, self._nodes_of = count_radix_nodes(ids), state
         return self._nodes
 
     def _open_block(self, entry_id: int, names: list[bytes]) -> Block:
@@ -386,107 +547,6 @@ class Stream:
             self.size_bytes -= block.size_bytes
             self._length -= len(block.ids)
         del self._blocks[:count], self._first_ids[:count]
-
-    # Groups
-
-    def sorted_groups(self) -> list[Group]:
-        return [self.groups[name] for name in sorted(self.groups)]
-
-    def create_group(self, name: bytes, last_id: int, entries_read: int = UNKNOWN) -> Group:
-        """A group of a name that none has."""
-        group = self.groups[name] = Group(name, last_id, entries_read)
-        self.size_bytes += _GROUP_BYTES + _object_bytes(name)
-        return group
-
-    def destroy_group(self, name: bytes) -> None:
-        group = self.groups.pop(name)
-        self.size_bytes -= _GROUP_BYTES + _object_bytes(name) + _PENDING_BYTES * len(group.pending)
-        for consumer in group.consumers.values():
-            self.size_bytes -= _CONSUMER_BYTES + _object_bytes(consumer.name)
-
-    def create_consumer(self, group: Group, name: bytes, now_ms: int) -> Consumer:
-        """A consumer of a name that none of the group has."""
-        consumer = group.consumers[name] = Consumer(name, now_ms)
-        self.size_bytes += _CONSUMER_BYTES + _object_bytes(name)
-        return consumer
-
-    def delete_consumer(self, group: Group, name: bytes) -> int:
-        """Returns how many entries were pending: nobody will acknowledge them any more."""
-        consumer = group.consumers.pop(name)
-        for entry_id in consumer.ids:
-            del group.pending[entry_id]
-            group.ids.remove(entry_id)
-        self.size_bytes -= _CONSUMER_BYTES + _object_bytes(name) + _PENDING_BYTES * len(consumer.ids)
-        return len(consumer.ids)
-
-    def deliver(self, group: Group, entry_id: int, consumer: Consumer, delivered_ms: int, deliveries: int) -> None:
-        """Have an entry wait for the consumer's acknowledgement, whoever it was delivered to before."""
-        pending = group.pending.get(entry_id)
-        if pending is None:
-            group.pending[entry_id] = Pending(consumer, delivered_ms, deliveries)
-            group.ids.add(entry_id)
-            consumer.ids.add(entry_id)
-            self.size_bytes += _PENDING_BYTES
-            return
-        pending.delivered_ms, pending.deliveries = delivered_ms, deliveries
-        if pending.consumer is not consumer:
-            pending.consumer.ids.remove(entry_id)
-            pending.consumer = consumer
-            consumer.ids.add(entry_id)
-
-    def acknowledge(self, group: Group, entry_id: int) -> bool:
-        """The entry waits no longer; False where it did not."""
-        pending = group.pending.pop(entry_id, None)
-        if pending is None:
-            return False
-        group.ids.remove(entry_id)
-        pending.consumer.ids.remove(entry_id)
-        self.size_bytes -= _PENDING_BYTES
-        return True
-
-    def advance(self, group: Group, entry_id: int) -> None:
-        """The group has read up to this entry; a smaller id than its last changes nothing."""
-        if entry_id <= group.last_id:
-            return
-        if group.entries_read != UNKNOWN and not self._has_deleted_since(entry_id):
-            group.entries_read += 1
-        elif self.entries_added:
-            group.entries_read = self._entries_up_to(entry_id)
-        group.last_id = entry_id
-
-    def lag(self, group: Group) -> int | None:
-        """How many entries the group has not read yet; None where deleted ones make that unknowable."""
-        if not self.entries_added:
-            return 0
-        entries_read = group.entries_read
-        if entries_read == UNKNOWN or self._has_deleted_since(group.last_id):
-            entries_read = self._entries_up_to(group.last_id)
-        return None if entries_read == UNKNOWN else self.entries_added - entries_read
-
-    def _has_deleted_since(self, entry_id: int) -> bool:
-        """Whether there may be a gap from this id on: an entry was deleted from within (streamRangeHasTombstones)."""
-        return self._length > 0 and self.max_deleted_id >= max(entry_id, self.first_id)
-
-    def _entries_up_to(self, entry_id: int) -> int:
-        """How many entries were ever added up to this id; UNKNOWN where too little is known of what was deleted.
-
-        streamEstimateDistanceFromFirstEverEntry: at the ends of a stream without gaps it can be told.
-        """
-        if not self.entries_added:
-            return 0
-        if not self._length and entry_id <= self.last_id:
-            return self.entries_added
-        if entry_id == self.last_id:
-            return self.entries_added
-        if entry_id > self.last_id:
-            return UNKNOWN
-        first_id = self.first_id
-        if not self.max_deleted_id or self.max_deleted_id < first_id:
-            if entry_id < first_id:
-                return self.entries_added - self._length
-            if entry_id == first_id:
-                return self.entries_added - self._length + 1
-        return UNKNOWN
 
 
 def _object_bytes(data: bytes) -> int:
@@ -546,7 +606,7 @@ def _packed_bytes(data: bytes) -> int:
     return size_bytes + 5
 
 
-def _count_radix_nodes(ids: list[int]) -> int:
+def count_radix_nodes(ids: list[int]) -> int:
     """Of a compressed radix tree over the 16 bytes of each id; the ids are in order.
 
     The tree grows from the left: `open_places` are the depths of the places on the way to the last id where keys part.

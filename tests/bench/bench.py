@@ -1,7 +1,8 @@
 """Kora and redis-server side by side on this machine: `make bench`, or `python tests/bench/bench.py --help`.
 
-Sections: throughput, observation, large, latency, memory, pause, idle, scrape, start; one module each, with `measure`,
-`tables` and, where Kora promises something (targets.py), `verdicts`, which are the last table.
+Sections: throughput, types_cpu, observation, large, latency, memory, types_memory, pause, idle, scrape, start; one
+module each, with `measure`, `tables` and,
+where Kora promises something (targets.py), `verdicts`, which are the last table.
 Tables go to standard output, progress to standard error, everything into a JSON file.  All traffic stays on loopback.
 The exit code says whether all was measured, not whether targets were met.
 
@@ -34,17 +35,21 @@ import processes
 import scrape
 import start
 import throughput
-from redis_benchmark import TESTS
+import types_cpu
+import types_memory
+from redis_benchmark import TESTS, TYPE_TESTS
 from section import QUICK, Bench, Sizes, Table
 from servers import StartFailure, kora_recipe, redis_recipe
 from targets import Verdict, verdict_table
 
 SECTIONS: Final[dict[str, ModuleType]] = {
     "throughput": throughput,
+    "types_cpu": types_cpu,
     "observation": observation,
     "large": large,
     "latency": latency,
     "memory": memory,
+    "types_memory": types_memory,
     "pause": pause,
     "idle": idle,
     "scrape": scrape,
@@ -112,7 +117,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--only", type=names_in(tuple(SECTIONS)), default=tuple(SECTIONS), metavar="SECTION,…", help="default: all"
     )
-    parser.add_argument("--quick", action="store_true", help="everything small, under two minutes; shows that it works")
+    parser.add_argument("--quick", action="store_true", help="everything small, in some minutes; shows that it works")
     parser.add_argument(
         "--json", type=Path, default=Path("bench-results.json"), metavar="FILE", help="default: %(default)s"
     )
@@ -131,6 +136,12 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         help=f"of throughput, or `all`; of {', '.join(test_names)}; default: {', '.join(Sizes.tests)}",
     )
     parser.add_argument("--pipelines", type=numbers, metavar="N,…", help="of throughput")
+    parser.add_argument("--type-pipelines", type=numbers, metavar="N,…", help="of types_cpu")
+    parser.add_argument(
+        "--type-tests", type=names_in(TYPE_TESTS), metavar="TEST,…", help=f"of types_cpu; of {', '.join(TYPE_TESTS)}"
+    )
+    parser.add_argument("--type-rounds", type=count, metavar="N", help="of types_cpu, each a run of both servers")
+    parser.add_argument("--small-keys", type=count, metavar="N", help="of types_memory, for each kind of value")
     parser.add_argument("--rounds", type=count, metavar="N", help="of throughput, each a run of both servers")
     parser.add_argument(
         "--seconds", type=seconds, dest="run_s", metavar="S", help="about how long a run of throughput takes"

@@ -3,6 +3,7 @@
 A Child runs one of the functions below, which get a channel to the benchmark as their first argument:
 
     write      fills a server with keys, as fast as it takes them        -> Written
+    write_small  fills a server with small hashes, lists, …              -> Written
     probe      PING and GET in turn, one at a time, until told to stop   -> Probes
     keep_pace  a steady number of SET and GET per second                 -> commands sent
     arrive     SET and GET at random times, answered or not              -> Arrivals
@@ -122,6 +123,38 @@ def write(channel: Connection, port: int, keys: int, batch: int, is_modest: bool
         expect(connection, SET_REPLY, batch_before)
         batch_before = count
     expect(connection, SET_REPLY, batch_before)
+    channel.send(Written(keys, time.monotonic() - start))
+
+
+# Ten fields or items, of 7 to 10 bytes; of a sorted set members with scores that are integers.
+SMALL_VALUES: Final[dict[str, tuple[str, Callable[[int], list[str]]]]] = {
+    "hash": ("HSET", lambda n: [word for i in range(10) for word in (f"field{i:05}", f"val{n * i % 10**7:07}")]),
+    "list": ("RPUSH", lambda n: [f"item{n * i % 10**6:06}" for i in range(10)]),
+    "set": ("SADD", lambda n: [f"m{(n * 7 + i * 13) % 10**9:09}" for i in range(10)]),
+    "set of integers": ("SADD", lambda n: [str((n * 7 + i * 13) % 100_000) for i in range(10)]),
+    "sorted set": ("ZADD", lambda n: [word for i in range(10) for word in (str((n + i) % 1000), f"m{i:09}")]),
+}
+
+
+def key_of_small(kind: str, number: int) -> str:
+    return f"{kind[:4]}:{number:07}"
+
+
+def write_small(channel: Connection, port: int, kind: str, keys: int) -> None:
+    connection = connect(port)
+    start = time.monotonic()
+    name, words_of = SMALL_VALUES[kind]
+    for first in range(0, keys, 500):
+        numbers = range(first, min(first + 500, keys))
+        connection.sendall(
+            b"".join([request(name, key_of_small(kind, number), *words_of(number)) for number in numbers])
+        )
+        replies = 0
+        while replies < len(numbers):
+            data = connection.recv(65536)
+            if not data or b"-" in data:
+                raise ConnectionError(f"unexpected replies: {data[:100]!r}")
+            replies += data.count(b"\n")
     channel.send(Written(keys, time.monotonic() - start))
 
 

@@ -67,6 +67,7 @@ class Test:
 
 SET_KEYS: Final = Filling("SET")
 INCRBYFLOAT: Final = ("INCRBYFLOAT", "float:__rand_int__", "0.25")
+XADD: Final = ("XADD", "mystream", "*", "myfield", "data")  # as 7.2 and later have it
 COPY: Final = ("COPY", "key:__rand_int__", "copy:__rand_int__", "REPLACE")
 
 # Overwriting tests start from their own outcome, so that they measure the steady state whatever the number of requests.
@@ -90,6 +91,7 @@ TESTS: Final = (
     Test("LRANGE_500", "LRANGE", (Filling("RPUSH", 1000),), ("LRANGE", "mylist", "0", "499")),
     Test("LRANGE_600", "LRANGE", (Filling("RPUSH", 1000),), ("LRANGE", "mylist", "0", "599")),
     Test("MSET", "MSET", (SET_KEYS,)),  # ten keys, one command
+    Test("XADD", "XADD", argv=XADD),
     Test("DBSIZE", "DBSIZE", (SET_KEYS,), ("DBSIZE",)),
     Test("OBJECT_ENCODING", "OBJECT", (SET_KEYS,), ("OBJECT", "ENCODING", "key:__rand_int__")),
     Test("INCRBYFLOAT", "INCRBYFLOAT", (Filling("INCRBYFLOAT", argv=INCRBYFLOAT),), INCRBYFLOAT),
@@ -98,6 +100,8 @@ TESTS: Final = (
 # What the kernel answers by itself, and what passes through it into a Python handler: cheap and O(1), so that the way
 # there is what is measured.
 KERNEL_TESTS: Final = ("GET", "SET", "INCR", "MSET")
+TYPE_TESTS: Final = ("LPUSH", "RPUSH", "LPOP", "RPOP", "SADD", "HSET", "SPOP", "ZADD", "ZPOPMIN", "LRANGE_100",
+                     "LRANGE_300", "LRANGE_500", "LRANGE_600", "XADD")  # fmt: skip
 HANDLER_TESTS: Final = ("DBSIZE", "OBJECT_ENCODING", "COPY")
 
 LARGE_VALUES: Final = Shape(clients=4, keyspace=64, value_bytes=1 << 20)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis_benchmark import HANDLER_TESTS, KERNEL_TESTS
+from redis_benchmark import HANDLER_TESTS, KERNEL_TESTS, TYPE_TESTS
 from servers import Recipe
 
 
@@ -20,6 +20,11 @@ class Sizes:
     rounds: int = 7
     tests: tuple[str, ...] = ("PING_INLINE", "PING_MBULK", *KERNEL_TESTS, *HANDLER_TESTS)  # of throughput
     pipelines: tuple[int, ...] = (1, 16, 64)
+    type_tests: tuple[str, ...] = TYPE_TESTS
+    type_pipelines: tuple[int, ...] = (1, 16, 64)
+    type_rounds: int = 5
+    type_run_s: float = 0.3
+    small_keys: int = 1_000_000
     observation_pairs: int = 120
     observation_window_s: float = 0.1
     large_run_s: float = 0.7
@@ -41,6 +46,10 @@ QUICK = Sizes(
     run_s=0.15,
     rounds=2,
     tests=(*KERNEL_TESTS, *HANDLER_TESTS),
+    type_pipelines=(16,),
+    type_rounds=2,
+    type_run_s=0.1,
+    small_keys=100_000,
     observation_pairs=9,
     observation_window_s=0.05,
     large_run_s=0.15,

@@ -17,6 +17,10 @@ from section import Table
 # CPU per command, Kora / Redis, by pipeline.
 KERNEL_CPU_RATIO_MAX: Final = {1: 1.02, 16: 0.6, 64: 0.4}
 HANDLERS_CPU_RATIO_MAX: Final = {1: 1.15, 16: 1.3, 64: 1.5}
+# The commands on lists, hashes, sets and sorted sets; streams are younger.
+TYPES_CPU_RATIO_MAX: Final = {16: 1.3}
+XADD_CPU_RATIO_MAX: Final = {16: 1.5}
+TYPES_MEMORY_RATIO_MAX: Final = 1.5
 # What observation adds to CPU per command, by pipeline.
 OBSERVATION_PERCENT_MAX: Final = {1: 1.0, 16: 3.0}
 # 1 MB values: CPU per command, and the other way round commands per second.

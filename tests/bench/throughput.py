@@ -38,7 +38,13 @@ def known_tests(bench: Bench, *servers: Server) -> tuple[list[Test], list[str]]:
 
 
 def compare(
-    bench: Bench, reference: Server, subject: Server, test: Test, pipeline: int, run_s: float
+    bench: Bench,
+    reference: Server,
+    subject: Server,
+    test: Test,
+    pipeline: int,
+    run_s: float,
+    rounds: int | None = None,
 ) -> dict[str, Any]:
     """Rounds in turn, both servers with the same number of requests: what the slower one does in the time given.
 
@@ -47,7 +53,7 @@ def compare(
     servers = [reference, subject]
     requests = min(redis_benchmark.requests_for(server, test, pipeline, run_s) for server in servers)
     runs: dict[int, list[Run]] = {reference.pid: [], subject.pid: []}
-    for turn in range(bench.sizes.rounds):
+    for turn in range(rounds or bench.sizes.rounds):
         # Who goes first changes with the round, so that a drift of the machine favours nobody.
         for server in servers[:: -1 if turn % 2 else 1]:
             redis_benchmark.refill(server, test, requests)

@@ -75,6 +75,9 @@ def test_bitcount_of_parts(run, fails):
     assert run("BITCOUNT", "k", -(1 << 63), (1 << 63) - 1, "BIT") == 26
     assert fails("BITCOUNT", "k", 1) == fails("BITCOUNT", "k", 1, 2, "X") == SYNTAX
     assert fails("BITCOUNT", "k", 1, "x") == NOT_AN_INTEGER
+    assert fails("BITCOUNT", "no", 1) == fails("BITCOUNT", "no", 1, 2, "X") == SYNTAX
+    assert fails("BITCOUNT", "no", "x", 1) == fails("BITPOS", "no", 1, "x") == NOT_AN_INTEGER
+    assert fails("BITPOS", "no", 1, 1, 2, "X") == SYNTAX
     run("SADD", "s", "a")
     assert fails("BITCOUNT", "s") == WRONG_TYPE
 

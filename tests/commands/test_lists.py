@@ -2,7 +2,8 @@
 
 import pytest
 
-from kora.errors import CommandError
+from kora.commands.lists import rpush
+from kora.errors import CommandError, TooLong
 from kora.resp.reply import NULL_ARRAY
 
 NOT_AN_INTEGER = "ERR value is not an integer or out of range"
@@ -467,3 +468,13 @@ def test_a_thousand_clients_wait_and_each_gets_its_own(connect, run):
     run("RPUSH", "l", *range(1_001))
     assert [client.received() for client in waiting] == [[[b"l", b"%d" % number]] for number in range(1_000)]
     assert run("LRANGE", "l", 0, -1) == [b"1000"]
+
+
+def test_of_several_elements_all_are_put_in_or_none(run, client):
+    too_long = bytes((1 << 30) + 1)  # of which no page is ever touched
+    with pytest.raises(TooLong):
+        rpush(client, [b"RPUSH", b"k", b"a", too_long])
+    run("RPUSH", "k", "x")
+    with pytest.raises(TooLong):
+        rpush(client, [b"RPUSH", b"k", b"a", too_long])
+    assert run("LLEN", "k") == 1

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from kora.errors import CommandError
+from kora.commands.sorted_sets import zadd
+from kora.errors import CommandError, TooLong
 from kora.resp.reply import NULL_ARRAY
 from tests.conftest import runner
 
@@ -694,3 +695,13 @@ def test_negative_zero(run):
     assert run("ZINCRBY", "z", "-0", "a") == b"-0"
     assert run("ZSCORE", "z", "a") == b"0"
     assert math.copysign(1, float(run("ZUNION", 1, "z", "WEIGHTS", -1, "WITHSCORES")[1])) == -1
+
+
+def test_of_several_elements_all_are_put_in_or_none(run, client):
+    too_long = bytes((1 << 30) + 1)  # of which no page is ever touched
+    with pytest.raises(TooLong):
+        zadd(client, [b"ZADD", b"k", b"1", b"a", b"2", too_long])
+    run("ZADD", "k", "1", "x")
+    with pytest.raises(TooLong):
+        zadd(client, [b"ZADD", b"k", b"1", b"a", b"2", too_long])
+    assert run("ZCARD", "k") == 1

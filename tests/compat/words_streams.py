@@ -150,12 +150,12 @@ _END: tuple[Step, ...] = tuple((b"XINFO", b"STREAM", key, b"FULL", b"COUNT", b"0
 
 def programs(table: dict[str, st.SearchStrategy[list[Word]]], max_size: int = 30) -> st.SearchStrategy[list[Step]]:
     """Programs that begin with a filled stream or with nothing, and end by telling all that the streams hold."""
-    middle = st.lists(steps(table), min_size=1, max_size=max_size).map(assemble).map(_with_consumers)
+    middle = st.lists(steps(table), min_size=1, max_size=max_size).map(assemble).map(with_consumers)
     start = st.sampled_from((_START, _START, _START, ()))
     return st.tuples(start, middle).map(lambda parts: [*parts[0], *parts[1], *_END])
 
 
-def _with_consumers(program: Sequence[Step]) -> list[Step]:
+def with_consumers(program: Sequence[Step]) -> list[Step]:
     """Have consumers made before they claim: 7.0 makes them only when they get something, 7.2 always."""
     steps_and_makers: list[Step] = []
     for step in program:

@@ -5,6 +5,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,6 +127,27 @@ def test_a_pipeline_that_waits_for_its_next_turn_is_answered_as_well(kora: KoraP
         assert str(answers[-1]) == BUSY.format("SCRIPT")
         assert kora.run("SCRIPT", "KILL") == b"OK"
         assert "Script killed by user" in error_text(scripter.read())
+
+
+def test_whoever_is_slow_to_read_gets_all_answers_nevertheless(kora: KoraProcess) -> None:
+    requests = request("GET", "k") * 6_000
+    with kora.connect() as known, running(kora):
+        newcomer = kora.connect()
+        for wire in (known, newcomer):
+            wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+            sender = threading.Thread(target=wire.send, args=(requests,))
+            sender.start()
+            answers = wire.read_many(6_000)
+            sender.join()
+            assert {str(answer) for answer in answers} == {BUSY.format("SCRIPT")}
+        # What is left when the script ends comes afterwards.
+        newcomer.send(request("GET", "k") * 3_000 + request("QUIT"))
+        assert known.run("SCRIPT", "KILL") == b"OK"
+    with newcomer:
+        answers = newcomer.read_many(3_001)
+        assert {str(answer) for answer in answers[:-1]} <= {BUSY.format("SCRIPT"), "None"}
+        assert answers[-1] == b"OK"
+        assert newcomer.read() is END
 
 
 def test_whoever_leaves_meanwhile_gives_place_to_others(kora: KoraProcess) -> None:
@@ -252,8 +274,7 @@ def test_what_has_written_ends_only_with_the_server(start_server: Start, loop: s
     assert server.wait() == 0
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-@pytest.mark.parametrize("is_asked_twice", [False, True])
+@pytest.mark.parametrize(("loop", "is_asked_twice"), [("uvloop", False), ("uvloop", True), ("asyncio", False)])
 def test_a_signal_stops_the_server_behind_the_script_or_at_once_if_it_is_the_second(
     start_server: Start, loop: str, is_asked_twice: bool
 ) -> None:

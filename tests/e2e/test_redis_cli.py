@@ -12,6 +12,7 @@ import signal
 import struct
 import subprocess
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -321,3 +322,22 @@ def test_password_of_redis_cli(start_server: Callable[..., Any]) -> None:
     assert cli(kora, "-a", "secret", "--no-auth-warning", "SET", "k", "v") == "OK\n"
     assert cli(kora, "--user", "default", "--pass", "secret", "--no-auth-warning", "GET", "k") == "v\n"
     assert "WRONGPASS" in cli(kora, "-a", "wrong", "--no-auth-warning", "GET", "k")
+
+
+def test_monitor_shows_what_others_do(server: KoraProcess) -> None:
+    with server.connect() as other:
+        stop = threading.Event()
+
+        def talk() -> None:
+            while not stop.wait(0.02):
+                other.run("ECHO", 'say "hi"')
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        try:
+            lines = first_lines(server, 2, "MONITOR")
+        finally:
+            stop.set()
+            thread.join()
+    assert lines[0] == "OK"
+    assert re.fullmatch(r'\d+\.\d{6} \[0 127\.0\.0\.1:\d+\] "ECHO" "say \\"hi\\""', lines[1])

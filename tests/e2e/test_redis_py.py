@@ -272,3 +272,24 @@ def test_over_a_unix_socket(start_server: Callable[..., KoraProcess], tmp_path: 
         assert client.set("k", "v") is True
         assert client.get("k") == "v"
         assert client.client_info()["addr"] == f"{path}:0"
+
+
+def test_monitor_slowlog_and_latency(client: "redis.Redis", server: KoraProcess, protocol: int) -> None:
+    with redis.Redis(port=server.port, protocol=protocol) as other, client.monitor() as monitor:
+        other.execute_command("ECHO", 'say "hi"\n')
+        # What a connection says of itself comes first.
+        line = next(line for line in monitor.listen() if line["command"].startswith("ECHO"))
+        assert (line["db"], line["client_type"], line["command"]) == (0, "tcp", 'ECHO say "hi"\\n')
+    client.config_set("slowlog-log-slower-than", 0)
+    try:
+        client.execute_command("ECHO", "slow")
+        (entry,) = [entry for entry in client.slowlog_get(5) if entry["command"] == b"ECHO slow"]
+        assert entry["client_address"].startswith(b"127.0.0.1:")
+        assert client.slowlog_len() > 1 and client.slowlog_reset()
+        client.latency_reset()
+        client.execute_command("DEBUG", "SLEEP", "0.02")
+        rows = {row[0]: row for row in client.latency_latest()}
+        assert rows["command"][2] >= 20
+        assert client.latency_history("command")[0][1] >= 20
+    finally:
+        client.config_set("slowlog-log-slower-than", 10_000)

@@ -73,3 +73,20 @@ def test_listening_clients_are_not_closed_for_being_idle(start_server: Start) ->
         assert idle.read() is END
         assert server.run("PUBLISH", "news", "m") == 1
         assert listener.read() == [b"message", b"news", b"m"]
+
+
+def test_a_monitor_that_does_not_read_is_disconnected_and_memory_stays_bounded(start_server: Start) -> None:
+    """Also where ordinary clients have no limit, as is the default."""
+    server = start_server()
+    before = server.rss_bytes
+    with server.connect() as lazy, server.connect() as other:
+        assert lazy.run("MONITOR") == b"OK"
+        assert b"flags=O" in server.run("CLIENT", "LIST")
+        for _ in range(8):
+            other.send(encode_request(("ECHO", "x" * 100_000)) * 100)
+            for _ in range(100):
+                other.read()
+        assert ends(lazy)
+    assert "output buffer over its limit" in server.log
+    assert b"flags=O" not in server.run("CLIENT", "LIST")
+    assert server.rss_bytes - before < 100 * MB

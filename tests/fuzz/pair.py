@@ -339,7 +339,22 @@ def _elements(value: Any) -> object:
         return value.flat(), [value.deadline(field) for field in value.fields()]
     if kind in ("list", "zset"):
         return repr(value.slice(0, len(value)))  # tells -0.0 from 0.0
+    if kind == "stream":
+        return _stream_elements(value)
     return value.members() if kind == "set" else bytes(value)
+
+
+def _stream_elements(stream: Any) -> object:
+    """Its blocks to the byte, for they decide what is trimmed next, and who waits for what."""
+    blocks = [
+        (block.first_id, block.last_id, block.names, block.ids, block.entries, block.deleted, block.node_bytes)
+        for block in stream.blocks()
+    ]
+    groups = [
+        (group.name, group.last_id, group.entries_read, [(name, list(it.ids)) for name, it in group.consumers.items()])
+        for group in stream.sorted_groups()
+    ]
+    return stream.last_id, stream.max_deleted_id, stream.entries_added, stream.radix_nodes(), blocks, groups
 
 
 class Pair:

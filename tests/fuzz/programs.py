@@ -46,8 +46,8 @@ class Given:
 
 
 # One letter stands for: k key, v value, i integer, t time from now in s or ms, T time in s or ms of the calendar,
-# d database, p pattern, w condition of EXPIRE, x option of GETEX, s option of SET, z anything; a word ending in * comes
-# once or many times.
+# d database, p pattern, w condition of EXPIRE, x option of GETEX, s option of SET, E id of a stream's entry,
+# z anything; k* and kv* come once or many times.
 _FORMS: Final = """
 GET k
 GET k
@@ -78,6 +78,20 @@ INCRBY k i
 DECRBY k i
 INCRBYFLOAT k i
 LCS k k LEN
+SETBIT k i 1
+BITCOUNT k
+BITCOUNT k i i
+BITCOUNT k i i BIT
+BITCOUNT k i i byte
+BITPOS k 0
+BITPOS k 1 i
+BITPOS k 0 i i BIT
+BITPOS k 1 i i z
+BITOP AND k k k
+BITOP or k k k k
+BITOP XOR k k k
+BITOP NOT k k
+BITOP NOT k k k
 DEL k*
 UNLINK k*
 EXISTS k*
@@ -161,6 +175,25 @@ ZRANGE k i i WITHSCORES
 ZREVRANGE k 0 i
 ZREVRANGE k i i WITHSCORES
 ZCOUNT k i i
+XADD k * v v
+XADD k * v v
+XADD k E v v v i
+XADD k MAXLEN ~ i * v v
+XADD k NOMKSTREAM MAXLEN i E v z
+XADD k MINID E LIMIT i E v v
+XADD k z i z v v
+XLEN k
+XRANGE k - +
+XRANGE k E E COUNT i
+XREVRANGE k + -
+XREVRANGE k E E COUNT i
+XREAD COUNT i STREAMS k E
+XDEL k E
+XTRIM k MAXLEN i
+XTRIM k MINID = E
+XSETID k E
+XGROUP CREATE k v $ MKSTREAM
+XREADGROUP GROUP v v STREAMS k >
 PING
 PING v
 ECHO v
@@ -254,6 +287,9 @@ _CALENDAR: Final = [b"1700000000", b"1700000001", b"1699999999", b"1700000100", 
 _DATABASES: Final = [b"0", b"1", b"2", b"3", b"1", b"0", b"4", b"-1", b"x", b"01"]
 _PATTERNS: Final = [b"*", b"a*", b"?", b"[ab]", b"*{t}*", b"", b"\\a"]
 _CONDITIONS: Final = [b"NX", b"XX", b"GT", b"LT", b"nx", b"Gt", b"EX"]
+_IDS: Final = [b"1-1", b"1", b"2-0", b"2-*", b"3-5", b"5", b"1700000000000-1", b"1700000000100", b"-", b"+", b"0-0",
+               b"18446744073709551615", b"18446744073709551615-18446744073709551615", b"1--1", b"01-01", b"(1-1",
+               b"99999999999999999999-1", b"$", b"x-1"]  # fmt: skip
 _ANY: Final = [b"", b"FOO", b"EX", b"NX", b"1", b"\r\n", b"KEEPTTL", b"9" * 30, b"%s", b"'", b"*", b"$1"]
 DICTIONARY: Final = [b"\r\n", b"*1\r\n", b"*2\r\n", b"*3\r\n", b"$3\r\n", b"$0\r\n\r\n", b"$1\r\n", b"$-1\r\n",
                      b"*0\r\n", b"*-1\r\n", b"GET", b"SET", b"PING\r\n",
@@ -361,6 +397,7 @@ _PLACEHOLDERS: Final = {
     b"d": _DATABASES,
     b"p": _PATTERNS,
     b"w": _CONDITIONS,
+    b"E": _IDS,
     b"z": _ANY,
 }
 

@@ -25,6 +25,7 @@ from tests.compat.words_hashes import FIELD_DEADLINES, HASHES
 from tests.compat.words_lists import LISTS
 from tests.compat.words_sets import SETS
 from tests.compat.words_sorted_sets import SORTED_SETS
+from tests.compat.words_streams import GROUP_COMMANDS, STREAMS
 from tests.fuzz import programs as fuzz
 from tests.fuzz.pair import Action, Advance, Expire, Pair, Send, Store, cut, encode, show
 from tests.kernel.operations import OPERATIONS
@@ -95,6 +96,21 @@ SETTINGS: Table = {
 }
 # Members that are chosen at random are the same in both where there is only one.
 _single = words("SADD", "single", "member")
+_bytes = st.binary(max_size=40) | st.sampled_from((b"\xff" * 30, b"\0" * 30, b"\xff" * 9 + b"\x7f", b"", b"12"))
+_bits = st.sampled_from((b"0", b"1", b"-1", b"7", b"8", b"9", b"63", b"64", b"-3", b"200", b"-300", b"9" * 19))
+_unit = options("BYTE", "BIT", "bit", "x", max_size=1)
+BITS: Table = {
+    "SET bytes": words("SET", keys, _bytes) | words("SET", keys, st.sampled_from((b"\xff" * 33_000, b"\0" * 40_000))),
+    "BITCOUNT": words("BITCOUNT", keys) | words("BITCOUNT", keys, _bits, _bits, _unit) | words("BITCOUNT", keys, _bits),
+    "BITPOS": words("BITPOS", keys, st.sampled_from((b"0", b"1", b"2")), options(_bits, max_size=1))
+    | words("BITPOS", keys, st.sampled_from((b"0", b"1")), _bits, _bits, _unit),
+    "BITOP": words("BITOP", st.sampled_from((b"AND", b"or", b"XOR", b"NOPE")), keys, keys, options(keys, max_size=3))
+    | words("BITOP", "NOT", keys, keys, options(keys, max_size=1)),
+    "OBJECT ENCODING": words("OBJECT", "ENCODING", keys),
+    "wrong": words("RPUSH", keys, "x"),
+    "PEXPIRE": words("PEXPIRE", keys, "50"),
+    "DEL": words("DEL", keys),
+}
 CHOOSING: Table = {
     "SPOP": _single | words("SPOP", "single") | words("SPOP", keys),
     "SRANDMEMBER": _single | words("SRANDMEMBER", "single") | words("SRANDMEMBER", keys),
@@ -215,6 +231,24 @@ def test_programs_of_large_values_do_the_same(flags: tuple[str, ...], program: l
     check(flags, program)
 
 
+_automatic = words("XADD", keys, "*", texts, texts) | words("XADD", keys, "MAXLEN", "~", "3", "*", "f", texts)
+_KEPT = {name: GENERIC[name] for name in ("DEL", "COPY", "RENAME", "TYPE", "OBJECT ENCODING") if name in GENERIC}
+ENTRIES: Table = {**STREAMS, **GROUP_COMMANDS, **_KEPT, "XADD *": _automatic, "XADD again": STREAMS["XADD"]}
+
+
+@given(nodes=st.sampled_from(("1", "3", "100", "0")), bytes_max=st.sampled_from(("4096", "60", "0")), data=st.data())
+@examples(300)
+def test_programs_over_streams_do_the_same(nodes: str, bytes_max: str, data: st.DataObject) -> None:
+    flags = ("--stream-node-max-entries", nodes, "--stream-node-max-bytes", bytes_max)
+    check(flags, data.draw(actions({**ENTRIES, "HELLO": SETTINGS["HELLO"]}, max_size=20)))
+
+
+@given(flags=flags, program=actions(BITS))
+@examples(300)
+def test_programs_over_bits_do_the_same(flags: tuple[str, ...], program: list[Action]) -> None:
+    check(flags, program)
+
+
 # But for random picks, which are each implementation's own.
 _HASHES = {name: strategy for name, strategy in {**HASHES, **FIELD_DEADLINES}.items() if name != "HRANDFIELD"}
 
@@ -227,10 +261,26 @@ def test_programs_over_hashes_do_the_same(flags: tuple[str, ...], program: list[
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_each_operation_in_many_forms(name: str) -> None:
-    tables = (STRINGS, GENERIC, HASHES, SETS, LISTS, ORDERED, ENDING, MANY, PLAIN, LARGE, CHOOSING, TABLES)
+    tables = (
+        STRINGS,
+        GENERIC,
+        HASHES,
+        SETS,
+        LISTS,
+        ORDERED,
+        STREAMS,
+        BITS,
+        ENDING,
+        MANY,
+        PLAIN,
+        LARGE,
+        CHOOSING,
+        TABLES,
+    )
     forms = [table[name.upper()] for table in tables if name.upper() in table]
     mixed = {"it": st.one_of(forms), "again": st.one_of(forms), **_FILL, "ends": st.one_of(list(ENDING.values()))}
     fills = ((HASHES, HASHES["HSET"]), (SETS, SETS["SADD"]), (LISTS, LISTS["RPUSH"]), (ORDERED, ORDERED["ZADD"]))
+    fills = (*fills, (STREAMS, STREAMS["XADD"]))
     for table, filled in fills:
         if name.upper() in table:
             mixed["fill it"] = filled
@@ -260,7 +310,11 @@ def test_bent_streams_in_pieces_do_the_same(part: int) -> None:
 
 
 def test_every_operation_is_in_the_programs() -> None:
-    drawn = {name.lower() for table in (STRINGS, GENERIC, HASHES, SETS, LISTS, ORDERED, PLAIN) for name in table}
+    drawn = {
+        name.lower()
+        for table in (STRINGS, GENERIC, HASHES, SETS, LISTS, ORDERED, STREAMS, BITS, PLAIN)
+        for name in table
+    }
     assert not set(OPERATIONS) - drawn, "give these a strategy in tests/compat/words.py, or in PLAIN here"
     forms = {form[0].lower().decode() for form in fuzz._COMMON}
     chance = {name.lower() for name in CHOOSING}  # a bent request would have them choose among several

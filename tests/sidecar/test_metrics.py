@@ -20,6 +20,7 @@ from kora.engine.snapshot import Snapshot
 from kora.errors import CommandError
 from kora.observe import histogram
 from kora.observe.loop_stats import JobStats
+from kora.observe.spikes import FED
 from kora.sidecar.metrics import METRICS, View, render, wants_openmetrics
 from kora.sidecar.own_stats import OwnStats
 from kora.sidecar.settings import Settings
@@ -272,3 +273,23 @@ def test_a_page_of_200_commands_shows_each_of_them_once(engine: Engine, as_openm
     page = render(view_of(Snapshot.from_plain(plain)), as_openmetrics)
     assert page.count(b"kora_command_duration_seconds_count{") == 200
     assert page.count(b'kora_commands_total{cmd="') == 200
+
+
+def test_what_took_long_is_shown_by_log_and_by_event(engine: Engine, run: Run) -> None:
+    run("DEBUG", "SLEEP", "0.25")
+    run("SET", "k", "x" * (1 << 20))
+    found = families(render(view_of(take(engine))))
+
+    def values(name: str) -> dict[str, float]:
+        return {next(iter(sample.labels.values())): sample.value for sample in found[name].samples}
+
+    assert values("kora_commandlog_entries") == {"slow": 1, "large-request": 1, "large-reply": 0}
+    assert values("kora_commandlog_recorded") == values("kora_commandlog_entries")
+    assert found["kora_slowlog_last_seconds"].samples[0].value == 0.25
+    assert list(values("kora_latency_spikes")) == list(FED), "every event, so that the first spike is an increase"
+    for name, value in (("kora_latency_spikes", 1), ("kora_latency_spike_seconds", 0.25)):
+        assert values(name)["command"] == value and values(name)["gc"] == 0
+    run("LATENCY", "RESET")
+    found = families(render(view_of(take(engine))))
+    assert values("kora_latency_spikes")["command"] == 1, "a counter never falls"
+    assert values("kora_latency_spike_max_seconds")["command"] == 0

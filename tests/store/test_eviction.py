@@ -5,6 +5,8 @@ import pytest
 from kora.config import POLICIES
 from kora.observe.hotkeys import HotKeys
 from kora.store.eviction import Evictor
+from kora.store.expiry import expire_cycle
+from tests.store.stores import TickingClock
 
 
 @pytest.fixture
@@ -100,3 +102,22 @@ def test_a_key_whose_time_is_over_is_no_eviction(store):
     assert not Evictor(store.clock, HotKeys().estimate).evict(store.databases, "allkeys-lru", 5, False)
     assert store.evicted == 0
     assert store.expired == 1
+
+
+def test_the_time_of_each_deletion_is_told_with_its_key(make_store):
+    store = make_store(TickingClock())
+    noted = []
+    store.db.set(b"k", b"v")
+    evictor = Evictor(store.clock, HotKeys().estimate, lambda *words: noted.append(words))
+    assert evictor.evict(store.databases, "allkeys-random", 5, False)
+    ((event, elapsed_ns, key),) = noted
+    assert (event, key) == ("eviction-del", b"k") and elapsed_ns > 0
+
+
+def test_the_time_of_each_batch_of_expired_keys_is_told(make_store):
+    store = make_store(TickingClock())
+    store.fill(300, "{tag}%d", left_ms=-1)
+    noted = []
+    for shard in store.shards:
+        expire_cycle(shard, store.databases, 1_000_000, store.clock, 1, lambda *words: noted.append(words))
+    assert noted and all(event == "expire-del" and elapsed_ns > 0 for event, elapsed_ns in noted)

@@ -83,3 +83,18 @@ def test_a_flushed_database_has_no_deadlines(deadlines):
     deadlines.note(b"h", 10)
     deadlines.clear()
     assert len(deadlines) == 0
+
+
+def test_many_fields_of_one_hash_end_bit_by_bit(run, clock, db, deadlines):
+    names = [b"f%d" % number for number in range(1_000)]
+    run("HSET", "h", *(word for name in names for word in (name, b"v")), "lasting", "v")
+    run("HPEXPIRE", "h", 10, "FIELDS", len(names), *names)
+    deadlines.note(b"h", clock.wall_ms() + 10)
+    clock.advance_ms(10)
+    turns = 0
+    while deadlines.end_due(db, clock.wall_ms(), 10) == 10:
+        turns += 1
+        assert len(db.find(b"h")) >= 1_001 - 250 * turns
+    assert turns >= 4
+    assert db.find(b"h").fields() == [b"lasting"]
+    assert len(deadlines) == 0

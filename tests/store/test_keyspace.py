@@ -3,6 +3,7 @@
 import gc
 import random
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
@@ -11,9 +12,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from kora.errors import WrongType
 from kora.store.expiry import BATCH, expire_cycle
-from kora.store.lazyfree import free_some, pending_keys
+from kora.store.lazyfree import EFFORT_MIN, free_some, pending_keys
 from kora.store.slots import slot_of
+from kora.types.hash import Hash
 from kora.types.kinds import copy, encoding
+from kora.types.list import List
+from kora.types.set import Set
+from kora.types.sorted_set import SortedSet
+from kora.types.stream import Stream
 from tests.store.stores import STEP_KEYS_MAX, Store, TickingClock
 
 _KEYS = [b"a", b"b", b"c", b"d{t}", b"e{t}", b"{t}", b"", b"key:1", b"key:2"]
@@ -223,6 +229,7 @@ def test_a_store_can_be_dropped_before_its_flushed_keys_are_freed(make_store):
     class Value:
         kind = "thing"
         size_bytes = 16
+        effort = 1
 
     store = make_store()
     gc.collect(0)  # the next collection comes to what is younger first: to the flushed keys before their owners
@@ -826,3 +833,58 @@ def test_keys_in_slot_gives_at_most_as_many_as_asked_for(store):
     assert len(store.db.keys_in_slot(slot, 10)) == 10
     assert len(set(store.db.keys_in_slot(slot, 1 << 30))) == 2 * STEP_KEYS_MAX
     assert store.db.keys_in_slot((slot + 1) % 16384, 10) == []
+
+
+WAYS: dict[str, Callable[[Store, bytes], object]] = {
+    "delete": lambda store, key: store.db.delete(key),
+    "unlink": lambda store, key: store.db.unlink(key),
+    "set": lambda store, key: store.db.set(key, b"v"),
+    "replace": lambda store, key: (store.db.has(key), store.db.replace(key, b"v")),
+    "rename": lambda store, key: (store.db.set(b"other", b"v"), store.db.rename(b"other", key)),
+    "move": lambda store, key: (
+        store.databases[1].set(key, b"v"), store.databases[1].rename(key, key, store.db)
+    ),
+    "be late": lambda store, key: (store.db.expire(key, store.clock.wall_ms() - 1), store.db.has(key)),
+    "be expired": lambda store, key: (store.db.expire(key, store.clock.wall_ms() - 1), store.expire_all()),
+    "flush": lambda store, key: store.db.flush(),
+}  # fmt: skip
+
+
+def fill_large(value):
+    """So that it is in many parts, whatever its kind and implementation."""
+    for number in range(1, 1_001):
+        name, data = b"%d" % number, b"x" * 1_000
+        if value.kind == "hash":
+            value.set(name, data)
+        elif value.kind == "set":
+            value.add(name + data)
+        elif value.kind == "list":
+            value.push_right(data)
+        elif value.kind == "zset":
+            value.add(name, float(number))
+        else:
+            value.add(number, [b"f", data])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", [Hash, Set, List, SortedSet, Stream])
+def test_a_large_value_is_freed_bit_by_bit_however_its_key_goes(store, kind, way):
+    value = store.db.make(kind)
+    fill_large(value)
+    store.db.updated(b"k", value)
+    effort = value.effort
+    assert effort > EFFORT_MIN
+    del value
+    WAYS[way](store, b"k")
+    # Its last parts, which are few, go at once.
+    steps, most = 0, 10
+    for _ in store.shards * 2:  # what one frees another one may get
+        for shard in store.shards:
+            while shard.lazyfree:
+                steps += 1
+                shard.lazyfree[0].free_some(shard.stats, most)
+                if shard.lazyfree[0].is_empty:
+                    shard.lazyfree.popleft()
+    # As many again, or a block of 512 items of the reference's list.
+    assert steps >= min(2, (effort - EFFORT_MIN) // most)
+    store.audit()

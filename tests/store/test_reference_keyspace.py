@@ -1,5 +1,7 @@
 """What only the reference keyspace has: tables that split, directories that are shared, and one idle time for many."""
 
+from collections import deque
+
 import pytest
 
 from kora.store.lazyfree import DiscardedTable
@@ -34,7 +36,7 @@ def test_a_split_slot_is_discarded_part_by_part(store):
 
 def test_deadlines_are_freed_after_their_keys(store):
     stats = store.shards[0].stats
-    discarded = DiscardedTable({b"k": b"v"}, {b"k": 1})
+    discarded = DiscardedTable({b"k": b"v"}, {b"k": 1}, deque())
     assert discarded.free_some(stats, 1) == 1
     assert len(discarded) == 0
     assert not discarded.is_empty

@@ -202,3 +202,15 @@ def test_elements_of_any_size(make_value):
     value.keep(19, 20)
     assert elements_of(value) == [b"\0"]
     assert value.size_bytes < 1 << 10
+
+
+def test_a_list_of_few_large_elements_is_no_listpack_however_many_it_may_have(make_value, limits):
+    limits.list_max_listpack_size = 100
+    value = make_value(List)
+    for size in (3_000, 3_000, 3_000):
+        value.push_right(b"x" * size)
+    assert value.encoding == "quicklist"
+    value.set(0, b"x" * 2_500)
+    assert value.encoding == "quicklist"
+    value.pop_left()
+    assert value.encoding == "listpack"

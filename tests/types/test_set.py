@@ -148,3 +148,11 @@ def test_every_member_is_as_likely_to_be_picked(make_value):
         picked = [value.random() for _ in range(50 * size)]
         assert set(picked) == set(value.members())
         assert max(map(picked.count, set(picked))) < 50 * 4
+
+
+def test_without_intsets_integers_make_a_list(make_value, limits):
+    limits.set_max_intset_entries = 0
+    value = make_value(Set)
+    for number in range(130):
+        value.add(b"%d" % number)
+        assert value.encoding == ("listpack" if number < 128 else "hashtable")

@@ -11,8 +11,13 @@ URL = os.environ.get("KORA_TEST_URL", "")
 app = Celery("kora", broker=f"{URL}/0", backend=f"{URL}/1")
 app.conf.update(
     broker_connection_retry_on_startup=False,
-    # A message of a worker that died comes back after a second, not an hour, and is looked for as often.
-    broker_transport_options={"visibility_timeout": 1, "polling_interval": 0.1, "unacked_restore_limit": 10},
+    # How soon another worker takes what one has in hand: for the test of one that dies, at once.
+    broker_transport_options={
+        "visibility_timeout": float(os.environ.get("KORA_TEST_VISIBILITY_S", "3600")),
+        "polling_interval": 0.1,
+        "unacked_restore_interval": 0.2,
+        "unacked_restore_throttle": 1,
+    },
     result_extended=True,
     task_acks_late=True,
     task_track_started=True,

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests import peers
+from tests.e2e.applications.workers import application_environ
 from tests.e2e.kora_process import KoraProcess
-from tests.e2e.workers import application_environ
 
-SCRIPTS: Final = Path(__file__).parent / "applications" / "node"
+SCRIPTS: Final = Path(__file__).parent / "node"
 
 
 def run_node(server: KoraProcess, script: str) -> Any:

@@ -14,9 +14,9 @@ from redis.cache import CacheConfig
 from redis.connection import CacheProxyConnection
 from redis.exceptions import LockError, LockNotOwnedError, WatchError
 
-from tests.e2e import workers
+from tests.e2e.applications import workers
+from tests.e2e.applications.workers import APPLICATIONS
 from tests.e2e.kora_process import KoraProcess, eventually
-from tests.e2e.workers import APPLICATIONS
 
 WAIT_S = 20
 

@@ -9,9 +9,9 @@ import pytest
 import redis
 
 from tests import peers
-from tests.e2e import workers
+from tests.e2e.applications import workers
+from tests.e2e.applications.workers import APPLICATIONS, Worker
 from tests.e2e.kora_process import KoraProcess, eventually
-from tests.e2e.workers import APPLICATIONS, Worker
 
 JOBS = f"{APPLICATIONS}.rq_jobs"
 
