@@ -100,10 +100,12 @@ sanitize: $(VENV)/installed-dev $(NODE)/installed
 fuzz: $(VENV)/installed-dev
 	$(BIN)/python tests/fuzz/run.py $(ARGS)
 
-# Eighty times the random programs of `make test`, then 50 million commands, after which memory must be what it was.
+# Eighty times the random programs of `make test`, then 50 million commands, after which memory must be what it was,
+# and 10 million accesses, of which HOTKEYS must find the hottest keys.
 soak: $(VENV)/installed-dev
 	KORA_LONG=1 $(BIN)/python -m pytest -n 2 tests/compat tests/resp tests/store tests/kernel $(ARGS)
 	$(BIN)/python tests/fuzz/soak.py
+	$(BIN)/python tests/fuzz/hot_keys.py
 
 # Debian installs python3 without ensurepip; there the environment comes from virtualenv, itself only unpacked.
 $(VENV)/bin/python:

@@ -330,8 +330,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _observation("observation", Kind.BOOLEAN, True,
                  "Statistics, histograms and hot keys; off only to measure their cost.", mutable=True),
     _observation("hotkey-sampling-ratio", Kind.INTEGER, 64,
-                 "One access in this many is counted for hot keys; counts are scaled up.",
+                 "One access in this many is recorded for hot keys, four times as many while the server is not busy, "
+                 "and all that take long; counts are scaled up.",
                  mutable=True, minimum=1, maximum=10000),
+    _observation("hotkey-top-k", Kind.INTEGER, 128,
+                 "Hot keys that HOTKEYS GET shows; 0 records none at all.", mutable=True, maximum=1024),
+    _observation("hotkey-window-seconds", Kind.INTEGER, 60,
+                 "Seconds that HOTKEYS looks back where it is not told.", mutable=True, minimum=1, maximum=900),
     _observation("slowlog-log-slower-than", Kind.INTEGER, 10_000,
                  "Microseconds from which on a command is written to the slow log; 0 writes down all, -1 none.",
                  mutable=True, minimum=-1, maximum=LONG_MAX, aliases=("commandlog-execution-slower-than",)),
@@ -355,7 +360,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
                  mutable=True),
     _observation("latency-tracking-info-percentiles", Kind.PERCENTILES, "50 99 99.9",
                  "Percentiles that INFO latencystats shows; empty shows none.", mutable=True),
-    _observation("hotkey-top-k", Kind.INTEGER, 128, "Hot keys that are kept.", minimum=1, maximum=1024),
 
     _sidecar("metrics-port", Kind.INTEGER, 9090,
              "HTTP port for metrics, health and status; 0 starts no sidecar.", maximum=65535),
@@ -489,6 +493,7 @@ class Config:
     latency_tracking: bool
     latency_tracking_info_percentiles: str
     hotkey_top_k: int
+    hotkey_window_seconds: int
     metrics_port: int
     metrics_bind: tuple[str, ...]
     loop_stall_ms: int

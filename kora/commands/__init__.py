@@ -9,6 +9,7 @@ from kora.commands.dumping import dumping
 from kora.commands.generic import generic
 from kora.commands.geo import geo
 from kora.commands.hashes import hashes
+from kora.commands.hotkeys import hotkeys
 from kora.commands.hyperloglog import hyperloglog
 from kora.commands.introspection import introspection
 from kora.commands.latency import latency
@@ -31,7 +32,7 @@ from kora.engine.registry import Registry
 FAMILIES = (
     string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
     sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, replication, acknowledgement, vectors, slowlog,
-    latency, dumping, migration,
+    latency, dumping, migration, hotkeys,
 )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ def _text(data: bytes) -> str:
 )
 def info(client: Client, argv: list[bytes]) -> Reply:
     sections = wanted_sections(_text(name) for name in argv[1:])
-    snapshot = take(client.engine, histograms="latencystats" in sections, hot_keys_max=0)
+    snapshot = take(client.engine, histograms="latencystats" in sections)
     return Verbatim(render(snapshot, sections))
 
 
@@ -114,7 +114,7 @@ _ALLOCATOR_COMPLEXITY: Final = "Depends on how much memory is allocated, could b
 
 @server("MEMORY STATS", "Tells what takes memory.", since="4.0.0", tips=_MEMORY_TIPS)
 def memory_stats(client: Client, argv: list[bytes]) -> Reply:
-    snapshot = take(client.engine, histograms=False, hot_keys_max=0)
+    snapshot = take(client.engine, histograms=False)
     used, peak, rss, keys = snapshot.memory_bytes, snapshot.memory_peak_bytes, snapshot.rss_bytes, snapshot.keys
     # Redis' names for what there is; of its allocator's numbers Kora has none.
     return {
@@ -138,7 +138,7 @@ def memory_stats(client: Client, argv: list[bytes]) -> Reply:
 
 @server("MEMORY DOCTOR", "Tells in words what is unusual about the memory in use.", since="4.0.0", tips=_MEMORY_TIPS)
 def memory_doctor(client: Client, argv: list[bytes]) -> Reply:
-    return Verbatim(diagnose(take(client.engine, histograms=False, hot_keys_max=0)))
+    return Verbatim(diagnose(take(client.engine, histograms=False)))
 
 
 @server(

@@ -4,7 +4,7 @@ One clock reading per command: the end of one is the start of the next, so that 
 of replies included, is charged to the command that spent it; the first pays for parsing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from random import random
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +20,9 @@ from kora.errors import (
     wrong_arity,
 )
 from kora.observe.board import CLIENT
+from kora.observe.hotkeys import HEAVY_BYTES_BITS, HEAVY_NS_BITS
 from kora.resp.reply import Reply, encode_error
+from kora.store.slots import slot_of
 
 from .client import TURN_BYTES_MAX, Client
 from .registry import Command
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 _BIG_REPLY_BYTES = 1 << 14
+# What is recorded for hot keys always.
+HEAVY_NS: Final = 1 << HEAVY_NS_BITS
+HEAVY_BYTES: Final = 1 << HEAVY_BYTES_BITS
 # How long a command may take part in making room: Redis' limit at its default tenacity (evictionTimeLimitUs, evict.c).
 EVICTION_BUDGET_NS = 500_000
 
@@ -100,20 +105,65 @@ def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes
     engine.implementation.running = client
     client.more = client.parser.more
     out: list[bytes] = []
-    call(client, requests, out)
+    call_sampled(client, requests, out)
     engine.implementation.running = outer
     if client.halted:
         client.halted = False
         client.backlog = requests[len(out) :]  # one reply each
         client.more = True
-    engine.samples_left -= len(requests)
-    if engine.samples_left <= 0 and engine.observing:
-        _sample_keys(engine, client, requests)
     client.last_ns = engine.now_ns
     elapsed_ns = engine.now_ns - started_ns
     if elapsed_ns > engine.loop.turn_max_ns:
         engine.loop.turn_max_ns = elapsed_ns
     return out[0] if len(out) == 1 else b"".join(out)
+
+
+def call_sampled(client: Client, requests: Sequence[list[bytes]], out: list[bytes]) -> None:
+    """As call(); but each request whose turn it is to be recorded for hot keys is run, and measured, by itself."""
+    engine = client.engine
+    hot_keys = engine.hot_keys
+    if hot_keys.samples_left > len(requests) or not engine.observing:
+        hot_keys.samples_left -= len(requests)
+        call(client, requests, out)
+        return
+    start = 0
+    sent_bytes = 0
+    while start < len(requests):
+        count = min(hot_keys.samples_left, len(requests) - start)
+        is_due = count == hot_keys.samples_left
+        stop = start + count - is_due
+        first = len(out)
+        if stop > start:
+            call(client, requests[start:stop], out)
+            # A transaction has counted as well, and a turn that ended early has less to count.
+            hot_keys.samples_left = max(1, hot_keys.samples_left - (len(out) - first))
+        if is_due and not client.halted:
+            _call_measured(client, requests[stop], out)
+        # What call() counts begins anew each time.
+        sent_bytes += sum([len(data) for data in out[first:]])
+        if sent_bytes > TURN_BYTES_MAX:
+            client.halted = True
+        if client.halted:
+            return
+        start += count
+
+
+def _call_measured(client: Client, argv: list[bytes], out: list[bytes]) -> None:
+    engine = client.engine
+    hot_keys = engine.hot_keys
+    ratio = hot_keys.ratio
+    hot_keys.samples_left = hot_keys.step()
+    replies, before, started_ns = len(out), client.command, engine.now_ns
+    client.command = None
+    call(client, (argv,), out)
+    if client.command is None:  # it did not run: queued, refused, unknown
+        client.command = before
+        return
+    elapsed_ns = engine.now_ns - started_ns
+    reply_bytes = len(out[-1]) if len(out) > replies else 0
+    if elapsed_ns >= HEAVY_NS or reply_bytes >= HEAVY_BYTES:
+        return  # recorded already
+    note_access(client, engine.registry.find(argv), argv, ratio, elapsed_ns, _request_bytes(argv) + reply_bytes)
 
 
 def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> None:
@@ -175,11 +225,15 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
         elapsed_ns = now_ns - started_ns
         if engine.observing:
             client.db.stats.commands[command.slot].record(elapsed_ns)
+            if elapsed_ns >= HEAVY_NS:
+                note_access(client, command, argv, 1, elapsed_ns, _request_bytes(argv) + len(data))
         if elapsed_ns >= engine.slow_ns or len(data) >= engine.large_reply_bytes:
             engine.slowness.note(client, command, argv, elapsed_ns, len(data))
             now_ns = engine.now_ns = monotonic_ns()
         started_ns = now_ns
         if len(data) > _BIG_REPLY_BYTES:
+            if len(data) >= HEAVY_BYTES and engine.observing and elapsed_ns < HEAVY_NS:
+                note_access(client, command, argv, 1, elapsed_ns, _request_bytes(argv) + len(data))
             big_bytes += len(data)
             if big_bytes > TURN_BYTES_MAX:
                 client.halted = True
@@ -198,7 +252,7 @@ def run_inside(client: Client, requests: list[list[bytes]], size_bytes: int) -> 
     out: list[bytes] = []
     try:
         while len(out) < len(requests):
-            call(client, requests[len(out) :], out)
+            call_sampled(client, requests[len(out) :], out)
             halted |= client.closing
             client.halted = False
     finally:
@@ -390,18 +444,37 @@ def failed(client: Client, command: Command, error: Exception) -> bytes:
     return client.encode(error)
 
 
-def _sample_keys(engine: "Engine", client: Client, requests: list[list[bytes]]) -> None:
-    """Record one key of this turn as hot, for all that were passed over since the last sample."""
-    ratio = engine.config.hotkey_sampling_ratio
-    while engine.samples_left <= 0:
-        # A random step with the ratio as its mean: an even one would beat with pipelines of a similar length.
-        engine.samples_left += 1 + int(random() * (2 * ratio - 1))
-        argv = requests[int(random() * len(requests))]
-        command = engine.commands.get(argv[0].upper())
-        if command is not None and command.first_key and len(argv) >= command.argc_min:
-            # One key stands for all of the command's, or MGET of a thousand would pay for a thousand.
-            keys = command.keys(argv)
-            if not keys:
-                continue
-            key = keys[int(random() * len(keys))]
-            client.db.stats_of(key).hot_keys.record(key, ratio * len(keys))
+def note_script_call(client: Client, command: Command, argv: list[bytes], reply: Reply, elapsed_ns: int) -> None:
+    """Record what a script called for hot keys, because it is its turn or it took long."""
+    hot_keys = client.engine.hot_keys
+    if hot_keys.samples_left <= 0:
+        hot_keys.samples_left = hot_keys.step()
+    weight = 1 if elapsed_ns >= HEAVY_NS else hot_keys.ratio
+    # It is not encoded; what it would take as an array or a number is not worth it.
+    reply_bytes = len(reply) if type(reply) is bytes else 0
+    note_access(client, command, argv, weight, elapsed_ns, _request_bytes(argv) + reply_bytes)
+
+
+def note_access(
+    client: Client, command: Command, argv: list[bytes], weight: int, elapsed_ns: int, net_bytes: int
+) -> None:
+    """Record the keys of a request that ran for hot keys; it stands for `weight` like it."""
+    hot_keys = client.engine.hot_keys
+    if not hot_keys.ratio or not command.names_keys:
+        return
+    keys = command.keys(argv)
+    if not keys:
+        return
+    share_ns, share_bytes = elapsed_ns // len(keys), net_bytes // len(keys)
+    if hot_keys.ratio > 1 and len(keys) > 1:
+        # One key stands for all of the command's, or MGET of a thousand would pay for a thousand.
+        weight *= len(keys)
+        keys = [keys[int(random() * len(keys))]]
+    is_write = "write" in command.flags
+    for key in keys:
+        hot_keys.recorder.record(key, slot_of(key), client.db.index, is_write, client.id, weight, share_ns, share_bytes)
+
+
+def _request_bytes(argv: list[bytes]) -> int:
+    """Of a request as it came, had it not come inline."""
+    return 3 + len(str(len(argv))) + sum([5 + len(str(len(word))) + len(word) for word in argv])

@@ -14,6 +14,7 @@ from kora.engine.acl import Acl
 from kora.engine.blocking import Blocking
 from kora.engine.client import Client
 from kora.engine.client_memory import ClientEvictor
+from kora.engine.hotkeys import HotKeyRecords
 from kora.engine.notifications import Notifications
 from kora.engine.outbound import NoOutbound, Outbound, Travels
 from kora.engine.pubsub import PubSub
@@ -99,16 +100,15 @@ class Engine:
             self._follow_limit(name)
         implementation.set_limits(self.limits)
         # The data.
-        self.shards = make_shards(
-            config.shards, lambda: implementation.make_stats(len(registry.slots), config.hotkey_top_k)
-        )
+        self.shards = make_shards(config.shards, lambda: implementation.make_stats(len(registry.slots)))
+        self.hot_keys = HotKeyRecords(self)
         self.field_deadlines: dict[int, FieldDeadlines] = {}  # by the database's number
         self.databases = Databases(self._make_database, config.databases)
         self.indexing = Indexing()
         # What took long, and who is shown everything.  Above these somebody wants to know; see engine/slowness.py.
         self.slow_ns = self.large_reply_bytes = self.large_request_bytes = NEVER_NS
         self.slowness = Slowness(self)
-        self._evictor = Evictor(self.clock, self.slowness.note_event)
+        self._evictor = Evictor(self.clock, self.hot_keys.recorder.estimate, self.slowness.note_event)
         # Who wants to know what happens to it.
         self.pubsub = PubSub()
         self.notifications = Notifications(self.pubsub)
@@ -147,7 +147,6 @@ class Engine:
         self.memory_peak_bytes = 0
         # Of the current turn: when the running command began, which is when the one before it ended.
         self.now_ns = self.started_ns
-        self.samples_left = 1  # key accesses until the next is counted for hot keys
         self.observing = True
         self.gated = False
         self.nested = 0  # how deep in transactions and scripts the running command is
@@ -159,8 +158,6 @@ class Engine:
         self.call_later: Callable[[float, Callable[[], None]], object] = _no_loop
         self.outbound: Outbound = NoOutbound()  # set by whoever has sockets
         implementation.attach(self, call)
-        config.on_change("hotkey-sampling-ratio", implementation.set_sampling_ratio)
-        implementation.set_sampling_ratio(config.hotkey_sampling_ratio)
         config.on_change("observation", self._set_observing)
         config.on_change("client-output-buffer-limit", self._set_output_limits)
         self._set_output_limits(config.client_output_buffer_limit)
@@ -258,12 +255,14 @@ class Engine:
         self.catch_up()
         self.slowness.monitors.flush()
         self.update_memory_peak()
+        self.hot_keys.advance()
         now_ns = self.clock.monotonic_ns()
         if self.rates.is_due(now_ns):
             blocks = [shard.stats for shard in self.shards]
             commands = sum(block.calls for block in blocks)
             bytes_in = sum(block.bytes_in for block in blocks)
             self.rates.sample((commands, bytes_in, sum(block.bytes_out for block in blocks)), now_ns)
+            self.hot_keys.adapt(self.rates.latest(0))
 
     def catch_up(self) -> None:
         """Keys may have ended without a command: tell those who wait for them or keep copies of them."""

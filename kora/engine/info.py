@@ -186,7 +186,16 @@ def _keyspace(snapshot: Snapshot) -> Iterator[Field]:
 
 _UNSAFE: Final = str.maketrans("#:\r\n", "____")
 
+
 # In the order in which they are shown.
+def _hotkeys(snapshot: Snapshot) -> Iterator[Field]:
+    yield "tracking_active", int(snapshot.hotkey_session)
+    yield "used_memory", snapshot.hotkeys_bytes
+    yield "cpu_time", snapshot.hotkeys_ns // 1_000
+    yield "sampling_ratio", snapshot.hotkey_sampling_ratio
+    yield "hottest_key_accesses_per_sec", snapshot.hottest_rate
+
+
 _SECTIONS: Final[dict[str, Callable[[Snapshot], Iterator[Field]]]] = {
     "server": _server,
     "clients": _clients,
@@ -200,9 +209,10 @@ _SECTIONS: Final[dict[str, Callable[[Snapshot], Iterator[Field]]]] = {
     "latencystats": _latencystats,
     "cluster": _cluster,
     "keyspace": _keyspace,
+    "hotkeys": _hotkeys,
 }
-# What INFO shows unasked: all but the two that grow with the number of commands.
-_DEFAULT: Final = frozenset(_SECTIONS) - {"commandstats", "latencystats"}
+# What INFO shows unasked: all but the two that grow with the number of commands, and one that Redis 7 does not have.
+_DEFAULT: Final = frozenset(_SECTIONS) - {"commandstats", "latencystats", "hotkeys"}
 
 
 def human_bytes(size_bytes: int) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kora.clock import Clock
 from kora.engine import call
 from kora.engine.receiver import Receiver
+from kora.observe.hotkeys import HotKeys
 from kora.observe.shard_stats import ShardStats
 from kora.resp.parser import FastReader, Parser
 from kora.store.keyspace import Keyspace
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 
 class Implementation(Protocol):
     name: str  # for INFO and the log
+    busy_rate: int  # commands per second, above which every little thing that is done for each is felt
     running: "Client | None"  # whose turn it is
     rdb_tools: Tools  # for what Redis' serialization spends its time on
 
     def execute(self, client: "Client", data: bytes) -> bytes: ...
     def resume(self, client: "Client") -> bytes: ...
-    def make_stats(self, commands: int, hot_keys_max: int) -> ShardStats: ...
+    def make_stats(self, commands: int) -> ShardStats: ...
+    def make_hot_keys(self) -> HotKeys: ...
     def make_keyspace(self, index: int, shards: Sequence[Shard]) -> Keyspace: ...
     def make_parser(self) -> Parser: ...
     def make_receiver(self) -> Receiver: ...
@@ -51,6 +54,7 @@ class Implementation(Protocol):
 
 class Reference:
     name = "python"
+    busy_rate = 20_000
     execute = staticmethod(call.execute)
     resume = staticmethod(call.resume)
     rdb_tools = Tools()
@@ -61,8 +65,11 @@ class Reference:
         self._fast_reader = FastReader()
         self._limits = Limits()
 
-    def make_stats(self, commands: int, hot_keys_max: int) -> ShardStats:
-        return ShardStats(commands, hot_keys_max)
+    def make_stats(self, commands: int) -> ShardStats:
+        return ShardStats(commands)
+
+    def make_hot_keys(self) -> HotKeys:
+        return HotKeys()
 
     def make_keyspace(self, index: int, shards: Sequence[Shard]) -> Keyspace:
         return Keyspace(index, shards, self._clock, self._limits)

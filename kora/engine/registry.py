@@ -76,6 +76,7 @@ class Command:
         "last_key",
         "lengthy",
         "name",
+        "names_keys",
         "since",
         "slot",
         "subcommands",
@@ -131,6 +132,8 @@ class Command:
         self.key_places = _even_places(self.key_specs)
         self.access = tuple(access) or (_default_access(self.flags),) * len(self.key_specs)
         self.access_of = access_of
+        # Whether its keys are accessed by it; those of a script are by what the script calls.
+        self.names_keys = group != "scripting" and any(access != NOT_KEY for access in self.access)
         self.fast = "fast" in self.flags
         # Whether it can take long, so that the activity board should name it while it runs.
         self.lengthy = not self.fast and complexity != "O(1)"

@@ -18,7 +18,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final
 
 from kora import REDIS_VERSION, glob
-from kora.engine.call import failed, keep_untouched, run_errands
+from kora.engine.call import HEAVY_NS, failed, keep_untouched, note_script_call, run_errands
 from kora.engine.client import Client
 from kora.engine.lua import source
 from kora.engine.lua.bytecode import without_tail_calls
@@ -684,6 +684,10 @@ class Scripting:
         now_ns = engine.now_ns = engine.monotonic_ns()
         if engine.observing:
             client.db.stats.commands[command.slot].record(now_ns - started_ns)
+            hot_keys = engine.hot_keys
+            hot_keys.samples_left -= 1
+            if hot_keys.samples_left <= 0 or now_ns - started_ns >= HEAVY_NS:
+                note_script_call(client, command, argv, reply, now_ns - started_ns)
         if now_ns - started_ns >= engine.slow_ns:
             engine.slowness.note(client, command, argv, now_ns - started_ns, 0)
         if now_ns >= self._look_ns:

@@ -62,7 +62,7 @@ class Snapshot:
     input_buffer_max_bytes: int  # the largest query buffer of any client, now
     output_buffer_max_bytes: int
     # Shards: gauges and counters by name; "commands": by registry slot, those that were called or rejected only, as
-    # [calls, elapsed_ns, failed, rejected, histogram counts]; "hot_keys": [key, accesses], most first.
+    # [calls, elapsed_ns, failed, rejected, histogram counts].
     shards: list[dict[str, Plain]]
     slot_names: list[str]
     # Databases that hold keys: number → [keys, keys with a deadline, average TTL in ms].
@@ -100,7 +100,11 @@ class Snapshot:
     jobs: dict[str, list[int]]
     # How it was measured.
     observing: bool
-    hotkey_sampling_ratio: int
+    hotkey_sampling_ratio: int  # in force; 0: nothing is recorded
+    hotkey_session: bool  # HOTKEYS START
+    hotkeys_bytes: int
+    hotkeys_ns: int  # that keeping them took, once a second
+    hottest_rate: int  # accesses per second to the hottest key, over the last ten seconds
     # Settings that views show.
     maxmemory: int
     maxmemory_policy: str
@@ -120,7 +124,7 @@ class Snapshot:
 
     @cached_property
     def total(self) -> ShardStats:
-        """All shards as one, without hot keys."""
+        """All shards as one."""
         total = merge([_to_stats(shard, len(self.slot_names)) for shard in self.shards])
         # Not by merge(), since all histograms of a command at once take half the time.
         histograms: dict[int, list[bytes]] = {}
@@ -130,11 +134,6 @@ class Snapshot:
         for slot, parts in histograms.items():
             total.commands[slot].counts = histogram.merged(parts)
         return total
-
-    def hot_keys(self, count: int) -> list[tuple[bytes, int]]:
-        """The keys with most accesses in all shards, most first, ties by key."""
-        keys = [(key, accesses) for shard in self.shards for key, accesses in shard["hot_keys"]]
-        return sorted(keys, key=lambda item: (-item[1], item[0]))[:count]
 
     @property
     def keys(self) -> int:
@@ -177,9 +176,7 @@ class Snapshot:
         return self.uptime_ns // 1_000_000_000
 
 
-def take(
-    engine: "Engine", histograms: bool = True, hot_keys_max: int = 16, shards: Sequence["Shard"] | None = None
-) -> Snapshot:
+def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | None = None) -> Snapshot:
     """Copy what is counted.
 
     Histograms are most of it, and left out where no latency is shown.  Shards can be left out as well, for whoever
@@ -221,7 +218,7 @@ def take(
         protocol_errors=engine.protocol_errors,
         input_buffer_max_bytes=max((client.parser.buffered_bytes for client in clients), default=0),
         output_buffer_max_bytes=max((client.output_bytes() for client in clients), default=0),
-        shards=[copy_shard(shard, histograms, hot_keys_max) for shard in (engine.shards if shards is None else shards)],
+        shards=[copy_shard(shard, histograms) for shard in (engine.shards if shards is None else shards)],
         slot_names=[command.name for command in engine.registry.slots],
         databases={
             keyspace.index: [keys, keyspace.volatile, keyspace.average_ttl_ms]
@@ -258,7 +255,11 @@ def take(
         lag_counts=loop.lag_counts.tobytes(),
         jobs={name: [job.runs, job.elapsed_ns, job.elapsed_max_ns] for name, job in engine.jobs.items()},
         observing=engine.observing,
-        hotkey_sampling_ratio=engine.config.hotkey_sampling_ratio,
+        hotkey_sampling_ratio=engine.hot_keys.ratio,
+        hotkey_session=engine.hot_keys.is_tracking,
+        hotkeys_bytes=engine.hot_keys.size_bytes,
+        hotkeys_ns=engine.hot_keys.elapsed_ns,
+        hottest_rate=engine.hot_keys.hottest_rate(),
         maxmemory=engine.config.maxmemory,
         maxmemory_policy=engine.config.maxmemory_policy,
         latency_tracking=engine.config.latency_tracking,
@@ -270,7 +271,7 @@ def take(
     )
 
 
-def copy_shard(shard: "Shard", histograms: bool = True, hot_keys_max: int = 16) -> dict[str, Plain]:
+def copy_shard(shard: "Shard", histograms: bool = True) -> dict[str, Plain]:
     """What one shard counts, in the form of Snapshot.shards."""
     stats = shard.stats
     copy: dict[str, Plain] = {name: getattr(stats, name) for name in (*GAUGES, *COUNTERS)}
@@ -279,12 +280,11 @@ def copy_shard(shard: "Shard", histograms: bool = True, hot_keys_max: int = 16) 
         for slot, row in enumerate(stats.commands)
         if row.is_used
     }
-    copy["hot_keys"] = [list(item) for item in stats.hot_keys.top(hot_keys_max)] if hot_keys_max else []
     return copy
 
 
 def _to_stats(shard: dict[str, Plain], commands: int) -> ShardStats:
-    """The block that copy_shard() was given, hot keys and histograms aside."""
+    """The block that copy_shard() was given, histograms aside."""
     stats = ShardStats(commands)
     for name in (*GAUGES, *COUNTERS):
         setattr(stats, name, shard[name])

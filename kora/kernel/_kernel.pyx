@@ -14,7 +14,7 @@ from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
@@ -22,6 +22,7 @@ import os
 
 from kora.clock import Clock
 from kora.errors import ProtocolError, TooLong, WrongType
+from kora.observe.hotkeys import Row
 from kora.resp.reply import Simple
 from kora.resp.reply import encode2 as _encode2
 from kora.resp.reply import encode3 as _encode3
@@ -47,7 +48,7 @@ cdef extern from "<sys/socket.h>":
     int MSG_NOSIGNAL
 
 cdef extern from "kernel.h":
-    int SLOTS, RUN_BITS, BATCH_REQUESTS, HISTOGRAM_HALF, SKETCH_DEPTH
+    int SLOTS, RUN_BITS, BATCH_REQUESTS, HISTOGRAM_HALF, SKETCH_DEPTH, SKETCH_WIDTH, HOT_KEYS
     uint64_t KEY_BYTES_MAX
     int OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, STREAM_OBJECT
     int OBJECT_KINDS, VALUE_OFFSET
@@ -104,16 +105,45 @@ cdef extern from "kernel.h":
         uint64_t *counts
         size_t counts_size
 
+    struct key_name:
+        const char *data
+        size_t bytes
+        uint64_t hash
+        unsigned slot
+
+    struct hot_access:
+        key_name key
+        uint32_t database
+        bint is_write
+        uint64_t client
+        uint64_t weight
+        uint64_t cpu_ns
+        uint64_t net_bytes
+
     struct hot_key:
-        uint64_t count
-        char *key
-        size_t key_bytes
+        uint64_t error
+        uint64_t reads
+        uint64_t writes
+        uint64_t cpu_ns
+        uint64_t net_bytes
+        uint64_t client
+        uint64_t client_lead
+        uint64_t key_bytes
+        uint32_t database
+        uint16_t slot
+        uint16_t name_bytes
+        char *name
+
+    struct hot_cost:
+        uint64_t cost
 
     struct hot_keys:
-        hot_key *top
-        size_t top_count
-        size_t top_max
+        hot_key *keys
+        size_t count
         uint64_t recorded
+        hot_cost *heap
+        uint64_t *identities
+        uint16_t *heap_places
 
     struct shard_stats:
         int64_t keys
@@ -126,16 +156,15 @@ cdef extern from "kernel.h":
         uint64_t evicted
         command_stats *commands
         size_t commands_count
-        hot_keys hot_keys
 
-    void shard_stats_init(shard_stats *stats, size_t commands, size_t hot_keys_max)
+    void shard_stats_init(shard_stats *stats, size_t commands)
     void shard_stats_free(shard_stats *stats)
     void shard_stats_reset(shard_stats *stats)
     void command_stats_record(command_stats *stats, uint64_t elapsed_ns)
-    void hot_keys_record(hot_keys *hot, uint64_t hash, const char *key, size_t bytes, uint64_t weight)
+    void hot_keys_record(hot_keys *hot, const hot_access *access)
     uint64_t hot_keys_estimate(const hot_keys *hot, uint64_t hash)
     void hot_keys_halve_row(hot_keys *hot, unsigned row)
-    void hot_keys_halve_top(hot_keys *hot)
+    void hot_keys_clear(hot_keys *hot)
     void hot_keys_reset(hot_keys *hot)
 
     struct clock:
@@ -264,6 +293,8 @@ cdef extern from "kernel.h":
         unsigned stats_slot
         size_t argc_min
         size_t argc_max
+        bint writes
+        bint has_keys
         unsigned first_key
         int last_key
         unsigned key_step
@@ -292,8 +323,10 @@ cdef extern from "kernel.h":
         size_t shards_count
         char *board
         bint observing
+        hot_keys hot_keys
         int64_t samples_left
         int64_t sampling_ratio
+        hot_access unnamed
         uint64_t maxmemory
         uint64_t slow_ns
         uint64_t large_reply_bytes
@@ -302,6 +335,7 @@ cdef extern from "kernel.h":
     void kernel_init(kernel *kernel, const uint64_t *secret)
     void kernel_free(kernel *kernel)
     int64_t kernel_now_ms(kernel *kernel)
+    uint64_t kernel_random(kernel *kernel)
     int64_t kernel_memory_bytes(const kernel *kernel)
     command *kernel_add_command(kernel *kernel, const char *name, size_t bytes)
 
@@ -314,6 +348,8 @@ cdef extern from "kernel.h":
         uint64_t started
         uint64_t elapsed_ns
         const char *address
+        uint64_t client_id
+        uint32_t database
         void *owner
         void *client
 
@@ -449,11 +485,9 @@ cdef class _Block:
     """Owns the numbers of one shard, for all who show them."""
 
     cdef shard_stats c
-    cdef uint64_t secret[2]  # of the kernel
 
-    def __cinit__(self, Kernel kernel not None, size_t commands, size_t hot_keys_max):
-        shard_stats_init(&self.c, commands, hot_keys_max)
-        memcpy(self.secret, kernel.c.secret, sizeof(self.secret))
+    def __cinit__(self, size_t commands):
+        shard_stats_init(&self.c, commands)
 
     def __dealloc__(self):
         shard_stats_free(&self.c)
@@ -504,44 +538,83 @@ cdef class CommandStats:
         command_stats_record(self._stats, elapsed_ns)
 
 
-cdef class HotKeys:
-    """kora.observe.hotkeys.HotKeys, with the kernel's hash."""
+_make_row = Row._make
 
-    cdef _Block _block  # where _hot is
+
+cdef class HotKeys:
+    """kora.observe.hotkeys.HotKeys, with the kernel's hash.  Made by Kernel.make_hot_keys()."""
+
+    cdef Kernel _kernel  # where _hot is
     cdef hot_keys *_hot
 
-    cdef uint64_t _hash(self, bytes key):
-        return keyed_hash(self._block.secret, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+    def __cinit__(self, Kernel kernel not None):
+        self._kernel = kernel
+        self._hot = &kernel.c.hot_keys
 
     @property
     def recorded(self):
         return self._hot.recorded
 
     @property
-    def top_max(self):
-        return self._hot.top_max
+    def size_bytes(self):
+        return SKETCH_DEPTH * SKETCH_WIDTH * 4 + HOT_KEYS * sizeof(hot_key) + sizeof(hot_keys)
 
-    def record(self, bytes key not None, uint64_t weight):
-        hot_keys_record(self._hot, self._hash(key), PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), weight)
+    def record(self, bytes key not None, int slot, int database, bint is_write, uint64_t client, uint64_t weight,
+               uint64_t cpu_ns, uint64_t net_bytes):
+        cdef hot_access access
+        access.key.data = PyBytes_AS_STRING(key)
+        access.key.bytes = PyBytes_GET_SIZE(key)
+        access.key.hash = keyed_hash(self._kernel.c.secret, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        access.key.slot = slot
+        access.database = database
+        access.is_write = is_write
+        access.client = client
+        access.weight = weight
+        access.cpu_ns = cpu_ns
+        access.net_bytes = net_bytes
+        hot_keys_record(self._hot, &access)
 
     def estimate(self, bytes key not None):
-        return hot_keys_estimate(self._hot, self._hash(key))
+        return hot_keys_estimate(
+            self._hot, keyed_hash(self._kernel.c.secret, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        )
 
-    def top(self, count):
+    def outline(self):
         cdef size_t place
-        top = []
-        for place in range(self._hot.top_count):
-            top.append((-<int64_t>self._hot.top[place].count,
-                        PyBytes_FromStringAndSize(self._hot.top[place].key, self._hot.top[place].key_bytes)))
-        top.sort()
-        return [(key, -negative) for negative, key in top[:count]]
+        cdef const hot_key *key
+        outline = []
+        for place in range(self._hot.count):
+            key = &self._hot.keys[place]
+            accesses = key.reads + key.writes
+            outline.append((accesses, accesses + key.error, self._hot.identities[place], place))
+        return outline
+
+    @property
+    def floor(self):
+        return self._hot.heap[0].cost if self._hot.count == HOT_KEYS else 0
+
+    def row(self, size_t place):
+        if place >= self._hot.count:
+            raise IndexError(place)
+        cdef const hot_key *key = &self._hot.keys[place]
+        return _make_row((
+            self._hot.identities[place], PyBytes_FromStringAndSize(key.name, key.name_bytes), key.key_bytes,
+            key.database, key.slot, self._hot.heap[self._hot.heap_places[place]].cost, key.error, key.reads,
+            key.writes, key.cpu_ns, key.net_bytes, key.client, key.client_lead,
+        ))
+
+    def rows(self):
+        cdef size_t place
+        return [self.row(place) for place in range(self._hot.count)]
+
+    def clear(self):
+        hot_keys_clear(self._hot)
 
     def decay(self):
-        cdef unsigned row
+        cdef int row
         for row in range(SKETCH_DEPTH):
             hot_keys_halve_row(self._hot, row)
             yield
-        hot_keys_halve_top(self._hot)
 
     def reset(self):
         hot_keys_reset(self._hot)
@@ -553,12 +626,11 @@ cdef class ShardStats:
     cdef _Block _block
     cdef shard_stats *c  # in it
     cdef readonly list commands
-    cdef readonly HotKeys hot_keys
 
-    def __cinit__(self, Kernel kernel not None, size_t commands, size_t hot_keys_max):
+    def __cinit__(self, Kernel kernel not None, size_t commands):
         cdef CommandStats row
         cdef size_t slot
-        self._block = _Block(kernel, commands, hot_keys_max)
+        self._block = _Block(commands)
         self.c = &self._block.c
         self.commands = []
         for slot in range(commands):
@@ -566,9 +638,6 @@ cdef class ShardStats:
             row._block = self._block
             row._stats = &self.c.commands[slot]
             self.commands.append(row)
-        self.hot_keys = HotKeys.__new__(HotKeys)
-        self.hot_keys._block = self._block
-        self.hot_keys._hot = &self.c.hot_keys
 
     def reset(self):
         shard_stats_reset(self.c)
@@ -1568,7 +1637,8 @@ cdef class Kernel:
     cdef readonly object values_limits  # kora.types.limits.Limits
     # What is asked of Python: see attach().
     cdef object _engine
-    cdef object _call
+    cdef object _call_sampled
+    cdef object _note_access
     cdef object _resume
     cdef object _refuse
     cdef object _failed
@@ -1629,9 +1699,12 @@ cdef class Kernel:
         self.c.limits.stream_node_bytes = limits.stream_node_max_bytes
         self.c.limits.stream_node_entries = limits.stream_node_max_entries
 
-    def make_stats(self, size_t commands, size_t hot_keys_max=128):
+    def make_hot_keys(self):
+        return HotKeys(self)
+
+    def make_stats(self, size_t commands):
         """The block of one shard, which counts toward maxmemory."""
-        stats = ShardStats(self, commands, hot_keys_max)
+        stats = ShardStats(self, commands)
         self._stats.append(stats)
         self.c.shards = <shard_stats **>reallocate(self.c.shards, len(self._stats) * sizeof(shard_stats *))
         self.c.shards[self.c.shards_count] = (<ShardStats>stats).c
@@ -1640,6 +1713,7 @@ cdef class Kernel:
 
     name = "compiled"
     rdb_tools = Tools(crc64, compress, decompress)
+    busy_rate = 300_000
 
     cdef int _leave(self, value) except -1:
         """Have a value of many parts freed bit by bit."""
@@ -1661,7 +1735,8 @@ cdef class Kernel:
         """Get to know the engine, its commands, and kora.engine.call, which is asked for what is done only there."""
         cdef Py_buffer page
         self._engine = engine
-        self._call = call.call
+        self._call_sampled = call.call_sampled
+        self._note_access = call.note_access
         self._resume = call.resume
         self._refuse = call.refuse
         self._failed = call.failed
@@ -1690,6 +1765,8 @@ cdef class Kernel:
         command.lengthy = row.lengthy
         memcpy(command.board_name, PyBytes_AS_STRING(row.board_name), 32)
         command.first_key, command.last_key, command.key_step = row.key_places or (0, 0, 1)
+        command.has_keys = row.names_keys
+        command.writes = "write" in row.flags
         return command
 
     def set_gate(self, bint aside, uint64_t maxmemory):
@@ -1715,8 +1792,9 @@ cdef class Kernel:
         self._large_request_bytes = request_bytes
 
     def set_sampling_ratio(self, int64_t ratio):
+        """One request in so many is recorded for hot keys; 0: none."""
         self.c.sampling_ratio = ratio
-        self.c.samples_left = 1
+        self.c.samples_left = 1 + <int64_t>(kernel_random(self.c) % <uint64_t>(2 * ratio - 1)) if ratio else INT64_MAX
 
     def reset_stats(self):
         self.turn_max_ns = 0
@@ -1770,6 +1848,7 @@ cdef class Kernel:
         turn.begun_ns = clock_begin(&kernel.clock, &turn.begun)
         turn.started = turn.begun
         turn.address = PyBytes_AS_STRING(client.board_address)
+        turn.client_id = client.id
         turn.owner = <void *>self
         turn.client = <void *>client
         (<uint64_t *>kernel.board)[BOARD_CLIENT] = client.id
@@ -1856,6 +1935,7 @@ cdef class Kernel:
         """See in what state a client is; returns whether its requests may be answered here."""
         cdef Keyspace db = client.db
         turn.keyspace = &db.c
+        turn.database = db.index
         turn.bulk_max = (<Parser?>client.parser).c.bulk_max
         encode = client.encode
         if encode is encode2:
@@ -1890,7 +1970,8 @@ cdef class Kernel:
             # When the one before it ended, by the clock that call() reads.
             elapsed_ns = clock_elapsed_ns(&kernel.clock, turn.started, clock_now(&kernel.clock))
             self._engine.now_ns = clock_monotonic_ns(&kernel.clock) - elapsed_ns
-            self._call(client, [words], out)
+            # Sampled there, by another count.
+            self._call_sampled(client, [words], out)
             kernel.interrupted = False  # it has run the errands
             turn.started = clock_now(&kernel.clock)
             for data in out:
@@ -1910,9 +1991,12 @@ cdef class Kernel:
         else:
             # The handler may have chosen another database, whose shard is then charged, as in the reference.
             turn.keyspace = &(<Keyspace?>client.db).c
+            turn.database = (<Keyspace>client.db).index
             if settle(kernel, turn, command, argv, request.argc, room.output.bytes - mark):
                 self._engine.slowness.note(client, row, words, turn.elapsed_ns, room.output.bytes - mark)
                 turn.started = clock_now(&kernel.clock)
+            if kernel.unnamed.weight:
+                self._note_unnamed(client, row, words)
         if command.lengthy:
             board_end(kernel)
         if kernel.interrupted:
@@ -1939,10 +2023,19 @@ cdef class Kernel:
         if room.output.failed:
             raise MemoryError
         turn.keyspace = &(<Keyspace?>client.db).c
+        turn.database = (<Keyspace>client.db).index
         cdef const argument *argv = batch.arguments + request.first
         if settle(self.c, turn, request.command, argv, request.argc, len(data)):
             _note(turn, request.command, argv, request.argc, len(data))
             turn.started = clock_now(&self.c.clock)
+        self.c.unnamed.weight = 0
+        return 0
+
+    cdef int _note_unnamed(self, ClientState client, row, list words) except -1:
+        """Record a request for hot keys whose keys the kernel cannot tell."""
+        cdef hot_access *access = &self.c.unnamed
+        weight, access.weight = access.weight, 0
+        self._note_access(client, row, words, weight, access.cpu_ns, access.net_bytes)
         return 0
 
     cdef int _encode(self, ClientState client, reply, output *output) except -1:

@@ -22,12 +22,14 @@ void kernel_init(struct kernel *kernel, const uint64_t secret[2])
     kernel->limits->random = secret[0] ^ secret[1] << 1;
     kernel->samples_left = 1;
     kernel->sampling_ratio = 1;
+    hot_keys_init(&kernel->hot_keys);
     kernel->slow_ns = kernel->large_reply_bytes = UINT64_MAX;
     clock_init(&kernel->clock);
 }
 
 void kernel_free(struct kernel *kernel)
 {
+    hot_keys_free(&kernel->hot_keys);
     free(kernel->shards);
     kernel->shards = NULL;
     limits_release(kernel->limits);
@@ -1337,24 +1339,67 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
     return place;
 }
 
-/* Record one key of a request as hot, for all that were passed over since the last sample. */
-static void sample_keys(struct kernel *kernel, struct turn *turn, const struct command *command,
-                        const struct argument *argv, size_t argc)
+static uint64_t request_bytes(const struct argument *argv, size_t argc);
+
+/* Record the keys of a request for hot keys: the one whose turn it is, for all that were passed over since the last; or
+ * one that took so much that no other shall stand for it. */
+static __attribute__((noinline)) void sample_keys(struct kernel *kernel, const struct turn *turn,
+                                                  const struct command *command, const struct argument *argv,
+                                                  size_t argc, uint64_t elapsed_ns, size_t reply_bytes, bool is_heavy)
 {
+    int64_t ratio = kernel->sampling_ratio;
     /* A random step with the ratio as its mean: an even one would beat with pipelines of a similar length. */
-    kernel->samples_left += 1 + (int64_t)(kernel_random(kernel) % (uint64_t)(2 * kernel->sampling_ratio - 1));
-    if (command->first_key == 0)
+    if (kernel->samples_left <= 0)
+        kernel->samples_left = ratio ? 1 + (int64_t)(kernel_random(kernel) % (uint64_t)(2 * ratio - 1)) : INT64_MAX;
+    if (!command->has_keys || !ratio)
         return;
+    struct hot_access access = {
+        .database = turn->database,
+        .is_write = command->writes,
+        .client = turn->client_id,
+        .weight = is_heavy ? 1 : (uint64_t)ratio,
+        .cpu_ns = elapsed_ns,
+        .net_bytes = request_bytes(argv, argc) + reply_bytes,
+    };
+    if (command->first_key == 0) {
+        kernel->unnamed = access;
+        return;
+    }
     int64_t last = command->last_key < 0 ? (int64_t)argc + command->last_key : command->last_key;
     int64_t first = command->first_key, step = command->key_step;
     if (last < first || last >= (int64_t)argc)
         return;
-    /* One key stands for all of the command's, or MGET of a thousand would pay for a thousand. */
     uint64_t count = (uint64_t)((last - first) / step + 1);
-    const struct argument *chosen = &argv[first + (int64_t)(kernel_random(kernel) % count) * step];
-    struct key key = key_of(kernel, chosen->data, chosen->bytes);
-    struct shard_stats *stats = turn->keyspace->by_run[key.slot >> RUN_BITS];
-    hot_keys_record(&stats->hot_keys, key.hash, key.data, key.bytes, (uint64_t)kernel->sampling_ratio * count);
+    access.cpu_ns /= count;
+    access.net_bytes /= count;
+    if (ratio > 1 && count > 1) {
+        /* One key stands for all of the command's, or MGET of a thousand would pay for a thousand. */
+        access.weight *= count;
+        first += (int64_t)(kernel_random(kernel) % count) * step;
+        count = 1;
+    }
+    for (; count > 0; count--, first += step) {
+        struct key key = key_of(kernel, argv[first].data, argv[first].bytes);
+        access.key = (struct key_name){key.data, key.bytes, key.hash, key.slot};
+        hot_keys_record(&kernel->hot_keys, &access);
+    }
+}
+
+static size_t digits_of(uint64_t number)
+{
+    size_t digits = 1;
+    while ((number /= 10) > 0)
+        digits++;
+    return digits;
+}
+
+/* Of a request as it came, had it not come inline. */
+static uint64_t request_bytes(const struct argument *argv, size_t argc)
+{
+    uint64_t bytes = 3 + digits_of(argc);
+    for (size_t at = 0; at < argc; at++)
+        bytes += 5 + digits_of(argv[at].bytes) + argv[at].bytes;
+    return bytes;
 }
 
 bool settle(struct kernel *kernel, struct turn *turn, const struct command *command, const struct argument *argv,
@@ -1366,8 +1411,9 @@ bool settle(struct kernel *kernel, struct turn *turn, const struct command *comm
     uint64_t elapsed_ns = clock_elapsed_ns(&kernel->clock, turn->started, now);
     command_stats_record(&turn->keyspace->stats->commands[command->stats_slot], elapsed_ns);
     turn->started = now;
-    if (UNLIKELY(--kernel->samples_left <= 0))
-        sample_keys(kernel, turn, command, argv, argc);
+    bool is_heavy = (elapsed_ns >> HEAVY_NS_BITS | reply_bytes >> HEAVY_BYTES_BITS) != 0;
+    if (UNLIKELY((--kernel->samples_left <= 0) | is_heavy))
+        sample_keys(kernel, turn, command, argv, argc, elapsed_ns, reply_bytes, is_heavy);
     if (LIKELY(elapsed_ns < kernel->slow_ns && reply_bytes < kernel->large_reply_bytes))
         return false;
     turn->elapsed_ns = elapsed_ns;

@@ -749,25 +749,59 @@ struct command_stats {
     size_t counts_size;
 };
 
-#define SKETCH_BITS 12
+#define SKETCH_BITS 14
 #define SKETCH_WIDTH (1 << SKETCH_BITS)
 #define SKETCH_DEPTH 4
+#define HOT_KEYS 1024
+#define HOT_NAME_BYTES 96 /* kept of a key; see NAME_BYTES_MAX in hotkeys.py */
+/* An access that takes so long, or has so long a reply, is recorded always, and then stands only for itself. */
+#define HEAVY_NS_BITS 14
+#define HEAVY_BYTES_BITS 16
 
-struct hot_key {
-    uint64_t hash;
-    uint64_t count;
-    char *key; /* owned */
-    size_t key_bytes;
+/* One access to a key, which stands for `weight` of them; the key is the caller's. */
+struct hot_access {
+    struct key_name {
+        const char *data;
+        size_t bytes;
+        uint64_t hash;
+        unsigned slot;
+    } key;
+    uint32_t database;
+    bool is_write;
+    uint64_t client;
+    uint64_t weight;
+    uint64_t cpu_ns;
+    uint64_t net_bytes;
 };
 
-/* As kora/observe/hotkeys.py, which says what it promises. */
+/* What is known of a listed key, but for what is needed to find it. */
+struct hot_key {
+    uint64_t error; /* what may have been recorded of it before it came into the list, at most */
+    uint64_t reads, writes, cpu_ns, net_bytes;
+    uint64_t client, client_lead; /* of whom more than half of the accesses come, if there is one (Boyer and Moore) */
+    uint64_t key_bytes;
+    uint32_t database;
+    uint16_t slot;
+    uint16_t name_bytes;
+    char name[HOT_NAME_BYTES];
+};
+
+/* As kora/observe/hotkeys.py, which says what it promises: a sketch of all keys, and a list of the top ones.  Most of
+ * what is recorded is of keys that are seen once, and replaces the one with the least cost: so what that takes stands
+ * together, where the processor's cache has it. */
 struct hot_keys {
-    uint64_t (*rows)[SKETCH_WIDTH]; /* owned: SKETCH_DEPTH rows */
-    struct hot_key *top;            /* owned: top_max places */
-    size_t top_count;
-    size_t top_max;
-    uint64_t floor; /* the smallest count on a full list */
-    uint64_t recorded;
+    uint32_t (*rows)[SKETCH_WIDTH]; /* owned: SKETCH_DEPTH rows */
+    struct hot_key *keys;           /* owned: HOT_KEYS places */
+    size_t count;
+    uint64_t recorded; /* weight, since the list was last cleared */
+    struct hot_cost {
+        uint64_t cost; /* at least `error`, and what was recorded since */
+        uint32_t key;  /* its place */
+    } heap[HOT_KEYS];  /* four children each, no less than their parent */
+    uint64_t identities[HOT_KEYS];  /* by place: the key's hash and its database */
+    uint16_t heap_places[HOT_KEYS]; /* by place */
+    uint16_t next[HOT_KEYS];        /* in its bucket: a place, or HOT_KEYS for none */
+    uint16_t buckets[2 * HOT_KEYS]; /* by identity: the first place, or HOT_KEYS */
 };
 
 struct shard_stats {
@@ -781,19 +815,20 @@ struct shard_stats {
     uint64_t evicted;
     struct command_stats *commands; /* owned: by slot in the registry */
     size_t commands_count;
-    struct hot_keys hot_keys;
 };
 
-void shard_stats_init(struct shard_stats *stats, size_t commands, size_t hot_keys_max);
+void shard_stats_init(struct shard_stats *stats, size_t commands);
 void shard_stats_free(struct shard_stats *stats);
-void shard_stats_reset(struct shard_stats *stats); /* CONFIG RESETSTAT: all but the gauges and the hot keys */
+void shard_stats_reset(struct shard_stats *stats); /* CONFIG RESETSTAT: all but the gauges */
 void command_stats_record(struct command_stats *stats, uint64_t elapsed_ns);
 
-void hot_keys_record(struct hot_keys *hot, uint64_t hash, const char *key, size_t bytes, uint64_t weight);
+void hot_keys_init(struct hot_keys *hot);
+void hot_keys_free(struct hot_keys *hot);
+void hot_keys_record(struct hot_keys *hot, const struct hot_access *access);
 uint64_t hot_keys_estimate(const struct hot_keys *hot, uint64_t hash);
 void hot_keys_halve_row(struct hot_keys *hot, unsigned row);
-void hot_keys_halve_top(struct hot_keys *hot);
-void hot_keys_reset(struct hot_keys *hot);
+void hot_keys_clear(struct hot_keys *hot); /* the list; the sketch goes on */
+void hot_keys_reset(struct hot_keys *hot); /* both */
 
 /* Where times come from.  Tests hand in a clock that they move; then `is_real` is false and every reading is a call. */
 struct clock {
@@ -1035,6 +1070,8 @@ struct command {
     unsigned stats_slot; /* in the registry; of no meaning for a container */
     size_t argc_min;
     size_t argc_max;
+    bool writes;
+    bool has_keys;      /* at places that first_key may tell, or not */
     unsigned first_key; /* places in argv, as in COMMAND INFO; 0 for none */
     int last_key;       /* negative: counted from the end */
     unsigned key_step;
@@ -1067,8 +1104,11 @@ struct kernel {
     size_t shards_count;
     char *board; /* borrowed: the page of the activity board (kora/observe/board.py) */
     bool observing;
-    int64_t samples_left; /* key accesses until the next is counted for hot keys */
-    int64_t sampling_ratio;
+    struct hot_keys hot_keys;
+    int64_t samples_left;   /* requests until the next is recorded for hot keys */
+    int64_t sampling_ratio; /* 0: none is */
+    /* A request that was chosen, and of which only the reference can tell the keys; a weight of 0 for none. */
+    struct hot_access unnamed;
     uint64_t maxmemory; /* bytes; 0: no limit */
     /* From where on note() is called about a command that an operation has run (kora/engine/slowness.py). */
     uint64_t slow_ns;
@@ -1098,8 +1138,10 @@ struct turn {
     uint64_t started;    /* clock_now() when the running command began, which is when the one before it ended */
     uint64_t elapsed_ns; /* of the command that was settled last, where that was worth a note */
     const char *address; /* 64 bytes for the activity board; borrowed */
-    void *owner;         /* borrowed: what note() needs */
-    void *client;        /* as that */
+    uint64_t client_id;
+    uint32_t database; /* the number of that keyspace */
+    void *owner;       /* borrowed: what note() needs */
+    void *client;      /* as that */
 };
 
 /* Look up the commands of a batch, hash the keys of those that the kernel knows, and have memory fetched. */

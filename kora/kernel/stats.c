@@ -18,17 +18,11 @@
 
 /* --- Shards --- */
 
-void shard_stats_init(struct shard_stats *stats, size_t commands, size_t hot_keys_max)
+void shard_stats_init(struct shard_stats *stats, size_t commands)
 {
     *stats = (struct shard_stats){
         .commands = allocate_zeroed((commands + !commands) * sizeof *stats->commands),
         .commands_count = commands,
-        .hot_keys =
-            {
-                .rows = allocate_zeroed(SKETCH_DEPTH * sizeof *stats->hot_keys.rows),
-                .top = allocate_zeroed((hot_keys_max + !hot_keys_max) * sizeof *stats->hot_keys.top),
-                .top_max = hot_keys_max,
-            },
     };
 }
 
@@ -52,9 +46,6 @@ void shard_stats_free(struct shard_stats *stats)
 {
     forget_commands(stats);
     free(stats->commands);
-    hot_keys_reset(&stats->hot_keys);
-    free(stats->hot_keys.rows);
-    free(stats->hot_keys.top);
     *stats = (struct shard_stats){0};
 }
 
@@ -96,33 +87,59 @@ void command_stats_record(struct command_stats *stats, uint64_t elapsed_ns)
 
 /* --- Hot keys --- */
 
-static inline uint64_t *count_in_row(const struct hot_keys *hot, unsigned row, uint64_t hash);
-static struct hot_key *find_hot_key(const struct hot_keys *hot, uint64_t hash, const char *key, size_t bytes);
-static void replace_smallest(struct hot_keys *hot, const struct hot_key *candidate);
-static void copy_hot_key(struct hot_key *place, const struct hot_key *candidate);
+static inline uint32_t *count_in_row(const struct hot_keys *hot, unsigned row, uint64_t hash);
+static size_t find_hot_key(const struct hot_keys *hot, uint64_t identity);
+static size_t admit_hot_key(struct hot_keys *hot, uint64_t identity, const struct hot_access *access);
+static void sink(struct hot_keys *hot, size_t at, struct hot_cost moved);
+static void rise(struct hot_keys *hot, size_t at, struct hot_cost moved);
 
-/* The rows take 12 bits each of the hash's 64, so that two keys that collide in one row do not in the others. */
-void hot_keys_record(struct hot_keys *hot, uint64_t hash, const char *key, size_t bytes, uint64_t weight)
+void hot_keys_init(struct hot_keys *hot)
 {
-    uint64_t estimate = UINT64_MAX;
-    for (unsigned row = 0; row < SKETCH_DEPTH; row++) {
-        uint64_t count = *count_in_row(hot, row, hash) += weight;
-        if (count < estimate)
-            estimate = count;
-    }
-    hot->recorded += weight;
+    *hot = (struct hot_keys){
+        .rows = allocate_zeroed(SKETCH_DEPTH * sizeof *hot->rows),
+        .keys = allocate_zeroed(HOT_KEYS * sizeof *hot->keys),
+    };
+    hot_keys_clear(hot);
+}
 
-    struct hot_key *place = find_hot_key(hot, hash, key, bytes);
-    if (place) {
-        place->count = estimate;
-        return;
+void hot_keys_free(struct hot_keys *hot)
+{
+    free(hot->rows);
+    free(hot->keys);
+    *hot = (struct hot_keys){0};
+}
+
+void hot_keys_record(struct hot_keys *hot, const struct hot_access *access)
+{
+    uint32_t weight = access->weight > UINT32_MAX ? UINT32_MAX : (uint32_t)access->weight;
+    /* The rows take 14 bits each of the hash's 64, so that two keys that collide in one row do not in the others. */
+    for (unsigned row = 0; row < SKETCH_DEPTH; row++) {
+        uint32_t *count = count_in_row(hot, row, access->key.hash);
+        *count = *count > UINT32_MAX - weight ? UINT32_MAX : *count + weight;
     }
-    /* The key is still the caller's; the list makes a copy of what it admits. */
-    struct hot_key candidate = {.hash = hash, .count = estimate, .key = (char *)key, .key_bytes = bytes};
-    if (hot->top_count < hot->top_max)
-        copy_hot_key(&hot->top[hot->top_count++], &candidate);
-    else if (estimate > hot->floor && hot->top_max)
-        replace_smallest(hot, &candidate);
+    hot->recorded += access->weight;
+
+    uint64_t identity = access->key.hash ^ access->database * 0x9E3779B97F4A7C15ULL;
+    size_t place = find_hot_key(hot, identity);
+    if (place == HOT_KEYS)
+        place = admit_hot_key(hot, identity, access);
+    size_t at = hot->heap_places[place];
+    struct hot_cost moved = hot->heap[at];
+    moved.cost += access->weight * (1 + (access->cpu_ns >> HEAVY_NS_BITS) + (access->net_bytes >> HEAVY_BYTES_BITS));
+    sink(hot, at, moved);
+
+    struct hot_key *key = &hot->keys[place];
+    *(access->is_write ? &key->writes : &key->reads) += access->weight;
+    key->cpu_ns += access->weight * access->cpu_ns;
+    key->net_bytes += access->weight * access->net_bytes;
+    if (key->client == access->client) {
+        key->client_lead += access->weight;
+    } else if (key->client_lead >= access->weight) {
+        key->client_lead -= access->weight;
+    } else {
+        key->client = access->client;
+        key->client_lead = access->weight - key->client_lead;
+    }
 }
 
 uint64_t hot_keys_estimate(const struct hot_keys *hot, uint64_t hash)
@@ -136,83 +153,112 @@ uint64_t hot_keys_estimate(const struct hot_keys *hot, uint64_t hash)
     return estimate;
 }
 
-static inline uint64_t *count_in_row(const struct hot_keys *hot, unsigned row, uint64_t hash)
-{
-    return &hot->rows[row][hash >> (row * SKETCH_BITS) & (SKETCH_WIDTH - 1)];
-}
-
-/* All hashes are looked at: at 128 places that takes as long as one miss of a cache, and keys come here sampled. */
-static struct hot_key *find_hot_key(const struct hot_keys *hot, uint64_t hash, const char *key, size_t bytes)
-{
-    for (struct hot_key *place = hot->top, *end = place + hot->top_count; place < end; place++)
-        if (UNLIKELY(place->hash == hash) && place->key_bytes == bytes && !memcmp(place->key, key, bytes))
-            return place;
-    return NULL;
-}
-
-/* The floor may have been out of date, in which case the candidate is not admitted and only the floor is put right. */
-static void replace_smallest(struct hot_keys *hot, const struct hot_key *candidate)
-{
-    struct hot_key *smallest = hot->top;
-    uint64_t second_count = UINT64_MAX;
-    for (size_t i = 1; i < hot->top_count; i++) {
-        struct hot_key *place = &hot->top[i];
-        if (place->count < smallest->count) {
-            second_count = smallest->count;
-            smallest = place;
-        } else if (place->count < second_count) {
-            second_count = place->count;
-        }
-    }
-    if (smallest->count < candidate->count) {
-        free(smallest->key);
-        copy_hot_key(smallest, candidate);
-    }
-    hot->floor = smallest->count < second_count ? smallest->count : second_count;
-}
-
-static void copy_hot_key(struct hot_key *place, const struct hot_key *candidate)
-{
-    *place = *candidate;
-    place->key = allocate(candidate->key_bytes + !candidate->key_bytes);
-    memcpy(place->key, candidate->key, candidate->key_bytes);
-}
-
 void hot_keys_halve_row(struct hot_keys *hot, unsigned row)
 {
     for (size_t column = 0; column < SKETCH_WIDTH; column++)
         hot->rows[row][column] >>= 1;
 }
 
-/* Comes after the rows.  Keys whose count would be 0 leave. */
-void hot_keys_halve_top(struct hot_keys *hot)
+void hot_keys_clear(struct hot_keys *hot)
 {
-    size_t kept = 0;
-    uint64_t floor = UINT64_MAX;
-    for (size_t i = 0; i < hot->top_count; i++) {
-        struct hot_key place = hot->top[i];
-        place.count >>= 1;
-        if (!place.count) {
-            free(place.key);
-            continue;
-        }
-        if (place.count < floor)
-            floor = place.count;
-        hot->top[kept++] = place;
-    }
-    hot->top_count = kept;
-    hot->floor = kept ? floor : 0;
-    hot->recorded >>= 1;
+    hot->count = 0;
+    hot->recorded = 0;
+    for (size_t bucket = 0; bucket < sizeof hot->buckets / sizeof *hot->buckets; bucket++)
+        hot->buckets[bucket] = HOT_KEYS;
 }
 
 void hot_keys_reset(struct hot_keys *hot)
 {
-    for (size_t i = 0; i < hot->top_count; i++)
-        free(hot->top[i].key);
-    hot->top_count = 0;
-    hot->floor = 0;
-    hot->recorded = 0;
+    hot_keys_clear(hot);
     memset(hot->rows, 0, SKETCH_DEPTH * sizeof *hot->rows);
+}
+
+static inline uint32_t *count_in_row(const struct hot_keys *hot, unsigned row, uint64_t hash)
+{
+    return &hot->rows[row][hash >> (row * SKETCH_BITS) & (SKETCH_WIDTH - 1)];
+}
+
+static inline size_t bucket_of(uint64_t identity)
+{
+    return identity >> 53; /* one of 2 * HOT_KEYS */
+}
+
+/* A place, or HOT_KEYS. */
+static size_t find_hot_key(const struct hot_keys *hot, uint64_t identity)
+{
+    size_t place = hot->buckets[bucket_of(identity)];
+    while (place < HOT_KEYS && hot->identities[place] != identity)
+        place = hot->next[place];
+    return place;
+}
+
+/* Space-Saving (Metwally, Agrawal, El Abbadi, 2005): a key that finds the list full takes the place of the one with the
+ * least cost, and that cost as its error, since so much may have been recorded of it before. */
+static size_t admit_hot_key(struct hot_keys *hot, uint64_t identity, const struct hot_access *access)
+{
+    size_t place = hot->count;
+    uint64_t error = 0;
+    if (hot->count < HOT_KEYS) {
+        hot->count++;
+        rise(hot, place, (struct hot_cost){0, (uint32_t)place});
+    } else {
+        place = hot->heap[0].key;
+        error = hot->heap[0].cost;
+        uint16_t *link = &hot->buckets[bucket_of(hot->identities[place])];
+        while (*link != place)
+            link = &hot->next[*link];
+        *link = hot->next[place];
+    }
+    uint16_t *bucket = &hot->buckets[bucket_of(identity)];
+    hot->identities[place] = identity;
+    hot->next[place] = *bucket;
+    *bucket = (uint16_t)place;
+
+    struct hot_key *key = &hot->keys[place];
+    key->error = error;
+    key->reads = key->writes = key->cpu_ns = key->net_bytes = 0;
+    key->client = access->client;
+    key->client_lead = 0;
+    key->key_bytes = access->key.bytes;
+    key->database = access->database;
+    key->slot = (uint16_t)access->key.slot;
+    key->name_bytes = access->key.bytes < HOT_NAME_BYTES ? (uint16_t)access->key.bytes : HOT_NAME_BYTES;
+    memcpy(key->name, access->key.data, key->name_bytes);
+    return place;
+}
+
+static inline void put(struct hot_keys *hot, size_t at, struct hot_cost moved)
+{
+    hot->heap[at] = moved;
+    hot->heap_places[moved.key] = (uint16_t)at;
+}
+
+/* A cost has grown. */
+static void sink(struct hot_keys *hot, size_t at, struct hot_cost moved)
+{
+    for (;;) {
+        size_t least = 4 * at + 1, stop = least + 4 < hot->count ? least + 4 : hot->count;
+        if (least >= stop)
+            break;
+        for (size_t child = least + 1; child < stop; child++)
+            if (hot->heap[child].cost < hot->heap[least].cost)
+                least = child;
+        if (hot->heap[least].cost >= moved.cost)
+            break;
+        put(hot, at, hot->heap[least]);
+        at = least;
+    }
+    put(hot, at, moved);
+}
+
+/* A key is new at the end. */
+static void rise(struct hot_keys *hot, size_t at, struct hot_cost moved)
+{
+    while (at > 0 && hot->heap[(at - 1) / 4].cost > moved.cost) {
+        put(hot, at, hot->heap[(at - 1) / 4]);
+        at = (at - 1) / 4;
+    }
+    put(hot, at, moved);
 }
 
 /* --- Clocks ---

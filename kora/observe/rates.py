@@ -32,5 +32,9 @@ class Rates:
         self._values = list(values)
         self._sampled_ns = now_ns
 
+    def latest(self, counter: int) -> int:
+        """Per second, between the last two samples."""
+        return self._samples[counter][self._place - 1]
+
     def per_second(self) -> list[int]:
         return [sum(samples) // SAMPLES for samples in self._samples]

@@ -1,4 +1,4 @@
-"""What one shard counts: per command, for the shard as a whole, and the hot keys.
+"""What one shard counts: per command, and for the shard as a whole.
 
 Plain integers on objects with slots, a third of the cost of arrays in Python; only the histogram's counts are an array.
 A compiled kernel may have its own types of the same names: a snapshot copies attributes, whoever keeps them.
@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import Final
 
 from kora.observe import histogram
-from kora.observe.hotkeys import HotKeys
 
 # What a shard counts beside its commands.  Gauges first, which CONFIG RESETSTAT leaves alone.
 GAUGES: Final = (
@@ -67,9 +66,9 @@ class CommandStats:
 
 
 class ShardStats:
-    __slots__ = (*GAUGES, *COUNTERS, "commands", "hot_keys")
+    __slots__ = (*GAUGES, *COUNTERS, "commands")
 
-    def __init__(self, commands: int, hot_keys_max: int = 128) -> None:
+    def __init__(self, commands: int) -> None:
         self.keys = 0
         self.memory_bytes = 0
         self.bytes_in = 0
@@ -79,7 +78,6 @@ class ShardStats:
         self.expired = 0
         self.evicted = 0
         self.commands = [CommandStats() for _ in range(commands)]  # by slot in the registry
-        self.hot_keys = HotKeys(hot_keys_max)
 
     @property
     def calls(self) -> int:
@@ -87,13 +85,13 @@ class ShardStats:
         return sum([command.calls for command in self.commands])
 
     def reset(self) -> None:
-        """CONFIG RESETSTAT: everything but the gauges and the hot keys starts again from zero."""
+        """CONFIG RESETSTAT: everything but the gauges starts again from zero."""
         for name in COUNTERS:
             setattr(self, name, 0)
         self.commands[:] = [CommandStats() for _ in self.commands]
 
     def add(self, other: "ShardStats") -> None:
-        """Add another shard's numbers, slot by slot; hot keys stay, since a key lives in one shard.
+        """Add another shard's numbers, slot by slot.
 
         Gauges add up too, since each key is counted by one shard.
         Raises AssertionError where the numbers of slots differ: they come from different tables.

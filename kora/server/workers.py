@@ -130,7 +130,7 @@ def _evict(worker: Worker) -> bool:
 
 def _decay_hot_keys(worker: Worker) -> bool:
     if worker.decaying is None:
-        worker.decaying = worker.shard.stats.hot_keys.decay()
+        worker.decaying = worker.engine.hot_keys.recorder.decay()
     try:
         next(worker.decaying)
     except StopIteration:
@@ -175,7 +175,7 @@ JOBS: Final = (
     Job("vector-indexing", _index_vectors, per_shard=False, share=0.25),
     Job("lazyfree", _lazyfree, per_shard=True, share=0.25, event="eviction-lazyfree"),
     Job("eviction-cycle", _evict, per_shard=False, share=0.25),
-    Job("hotkey-decay", _decay_hot_keys, per_shard=True, share=0.02, period_s=60.0),
+    Job("hotkey-decay", _decay_hot_keys, per_shard=False, share=0.02, period_s=60.0),
     Job("client-timeouts", _close_idle_clients, per_shard=False, share=0.1, period_s=1.0),
     Job("client-outputs", _close_swollen_clients, per_shard=False, share=0.1, period_s=1.0),
     Job("client-eviction", _evict_clients, per_shard=False, share=0.1),

@@ -292,9 +292,9 @@ METRICS: Final[tuple[Family, ...]] = (
            _snapshot(lambda s: s.maxmemory)),
     Family("kora_lazyfree_pending_keys", "gauge", "", "Keys that were unlinked and whose values are not freed yet.",
            _snapshot(lambda s: s.lazyfree_pending)),
-    Family("kora_hot_key_accesses_max", "gauge", "",
-           "Estimated accesses of the key that is accessed most, halved every minute.",
-           _snapshot(lambda s: max((accesses for _, accesses in s.hot_keys(1)), default=0))),
+    Family("kora_hottest_key_accesses_per_second", "gauge", "",
+           "Estimated accesses to the key that was accessed most, in the busiest of the last ten seconds.",
+           _snapshot(lambda s: s.hottest_rate)),
 
     # Clients.
     Family("kora_connected_clients", "gauge", "", "Clients that are connected.",
@@ -376,8 +376,12 @@ METRICS: Final[tuple[Family, ...]] = (
     # How it is measured.
     Family("kora_observation_enabled", "gauge", "", "1 if commands are counted and timed, 0 if the setting is off.",
            _snapshot(lambda s: int(s.observing))),
-    Family("kora_hotkey_sampling_ratio", "gauge", "", "One key access in this many is counted for hot keys.",
+    Family("kora_hotkey_sampling_ratio", "gauge", "", "One request in this many is recorded for hot keys; 0: none.",
            _snapshot(lambda s: s.hotkey_sampling_ratio)),
+    Family("kora_hotkey_session_active", "gauge", "", "1 between HOTKEYS START and STOP, else 0.",
+           _snapshot(lambda s: int(s.hotkey_session))),
+    Family("kora_hotkey_memory_bytes", "gauge", "bytes", "What is kept of hot keys.",
+           _snapshot(lambda s: s.hotkeys_bytes)),
 
     # The sidecar itself.
     Family("kora_sidecar_scrapes_total", "counter", "", "Scrapes of /metrics, this one included.",

@@ -20,8 +20,15 @@ _VAIN_MAX: Final = 64
 class Evictor:
     """Chooses keys to evict; keeps its pool from one time to the next."""
 
-    def __init__(self, clock: Clock, note_event: Callable[[str, int, bytes], None] | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        frequency: Callable[[bytes], int],
+        note_event: Callable[[str, int, bytes], None] | None = None,
+    ) -> None:
+        """`frequency` says of a key how often it was used lately."""
         self._clock = clock
+        self._frequency = frequency
         self._note_event = note_event  # how long a deletion took, in ns, and of which key
         self._policy = ""
         self._pool: list[tuple[tuple[int, int], int, bytes]] = []  # score, database, key; the best to evict is last
@@ -94,6 +101,6 @@ class Evictor:
             if self._policy == "volatile-ttl":
                 yield key, (-(keyspace.deadline(key) or 0), 0)
             elif self._policy.endswith("-lfu"):
-                yield key, (-keyspace.stats_of(key).hot_keys.estimate(key), idle_s)
+                yield key, (-self._frequency(key), idle_s)
             else:
                 yield key, (idle_s, 0)

@@ -55,18 +55,11 @@ def test_errors_are_seen_with_observation_off(engine, run):
     assert taken.total.commands[taken.slot_names.index("incr")].failed == 2
 
 
-def test_hot_keys_of_all_shards_come_in_one_list(make_engine):
-    engine = make_engine("--hotkey-sampling-ratio", "1")
-    for weight, key in ((5, b"a"), (9, b"b"), (9, b"c")):
-        engine.shards[weight % 4].stats.hot_keys.record(key, weight)
-    assert snapshot.take(engine).hot_keys(2) == [(b"b", 9), (b"c", 9)]
-
-
 COMMANDS = 5
 _keys = st.sampled_from([b"a", b"b", b"c", b"{a}1", b"{a}2", b"{b}1", b"", b"key:1"])
 # What happens: its name, in which command, to which key, and a number.
 _events = st.tuples(
-    st.sampled_from(("call", "fail", "reject", "read", "write", "hot key", "set", "get", "end")),
+    st.sampled_from(("call", "fail", "reject", "read", "write", "set", "get", "end")),
     st.integers(0, COMMANDS - 1),
     _keys,
     st.integers(0, 20_000) | st.integers(0, 2 * HIGHEST_NS),
@@ -87,8 +80,6 @@ def _apply(store: Store, event: tuple[str, int, bytes, int]) -> None:
         stats.bytes_in += number
     elif name == "write":
         stats.bytes_out += number
-    elif name == "hot key":
-        stats.hot_keys.record(key, number)
     elif name == "set":
         store.db.set(key, b"v")
     elif name == "get":

@@ -3,15 +3,21 @@
 import pytest
 
 from kora.config import POLICIES
+from kora.observe.hotkeys import HotKeys
 from kora.store.eviction import Evictor
 from kora.store.expiry import expire_cycle
 from tests.store.stores import TickingClock
 
 
 @pytest.fixture
-def evict(store):
+def hot_keys():
+    return HotKeys()
+
+
+@pytest.fixture
+def evict(store, hot_keys):
     """evict(policy, count): delete so many keys; returns those that are left."""
-    evictor = Evictor(store.clock)
+    evictor = Evictor(store.clock, hot_keys.estimate)
 
     def evict(policy, count=1, lazily=False, samples=64):
         for _ in range(count):
@@ -48,11 +54,11 @@ def test_of_many_keys_mostly_old_ones_go(store, evict):
     assert sum(key in left for key in names[:100]) < 40
 
 
-def test_the_least_frequently_used_goes_first(store, evict):
+def test_the_least_frequently_used_goes_first(store, hot_keys, evict):
     for number in range(4):
         key = b"key:%d" % number
         store.db.set(key, b"v")
-        store.db.stats_of(key).hot_keys.record(key, 100 * (4 - number))
+        hot_keys.record(key, 0, 0, False, 1, 100 * (4 - number), 0, 0)
     assert evict("allkeys-lfu", 2) == [b"key:0", b"key:1"]
 
 
@@ -68,7 +74,7 @@ def test_the_next_to_end_goes_first_and_keys_without_a_deadline_never(store, evi
 @pytest.mark.parametrize("policy", [policy for policy in POLICIES if policy.startswith("volatile-")])
 def test_there_is_nothing_to_evict_where_no_key_has_a_deadline(store, policy):
     store.fill(10)
-    assert not Evictor(store.clock).evict(store.databases, policy, 5, False)
+    assert not Evictor(store.clock, HotKeys().estimate).evict(store.databases, policy, 5, False)
     assert len(store.db) == 10
 
 
@@ -80,7 +86,7 @@ def test_all_that_a_policy_allows_can_go(store, evict, policy):
     store.fill(300, left_ms=100_000)
     store.databases[1].set_until(b"other", b"v", store.clock.wall_ms() + 5)
     assert evict(policy, 301) == []
-    assert not Evictor(store.clock).evict(store.databases, policy, 5, False)
+    assert not Evictor(store.clock, HotKeys().estimate).evict(store.databases, policy, 5, False)
     assert events.count(b"evicted") == store.evicted == 301
     assert store.memory_bytes == 0
 
@@ -93,7 +99,7 @@ def test_keys_in_one_slot_and_in_parts_of_it_are_drawn_too(store, evict):
 
 def test_a_key_whose_time_is_over_is_no_eviction(store):
     store.db.set_until(b"over", b"v", store.clock.wall_ms() - 1)
-    assert not Evictor(store.clock).evict(store.databases, "allkeys-lru", 5, False)
+    assert not Evictor(store.clock, HotKeys().estimate).evict(store.databases, "allkeys-lru", 5, False)
     assert store.evicted == 0
     assert store.expired == 1
 
@@ -102,7 +108,7 @@ def test_the_time_of_each_deletion_is_told_with_its_key(make_store):
     store = make_store(TickingClock())
     noted = []
     store.db.set(b"k", b"v")
-    evictor = Evictor(store.clock, lambda *words: noted.append(words))
+    evictor = Evictor(store.clock, HotKeys().estimate, lambda *words: noted.append(words))
     assert evictor.evict(store.databases, "allkeys-random", 5, False)
     ((event, elapsed_ns, key),) = noted
     assert (event, key) == ("eviction-del", b"k") and elapsed_ns > 0
