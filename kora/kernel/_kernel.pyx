@@ -1670,7 +1670,7 @@ cdef class Kernel:
         return stats
 
     name = "compiled"
-    busy_rate = 300_000
+    busy_rate = 200_000
 
     cdef int _leave(self, value) except -1:
         """Have a value of many parts freed bit by bit."""
