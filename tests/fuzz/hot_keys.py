@@ -1,9 +1,10 @@
-"""How well HOTKEYS finds what is hot, at full size: python tests/fuzz/hot_keys.py [--ratio 64] [--accesses 10000000]
+"""How well HOTKEYS finds what is hot, at full size: python tests/fuzz/hot_keys.py [--ratio 64] [--rate 150000]
 
-Zipf(0.99) over a million keys, through an engine with the machine's clock, in one process and without sockets, as fast
-as clients without pipelines are: beyond that one access in 64 is recorded and no longer one in 16, and the rates of the
-top ten are exact to 6 % or so (--rate 1000000 shows it).  Then a key that jumps to a fifth of the traffic, and ten minutes (of a clock that is moved) with a million distinct keys a
-second at most.  Says what was found, and exits with 1 where it is not what is promised.
+Zipf(0.99) over a million keys, through an engine with the machine's clock, in one process and without sockets, as
+fast as clients without pipelines are: beyond that one access in 64 is recorded and no longer one in 16, and the rates
+of the top ten are exact to 6 % or so (--rate 1000000 shows it).  Then a key that jumps to a fifth of the traffic, and
+ten minutes (of a clock that is moved) with a million distinct keys a second at most.  Says what was found, and exits
+with 1 where it is not what is promised.
 """
 
 from __future__ import annotations
