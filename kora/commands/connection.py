@@ -573,8 +573,7 @@ def client_unblock(client: Client, argv: list[bytes]) -> Reply:
     if len(argv) == 4 and argv[3].upper() not in (b"TIMEOUT", b"ERROR"):
         raise CommandError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
     target = client.engine.clients.get(parse_integer(argv[2]))
-    # Who waits for no keys waits for another server, and must not be told that it is over before it is.
-    if target is None or target.waiting is None or not target.waiting.keys:
+    if target is None or target.waiting is None or not target.waiting.is_unblockable:
         return 0
     by_error = len(argv) == 4 and argv[3].upper() == b"ERROR"
     error = CommandError("UNBLOCKED client unblocked via CLIENT UNBLOCK") if by_error else None

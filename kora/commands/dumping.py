@@ -123,7 +123,7 @@ def _set_use(client: Client, key: bytes, idle_s: int | None, frequency: int | No
         client.db.set_idle(key, idle_s)
     elif frequency is not None and is_lfu:
         # The reverse of what OBJECT FREQ tells: a step of 8 stands for twice as much use.
-        hot_keys = client.db.stats_of(key).hot_keys
-        missing = (1 << frequency // 8 >> 1) - hot_keys.estimate(key)
+        recorder = client.engine.hot_keys.recorder
+        missing = (1 << frequency // 8 >> 1) - recorder.estimate(key)
         if missing > 0:
-            hot_keys.record(key, missing)
+            recorder.weigh(key, missing)

@@ -157,6 +157,9 @@ class _Migration:
         if not self._halts_all:
             reply = self._client.wait((), 0, None, argv)
             self._wait = self._client.waiting
+            assert self._wait is not None
+            # Its keys are on their way, and nobody is to hear that it is over before it is.
+            self._wait.is_unblockable = False
             self._engine.outbound.start(exchange)
             return reply
         while exchange is not None:

@@ -52,7 +52,17 @@ def parse_timeout(word: bytes) -> float:
 class Wait:
     """What one client waits for."""
 
-    __slots__ = ("argv", "client", "command", "has_deadline", "keys", "keyspace", "on_timeout", "wakes_on_loss")
+    __slots__ = (
+        "argv",
+        "client",
+        "command",
+        "has_deadline",
+        "is_unblockable",
+        "keys",
+        "keyspace",
+        "on_timeout",
+        "wakes_on_loss",
+    )
 
     def __init__(
         self,
@@ -70,6 +80,7 @@ class Wait:
         self.keys = keys
         self.on_timeout = on_timeout
         self.has_deadline = False  # it is among the deadlines
+        self.is_unblockable = True  # by CLIENT UNBLOCK
         self.wakes_on_loss = wakes_on_loss  # also when a key goes, or is of another kind then: XREADGROUP
 
 

@@ -187,7 +187,6 @@ def _keyspace(snapshot: Snapshot) -> Iterator[Field]:
 _UNSAFE: Final = str.maketrans("#:\r\n", "____")
 
 
-# In the order in which they are shown.
 def _hotkeys(snapshot: Snapshot) -> Iterator[Field]:
     yield "tracking_active", int(snapshot.hotkey_session)
     yield "used_memory", snapshot.hotkeys_bytes
@@ -196,6 +195,7 @@ def _hotkeys(snapshot: Snapshot) -> Iterator[Field]:
     yield "hottest_key_accesses_per_sec", snapshot.hottest_rate
 
 
+# In the order in which they are shown.
 _SECTIONS: Final[dict[str, Callable[[Snapshot], Iterator[Field]]]] = {
     "server": _server,
     "clients": _clients,

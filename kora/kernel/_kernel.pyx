@@ -161,6 +161,7 @@ cdef extern from "kernel.h":
     void shard_stats_free(shard_stats *stats)
     void shard_stats_reset(shard_stats *stats)
     void command_stats_record(command_stats *stats, uint64_t elapsed_ns)
+    void hot_keys_weigh(hot_keys *hot, uint64_t hash, uint64_t accesses)
     void hot_keys_record(hot_keys *hot, const hot_access *access)
     uint64_t hot_keys_estimate(const hot_keys *hot, uint64_t hash)
     void hot_keys_halve_row(hot_keys *hot, unsigned row)
@@ -573,6 +574,11 @@ cdef class HotKeys:
         access.cpu_ns = cpu_ns
         access.net_bytes = net_bytes
         hot_keys_record(self._hot, &access)
+
+    def weigh(self, bytes key not None, uint64_t accesses):
+        hot_keys_weigh(
+            self._hot, keyed_hash(self._kernel.c.secret, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)), accesses
+        )
 
     def estimate(self, bytes key not None):
         return hot_keys_estimate(
@@ -1713,7 +1719,7 @@ cdef class Kernel:
 
     name = "compiled"
     rdb_tools = Tools(crc64, compress, decompress)
-    busy_rate = 300_000
+    busy_rate = 200_000
 
     cdef int _leave(self, value) except -1:
         """Have a value of many parts freed bit by bit."""

@@ -109,14 +109,19 @@ void hot_keys_free(struct hot_keys *hot)
     *hot = (struct hot_keys){0};
 }
 
-void hot_keys_record(struct hot_keys *hot, const struct hot_access *access)
+void hot_keys_weigh(struct hot_keys *hot, uint64_t hash, uint64_t accesses)
 {
-    uint32_t weight = access->weight > UINT32_MAX ? UINT32_MAX : (uint32_t)access->weight;
+    uint32_t weight = accesses > UINT32_MAX ? UINT32_MAX : (uint32_t)accesses;
     /* The rows take 14 bits each of the hash's 64, so that two keys that collide in one row do not in the others. */
     for (unsigned row = 0; row < SKETCH_DEPTH; row++) {
-        uint32_t *count = count_in_row(hot, row, access->key.hash);
+        uint32_t *count = count_in_row(hot, row, hash);
         *count = *count > UINT32_MAX - weight ? UINT32_MAX : *count + weight;
     }
+}
+
+void hot_keys_record(struct hot_keys *hot, const struct hot_access *access)
+{
+    hot_keys_weigh(hot, access->key.hash, access->weight);
     hot->recorded += access->weight;
 
     uint64_t identity = access->key.hash ^ access->database * 0x9E3779B97F4A7C15ULL;

@@ -96,12 +96,7 @@ class HotKeys:
         net_bytes: int,
     ) -> None:
         """One access, which stands for `weight` like it."""
-        # hash() is SipHash with a key of this process: four rows take 14 bits each of its 64, so that two keys which
-        # collide in one row do not collide in the others, and nobody outside can make them.
-        bits = hash(key)
-        for row in self._rows:
-            row[bits & _MASK] = min(row[bits & _MASK] + weight, _COUNT_MAX)
-            bits >>= WIDTH_BITS
+        self.weigh(key, weight)
         self.recorded += weight
         identity = hash((database, key))
         counter = self._counters.get(identity)
@@ -126,6 +121,15 @@ class HotKeys:
         else:
             counter.client = client
             counter.client_lead = weight - counter.client_lead
+
+    def weigh(self, key: bytes, accesses: int) -> None:
+        """Have the estimate of a key include accesses that the list is not to know of."""
+        # hash() is SipHash with a key of this process: four rows take 14 bits each of its 64, so that two keys which
+        # collide in one row do not collide in the others, and nobody outside can make them.
+        bits = hash(key)
+        for row in self._rows:
+            row[bits & _MASK] = min(row[bits & _MASK] + accesses, _COUNT_MAX)
+            bits >>= WIDTH_BITS
 
     def _make_place(self) -> int:
         """Have room for a key, and return the error that it comes with."""

@@ -12,7 +12,7 @@ from tests.conftest import encode_request
 DEFAULT = [
     "Server", "Clients", "Memory", "Persistence", "Stats", "Replication", "CPU", "Errorstats", "Cluster", "Keyspace",
 ]  # fmt: skip
-ALL = [*DEFAULT[:7], "Commandstats", "Errorstats", "Latencystats", "Cluster", "Keyspace"]
+ALL = [*DEFAULT[:7], "Commandstats", "Errorstats", "Latencystats", "Cluster", "Keyspace", "Hotkeys"]
 
 
 def titles(text):
