@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, Phase, settings
 LONG = os.environ.get("KORA_LONG", "") not in ("", "0")
 
 
-# There are so many families that the whole of it would take half an hour.
-_SHARE = 4
+# There are so many families that the whole of it would take most of an hour.
+_SHARE = 8
 
 
 def examples(count: int, **options: Any) -> settings:
     return settings(
-        max_examples=count * 20 if LONG else max(10, count // _SHARE),
+        max_examples=count * 10 if LONG else max(10, count // _SHARE),
         derandomize=not LONG,
         database=None,
         deadline=None,

@@ -231,6 +231,12 @@ QUIRKS = (
         "bytes are not C strings here.",
     ),
     Quirk(
+        "OBJECT FREQ without an LFU policy",
+        "is an error",
+        "tells how often the key was used",
+        "hot keys are always recorded, and redis-cli --hotkeys works as it is.",
+    ),
+    Quirk(
         "SORT of a sorted set",
         "leaves it a skiplist, however small it is",
         "its encoding stays",
@@ -290,6 +296,8 @@ QUIRKS = (
 def is_quirky(argv: Sequence[bytes]) -> bool:
     """Whether a request meets a quirk, so that random programs must do without it."""
     name, *rest = (word.upper() for word in argv)
+    if name == b"OBJECT":
+        return rest[:1] == [b"FREQ"] and len(rest) == 2
     if name == b"HELLO":
         return (b"SETNAME" in rest and len(rest) != 3) or (b"AUTH" in rest and len(rest) != 4)
     if name == b"SCAN":
