@@ -122,7 +122,10 @@ def call_sampled(client: Client, requests: Sequence[list[bytes]], out: list[byte
     """As call(); but each request whose turn it is to be recorded for hot keys is run, and measured, by itself."""
     engine = client.engine
     hot_keys = engine.hot_keys
-    if hot_keys.samples_left > len(requests) or not engine.observing:
+    if not engine.observing:
+        call(client, requests, out)
+        return
+    if hot_keys.samples_left > len(requests):
         hot_keys.samples_left -= len(requests)
         call(client, requests, out)
         return

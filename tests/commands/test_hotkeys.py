@@ -414,3 +414,13 @@ def test_stats_memory_is_what_the_keys_of_a_prefix_take(run, clock):
     users = run("MEMORY", "USAGE", "user:1") + run("MEMORY", "USAGE", "user:2")
     orders = run("MEMORY", "USAGE", "order:1")
     assert run("STATS.MEMORY", "user:", "order:", "", "no", "user:") == [users, orders, users + orders, 0, users]
+
+
+def test_observation_that_is_off_for_a_while_does_not_upset_what_comes_after(make_engine):
+    engine = make_engine("--hotkey-sampling-ratio", "2")
+    run = runner(engine.connect())
+    run("CONFIG", "SET", "observation", "no")
+    for _ in range(100):
+        run("SET", "k", "v")
+    run("CONFIG", "SET", "observation", "yes")
+    assert [run("GET", "k") for _ in range(100)] == [b"v"] * 100
