@@ -15,6 +15,7 @@ NEVER = 1 << 62
 # How many times more is recorded while the server is not busy: at 10 million accesses the rates of the ten hottest keys
 # of a Zipf load are then exact to 2 %, which are exact to 6 % at the setting's own ratio.
 CLOSER = 4
+QUIET_TICKS = 10  # a second, after which the server is not busy any more
 
 
 class HotKeyRecords:
@@ -28,6 +29,7 @@ class HotKeyRecords:
         # One request in so many is recorded; 0: none.  `samples_left` is how many until the next: call() counts it.
         self.ratio = 0
         self.samples_left = NEVER
+        self._quiet_ticks = QUIET_TICKS
         self._is_busy = False
         engine.config.on_change("hotkey-sampling-ratio", lambda _: self.choose_ratio())
         engine.config.on_change("hotkey-top-k", lambda _: self.choose_ratio())
@@ -53,7 +55,11 @@ class HotKeyRecords:
 
     def adapt(self, commands_per_s: int) -> None:
         """Choose the ratio for so many commands per second, ten times per second."""
-        is_busy = commands_per_s > self._engine.implementation.busy_rate
+        if not self._engine.observing:
+            return  # none are counted
+        self._quiet_ticks = 0 if commands_per_s > self._engine.implementation.busy_rate else self._quiet_ticks + 1
+        # Loads come in bursts: it takes a second without one to look closer again.
+        is_busy = self._quiet_ticks < QUIET_TICKS
         if is_busy != self._is_busy:
             self._is_busy = is_busy
             self.choose_ratio()

@@ -424,3 +424,15 @@ def test_observation_that_is_off_for_a_while_does_not_upset_what_comes_after(mak
         run("SET", "k", "v")
     run("CONFIG", "SET", "observation", "yes")
     assert [run("GET", "k") for _ in range(100)] == [b"v"] * 100
+
+
+def test_a_busy_server_looks_at_fewer_requests_until_it_has_been_quiet_for_a_second(make_engine):
+    hot_keys = make_engine("--hotkey-sampling-ratio", "64").hot_keys
+    assert hot_keys.ratio == 16
+    hot_keys.adapt(10_000_000)
+    assert hot_keys.ratio == 64
+    for _ in range(9):
+        hot_keys.adapt(0)
+    assert hot_keys.ratio == 64
+    hot_keys.adapt(0)
+    assert hot_keys.ratio == 16
