@@ -282,9 +282,6 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _keyspace("lazyfree-lazy-user-flush", Kind.BOOLEAN, True,
               "FLUSHALL and FLUSHDB without SYNC or ASYNC free memory in the background.", mutable=True),
 
-    _keyspace("sanitize-dump-payload", Kind.ENUM, "no",
-              "For Redis' sake: payloads of RESTORE are always examined in full, whatever it says.",
-              mutable=True, choices=("no", "yes", "clients")),
     _keyspace("notify-keyspace-events", Kind.EVENTS, "",
               "What happens to keys and is published: K and E choose the channels, letters the events, A all of them; "
               "empty publishes nothing.", mutable=True),
@@ -404,6 +401,7 @@ FACTS: Final[Mapping[str, str]] = {
     "replica-priority": "100",
     "replica-read-only": "yes",
     "replicaof": "",
+    "sanitize-dump-payload": "yes",  # RESTORE examines all of every payload
     "supervised": "no",
     "syslog-enabled": "no",
 }
@@ -462,7 +460,6 @@ class Config:
     lazyfree_lazy_eviction: bool
     lazyfree_lazy_user_del: bool
     lazyfree_lazy_user_flush: bool
-    sanitize_dump_payload: str
     notify_keyspace_events: str
     hash_max_listpack_entries: int
     hash_max_listpack_value: int
