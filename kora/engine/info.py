@@ -37,6 +37,16 @@ def render(snapshot: Snapshot, sections: Iterable[str]) -> str:
     return "\r\n".join(f"{_title(section)}\r\n{_lines(_SECTIONS[section](snapshot))}" for section in sections)
 
 
+def fields(snapshot: Snapshot) -> dict[str, object]:
+    """The fields that say one thing each, of all sections but those of commands, errors, databases and hot keys."""
+    return {name: value for section in _SCALARS for name, value in _SECTIONS[section](snapshot)}
+
+
+def error_name(prefix: str) -> str:
+    """As getSafeInfoString (util.c): what scripts and DEBUG ERROR make up must not look like a line of its own."""
+    return prefix.translate(_UNSAFE)
+
+
 def _title(section: str) -> str:
     return f"# {'CPU' if section == 'cpu' else section.capitalize()}"
 
@@ -139,6 +149,7 @@ def _stats(snapshot: Snapshot) -> Iterator[Field]:
 def _replication(snapshot: Snapshot) -> Iterator[Field]:
     yield "role", "master"
     yield "connected_slaves", 0
+    yield "master_repl_offset", 0
 
 
 def _cpu(snapshot: Snapshot) -> Iterator[Field]:
@@ -158,8 +169,7 @@ def _commandstats(snapshot: Snapshot) -> Iterator[Field]:
 
 def _errorstats(snapshot: Snapshot) -> Iterator[Field]:
     for prefix, count in sorted(snapshot.errors.items()):
-        # As getSafeInfoString (util.c): what scripts and DEBUG ERROR make up must not look like a line of its own.
-        yield f"errorstat_{prefix.translate(_UNSAFE)}", f"count={count}"
+        yield f"errorstat_{error_name(prefix)}", f"count={count}"
 
 
 def _latencystats(snapshot: Snapshot) -> Iterator[Field]:
@@ -211,6 +221,11 @@ _SECTIONS: Final[dict[str, Callable[[Snapshot], Iterator[Field]]]] = {
     "keyspace": _keyspace,
     "hotkeys": _hotkeys,
 }
+_SCALARS: Final = tuple(
+    section
+    for section in _SECTIONS
+    if section not in ("commandstats", "errorstats", "latencystats", "keyspace", "hotkeys")
+)
 # What INFO shows unasked: all but the two that grow with the number of commands, and one that Redis 7 does not have.
 _DEFAULT: Final = frozenset(_SECTIONS) - {"commandstats", "latencystats", "hotkeys"}
 

@@ -88,6 +88,7 @@ class Snapshot:
     command_logs: dict[str, list[int]]
     spikes: dict[str, list[int]]
     spikes_seen: dict[str, list[int]]
+    last_slow: dict[str, list[int]]  # by command: [id in the slow log, µs, Unix time] of its last entry
     monitors: int
     # The loop.
     turn_max_ns: int
@@ -246,6 +247,7 @@ def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | 
             name: [series.samples[-1].time_s, series.samples[-1].latency_ms, series.latency_ms_max]
             for name, series in engine.slowness.spikes.series.items()
         },
+        last_slow=engine.slowness.last_kept(),
         monitors=len(engine.slowness.monitors),
         turn_max_ns=loop.turn_max_ns,
         lag_ns=loop.lag_ns,

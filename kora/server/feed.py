@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from kora.config import lookup
 from kora.engine import snapshot
 from kora.log import logger
 from kora.observe.frame import Decoder, Message, encode
@@ -154,6 +155,10 @@ class Feed(asyncio.Protocol):
             "metrics_port": config.metrics_port,
             "loop_stall_ms": config.loop_stall_ms,
             "restarts": self.restarts,
+            "metrics_series_max": config.metrics_series_max,
+            "metrics_token": config.metrics_token,
+            "tls_cert_file": config.tls_cert_file if config.tls_port else "",
+            "config": config.get(*SHOWN),
             "log_level": config.log_level,
             "log_format": config.log_format,
         }
@@ -170,8 +175,29 @@ sys.path[0] = {str(Path(__file__).parents[2])!r}
 runpy.run_module("kora.sidecar", run_name="__main__")
 """
 
+# Settings that redis_* families of /metrics show, by the names that CONFIG GET has for them.
+SHOWN: Final = (
+    "databases",
+    "maxclients",
+    "maxmemory",
+    "io-threads",
+    "repl-backlog-size",
+    "client-output-buffer-limit",
+    "commandlog-execution-slower-than",
+    "commandlog-request-larger-than",
+    "commandlog-reply-larger-than",
+    "commandlog-slow-execution-max-len",
+    "commandlog-large-request-max-len",
+    "commandlog-large-reply-max-len",
+)
 # Settings whose change the sidecar is told.
-_LIVE_SETTINGS: Final = ("loop-stall-ms", "log-level")
+_LIVE_SETTINGS: Final = (
+    "loop-stall-ms",
+    "log-level",
+    "metrics-series-max",
+    "metrics-token",
+    *(setting.name for name in SHOWN if (setting := lookup(name)) is not None and setting.mutable),
+)
 
 
 def _end(process: "subprocess.Popen[bytes]", wait_s: float = _EXIT_WAIT_S) -> None:

@@ -3,6 +3,7 @@
 import os
 import resource
 from array import array
+from collections.abc import Iterable
 from typing import Final
 
 from kora.observe import histogram
@@ -15,8 +16,19 @@ class OwnStats:
         self.scrapes = 0  # the one that is being answered included
         self.scrape_counts: array[int] = histogram.new_counts()  # of those that were answered
         self.scrape_elapsed_ns = 0
+        self.last_scrape_ns = 0
         # Answers by path, which is one of the routes' or "other", and status code.
         self.requests: dict[tuple[str, int], int] = {("/metrics", 200): 0}
+
+        # Commands in the order in which their details get a place on the page.
+        self._ranks: dict[str, None] = {}
+
+    def ranked(self, calls: Iterable[tuple[str, int]]) -> list[str]:
+        """Commands, those that were there before in their former order: what was shown once stays."""
+        found = dict(calls)
+        for name in sorted(found, key=lambda name: (-found[name], name)):
+            self._ranks.setdefault(name)
+        return [name for name in self._ranks if name in found]
 
     def record_scrape(self, elapsed_ns: int) -> None:
         index = histogram.index_of(elapsed_ns)
@@ -24,6 +36,7 @@ class OwnStats:
             histogram.grow(self.scrape_counts, index)
         self.scrape_counts[index] += 1
         self.scrape_elapsed_ns += elapsed_ns
+        self.last_scrape_ns = elapsed_ns
 
     def record_request(self, path: str, code: int) -> None:
         self.requests[path, code] = self.requests.get((path, code), 0) + 1
