@@ -25,8 +25,11 @@ _EXECUTABLE: Final = os.path.realpath(sys.executable) if sys.executable else ""
 def wanted_sections(names: Iterable[str]) -> list[str]:
     """The sections that INFO's arguments ask for, in the order in which they are shown; unknown names ask for none."""
     asked = {name.lower() for name in names} or {"default"}
-    if asked & {"all", "everything"}:
+    if "everything" in asked:
         return list(_SECTIONS)
+    if "all" in asked:
+        # Not hot keys: redis_exporter reads fields whatever their section, and theirs has a `used_memory` of its own.
+        asked |= _SECTIONS.keys() - {"hotkeys"}
     if "default" in asked:
         asked |= _DEFAULT
     return [section for section in _SECTIONS if section in asked]

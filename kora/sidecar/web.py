@@ -93,7 +93,7 @@ class Site:
         view = View(snapshot, self._feed.age_ns, self._settings, self._own, self._feed.timeouts)
         body = render(view, METRICS, as_openmetrics, request.query.getall("name[]", ()))
         headers = {"Content-Type": OPENMETRICS if as_openmetrics else TEXT, "Vary": "Accept, Accept-Encoding"}
-        if "gzip" in request.headers.get("Accept-Encoding", "") and len(body) > _GZIP_BYTES_MIN:
+        if _takes_gzip(request) and len(body) > _GZIP_BYTES_MIN:
             # The quickest level makes an eighth of it already.
             body = gzip.compress(body, compresslevel=1)
             headers["Content-Encoding"] = "gzip"
@@ -155,6 +155,11 @@ class Site:
         return scheme.lower() == "bearer" and hmac.compare_digest(
             given.strip().encode("utf-8", "surrogateescape"), token.encode("utf-8", "surrogateescape")
         )
+
+
+def _takes_gzip(request: web.Request) -> bool:
+    accepted = request.headers.get("Accept-Encoding", "").replace(" ", "").lower().split(",")
+    return "gzip" in [coding for coding in accepted if not coding.endswith(";q=0")] or "gzip;q=1" in accepted
 
 
 def _health_json(health: Health, verdict: str) -> web.Response:
