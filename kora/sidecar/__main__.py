@@ -16,6 +16,8 @@ import asyncio
 import logging
 import socket
 import sys
+from collections.abc import Callable
+from typing import cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
@@ -24,8 +26,9 @@ from kora import log as logs
 from kora.log import logger
 from kora.observe.board import Board
 from kora.sidecar.feed import Feed
-from kora.sidecar.listener import ListenError, open_listeners
+from kora.sidecar.listener import BACKLOG, ListenError, open_listeners
 from kora.sidecar.settings import Settings
+from kora.sidecar.visitors import Visitors
 from kora.sidecar.web import FIELD_MAX, LINE_MAX, Site
 
 log = logger("kora.sidecar")
@@ -49,18 +52,24 @@ async def serve(feed_fd: int, board_fd: int) -> int:
         await feed.closed
         return 1
     # No access log: a line per probe would be most of the log, and kora_sidecar_requests_total counts them.
+    site = Site(feed, board)
     runner = web.AppRunner(
-        Site(feed, board).application(),
+        site.application(),
         access_log=None,
         shutdown_timeout=0,
         max_line_size=LINE_MAX,
         max_field_size=FIELD_MAX,
     )
     await runner.setup()
-    for listener in listeners:
-        await web.SockSite(runner, listener).start()
+    assert runner.server is not None
+    site.visitors = Visitors(cast(Callable[[], asyncio.Protocol], runner.server))
+    servers = [
+        await loop.create_server(site.visitors.protocol, sock=listener, backlog=BACKLOG) for listener in listeners
+    ]
     feed.send(["listening"])
     await feed.closed
+    for server in servers:
+        server.close()
     await runner.cleanup()
     return 0
 

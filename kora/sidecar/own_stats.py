@@ -17,6 +17,7 @@ class OwnStats:
         self.scrape_counts: array[int] = histogram.new_counts()  # of those that were answered
         self.scrape_elapsed_ns = 0
         self.last_scrape_ns = 0
+        self.turned_out = 0  # connections that were ended for being idle or not reading
         # Answers by path, which is one of the routes' or "other", and status code.
         self.requests: dict[tuple[str, int], int] = {("/metrics", 200): 0}
 

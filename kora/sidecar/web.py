@@ -25,6 +25,7 @@ from kora.sidecar.metrics import METRICS
 from kora.sidecar.own_stats import OwnStats
 from kora.sidecar.settings import Settings
 from kora.sidecar.status import status
+from kora.sidecar.visitors import Visitors
 
 log = logger("kora.sidecar")
 
@@ -52,6 +53,7 @@ class Site:
         self._feed = feed
         self._board = board
         self._own = OwnStats()
+        self.visitors: Visitors | None = None  # set by whoever listens
         self._endpoints = (
             Endpoint("/", self.index, "this list"),
             Endpoint("/metrics", self.metrics, "every number, for Prometheus"),
@@ -90,6 +92,7 @@ class Site:
         self._own.scrapes += 1
         as_openmetrics = wants_openmetrics(request.headers.get("Accept", ""))
         snapshot = await self._feed.snapshot()
+        self._own.turned_out = self.visitors.turned_out if self.visitors is not None else 0
         view = View(snapshot, self._feed.age_ns, self._settings, self._own, self._feed.timeouts)
         body = render(view, METRICS, as_openmetrics, request.query.getall("name[]", ()))
         headers = {"Content-Type": OPENMETRICS if as_openmetrics else TEXT, "Vary": "Accept, Accept-Encoding"}
@@ -131,6 +134,9 @@ class Site:
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Turn every failure into JSON, and count the answer."""
         response: web.StreamResponse
+        transport = request.transport
+        if self.visitors is not None:
+            self.visitors.begin(transport)
         try:
             if not self._may(request):
                 raise web.HTTPUnauthorized
@@ -144,6 +150,9 @@ class Site:
         except Exception as error:
             log.error("request failed", path=request.path, exc_info=error)
             response = _json({"error": HTTPStatus.INTERNAL_SERVER_ERROR.phrase.lower()}, 500)
+        finally:
+            if self.visitors is not None:
+                self.visitors.end(transport)
         self._own.record_request(request.path if request.path in self._paths else _OTHER, response.status)
         return response
 
