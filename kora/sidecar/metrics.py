@@ -16,9 +16,12 @@ from kora.engine.snapshot import Snapshot
 from kora.observe import histogram
 from kora.observe.histogram import EDGES_NS
 from kora.sidecar import own_stats
+from kora.sidecar.certificate import not_after_s
 from kora.sidecar.exposition import PAGE, Distribution, Edges, Family, Rows, Value, View, label, of_snapshot, seconds
 from kora.sidecar.redis_metrics import REDIS
 
+# Errors that alerts are about: there from the start, so that the first is an increase.
+_EXPECTED_ERRORS: Final = dict.fromkeys(("ERR", "MISCONF", "OOM"), 0)
 _COMMAND_EDGES: Final = Edges(EDGES_NS)
 _LOOP_EDGES: Final = Edges([edge for edge in EDGES_NS if edge >= 100_000])
 _SCRAPE_EDGES: Final = Edges([edge for edge in EDGES_NS if edge >= 1_000_000])
@@ -47,7 +50,7 @@ def _command_errors(view: View) -> Rows:
 
 
 def _errors(snapshot: Snapshot) -> Rows:
-    return [((label(prefix),), count) for prefix, count in sorted({"ERR": 0, **snapshot.errors}.items())]
+    return [((label(prefix),), count) for prefix, count in sorted({**_EXPECTED_ERRORS, **snapshot.errors}.items())]
 
 
 def _database(column: int) -> "Callable[[Snapshot], Rows]":
@@ -192,6 +195,10 @@ _KORA: Final[tuple[Family, ...]] = (
            of_snapshot(lambda s: own_stats.open_fds(s.pid))),
     Family("kora_process_start_time_seconds", "gauge", "seconds", "When the data process started, as Unix time.",
            lambda view: view.settings.started_ms / 1e3),
+    Family("kora_tls_certificate_expiry_timestamp_seconds", "gauge", "seconds",
+           "Until when the certificate of tls-port is valid, as Unix time.",
+           lambda view: not_after_s(view.settings.tls_cert_file) if view.settings.tls_cert_file else None,
+           is_optional=True),
     Family("kora_uptime_seconds", "gauge", "seconds", "Seconds since the data process started.",
            of_snapshot(lambda s: seconds(s.uptime_ns))),
     Family("kora_build_info", "info", "", "What runs: always 1.",

@@ -2,11 +2,13 @@
 
 import re
 import subprocess
+import time
 from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -29,6 +31,7 @@ from kora.sidecar.exposition import View, wants_openmetrics
 from kora.sidecar.metrics import METRICS
 from kora.sidecar.own_stats import OwnStats
 from kora.sidecar.settings import Settings
+from tests.e2e.certificates import make_authority
 from tests.peers import peer
 
 Run = Callable[..., Any]
@@ -131,7 +134,7 @@ def test_what_is_declared_is_there_with_its_type_and_nothing_else_is(page: bytes
 
 def test_what_is_optional_is_there_as_soon_as_info_has_it(engine: Engine) -> None:
     view = view_of(take(engine))
-    optional = [family for family in METRICS if family.is_optional]
+    optional = [family for family in METRICS if family.is_optional and family.help.startswith("INFO's ")]
     for family in optional:
         field = family.help.removeprefix("INFO's ").removesuffix(".")
         view.info[field] = "ok" if field.endswith("status") else "7"
@@ -384,6 +387,20 @@ def test_exemplars_lead_to_the_slow_log(engine: Engine, run: Run) -> None:
     assert b"slowlog_id" not in render(view_of(take(engine))), "the text format has no exemplars"
     run("SLOWLOG", "RESET")
     assert b"slowlog_id" not in render(view_of(take(engine)), as_openmetrics=True), "it would lead nowhere"
+
+
+def test_a_certificates_end_is_shown_where_there_is_one(engine: Engine, tmp_path: Path) -> None:
+    authority = make_authority(tmp_path)
+    view = view_of(take(engine))
+    view.settings = replace(SETTINGS, tls_cert_file=authority.server.cert)
+    [(_, not_after_s)] = [
+        item for item in series(render(view)).items() if item[0][0] == "kora_tls_certificate_expiry_timestamp_seconds"
+    ]
+    assert 1.9 * 86_400 < not_after_s - time.time() < 2.1 * 86_400
+    for text in ("", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"):
+        (tmp_path / "broken.crt").write_text(text)
+        view.settings = replace(SETTINGS, tls_cert_file=str(tmp_path / "broken.crt"))
+        assert b"kora_tls_certificate" not in render(view)
 
 
 HOSTILE = ['q"uote', "back\\slash", "new\nline", "\udcff\udc80", "a" * 10_000, "#:{}=,", "\u2028"]
