@@ -2,6 +2,7 @@
 
     kora docs [settings | commands | metrics | example]   the reference tables, in Markdown; `example` is TOML
     kora docs --write                                     the same into README.md and kora.toml.example
+    kora export NAME                                      a configuration for Prometheus, Grafana …
     kora version
 
 Every table is rendered from the one that the server itself uses, so that none can fall behind it.
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from kora import REDIS_VERSION, __version__
+from kora.cli.export import ASSETS
 
 README: Final = "README.md"
 EXAMPLE: Final = "kora.toml.example"
@@ -41,7 +43,7 @@ def run(argv: Sequence[str], directory: str = ".") -> int:
         python = ".".join(str(number) for number in sys.version_info[:3])
         print(f"kora {__version__}, follows Redis {REDIS_VERSION}, Python {python}")
         return 0
-    return _docs(options, directory)
+    return _export(options.asset) if options.tool == "export" else _docs(options, directory)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,8 +54,21 @@ def _parser() -> argparse.ArgumentParser:
         "table", nargs="?", choices=tuple(TABLES), help="one of %(choices)s; all but the last if left out"
     )
     docs.add_argument("--write", action="store_true", help=f"bring {README} and {EXAMPLE} in this folder up to date")
+    export = tools.add_parser("export", help="print a configuration for another program", allow_abbrev=False)
+    export.add_argument(
+        "asset", nargs="?", choices=tuple(ASSETS), help="one of %(choices)s; says what each is if left out"
+    )
     tools.add_parser("version", help="print the version")
     return parser
+
+
+def _export(name: str | None) -> int:
+    if name is not None:
+        print(ASSETS[name][0](), end="")
+        return 0
+    for asset, (_, what) in ASSETS.items():
+        print(f"{asset:12}{what}")
+    return 0
 
 
 def _docs(options: argparse.Namespace, directory: str) -> int:

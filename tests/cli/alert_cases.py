@@ -6,11 +6,11 @@ the first the alert fires, at the second it no longer does.
 
 from typing import Final
 
-_LABELS: Final = 'instance="a"'
+INSTANCE: Final = 'instance="a"'
 
 
 def _one(name: str, values: str, labels: str = "") -> tuple[str, str]:
-    return f"{name}{{{_LABELS}{',' if labels else ''}{labels}}}", values
+    return f"{name}{{{INSTANCE}{',' if labels else ''}{labels}}}", values
 
 
 def _late(values: str, all_values: str) -> list[tuple[str, str]]:
