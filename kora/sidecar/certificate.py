@@ -5,8 +5,9 @@ first part is version, serial number, algorithm, issuer and then the validity, w
 """
 
 import base64
+import calendar
 import re
-from datetime import datetime, timezone
+import time
 from typing import Final
 
 _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
@@ -34,7 +35,7 @@ def _not_after_s(der: bytes) -> int:
     text = value.decode("ascii")
     if tag == _UTC_TIME:
         text = ("19" if text >= "50" else "20") + text
-    return int(datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=timezone.utc).timestamp())
+    return calendar.timegm(time.strptime(text, "%Y%m%d%H%M%SZ"))
 
 
 def _parts(der: bytes) -> list[tuple[int, bytes]]:

@@ -190,8 +190,11 @@ def test_every_query_that_somebody_has_gets_data(prometheus: Prometheus) -> None
     optional = {family.name for family in METRICS if family.is_optional}
     # An alert gives data only when there is reason to; its numbers are there at all times.
     parts = {name for alert in ALERTS for name in re.findall(r"\b(?:kora|redis)_\w+", alert.expression)}
-    # No limit is set, and nothing has taken long.
-    empty_for_good = {'sum(kora_maxmemory_bytes{instance=~".*"}) > 0'}
+    # Panels that are empty while no limit is set and no command fails.
+    empty_for_good = {
+        'sum(kora_maxmemory_bytes{instance=~".*"}) > 0',
+        'sum by (cmd, kind) (rate(kora_command_errors_total{instance=~".*"}[1m])) > 0',
+    }
     asked = [*QUERIES, *REDIS_QUERIES, *KIMBERLITE_QUERIES, *drawn, *sorted(parts)]
     asked = [one for one in asked if not any(re.search(rf"\b{name}\b", one) for name in optional)]
     waiting = {expression for expression in asked if expression not in empty_for_good}
