@@ -35,16 +35,20 @@ class TopApp(App[None]):
         self._wall_s = wall_s
         self._is_paused = False
         self._titles = list(tables(compare(first, first), 0))
+        # Held, not queried: the last look may end when they have left the screen.
+        # What clients chose must not become markup.
+        self._head = Static(id="head", markup=False)
+        self._trouble = Static(id="trouble", markup=False)
+        self._tables: list[DataTable[Any]] = [DataTable(cursor_type="row", zebra_stripes=True) for _ in self._titles]
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            # What clients chose must not become markup.
-            yield Static(id="head", markup=False)
-            yield Static(id="trouble", markup=False)
+            yield self._head
+            yield self._trouble
             with TabbedContent():
-                for place, title in enumerate(self._titles):
+                for title, table in zip(self._titles, self._tables, strict=True):
                     with TabPane(title):
-                        yield DataTable(id=f"table-{place}", cursor_type="row", zebra_stripes=True)
+                        yield table
         yield Footer()
 
     def on_mount(self) -> None:
@@ -68,17 +72,15 @@ class TopApp(App[None]):
                 self._show(now)
 
     def _complain(self, reason: str) -> None:
-        trouble = self.query_one("#trouble", Static)
-        trouble.update(f"no answer: {reason}")
-        trouble.display = True
+        self._trouble.update(f"no answer: {reason}")
+        self._trouble.display = True
 
     def _show(self, now: Reading) -> None:
         vitals = compare(self._before, now)
         self._before = now
-        self.query_one("#trouble", Static).display = False
-        self.query_one("#head", Static).update("\n".join(headline(vitals)))
-        for place, (columns, rows) in enumerate(tables(vitals, self._wall_s()).values()):
-            table: DataTable[Any] = self.query_one(f"#table-{place}", DataTable)
+        self._trouble.display = False
+        self._head.update("\n".join(headline(vitals)))
+        for table, (columns, rows) in zip(self._tables, tables(vitals, self._wall_s()).values(), strict=True):
             top, row_at = table.scroll_offset, table.cursor_row
             grid = [cells(columns, row) for row in rows or ()]
             table.clear(columns=True)
