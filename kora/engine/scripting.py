@@ -340,6 +340,7 @@ class Scripting:
         own = self._client
         own.db = client.db
         own.user = client.user
+        own.never_touches = client.never_touches
         self.caller = client
         self.running = script
         self.request = argv

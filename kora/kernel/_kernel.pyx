@@ -162,7 +162,7 @@ cdef extern from "kernel.h":
     void shard_stats_reset(shard_stats *stats)
     void command_stats_record(command_stats *stats, uint64_t elapsed_ns)
     void hot_keys_weigh(hot_keys *hot, uint64_t hash, uint64_t accesses)
-    void hot_keys_record(hot_keys *hot, const hot_access *access)
+    void hot_keys_list(hot_keys *hot, const hot_access *access)
     uint64_t hot_keys_estimate(const hot_keys *hot, uint64_t hash)
     void hot_keys_halve_row(hot_keys *hot, unsigned row)
     void hot_keys_clear(hot_keys *hot)
@@ -571,7 +571,7 @@ cdef class HotKeys:
         return SKETCH_DEPTH * SKETCH_WIDTH * 4 + HOT_KEYS * sizeof(hot_key) + sizeof(hot_keys)
 
     def record(self, bytes key not None, int slot, int database, bint is_write, uint64_t client, uint64_t weight,
-               uint64_t cpu_ns, uint64_t net_bytes):
+               uint64_t cpu_ns, uint64_t net_bytes, bint weighs=True):
         cdef hot_access access
         access.key.data = PyBytes_AS_STRING(key)
         access.key.bytes = PyBytes_GET_SIZE(key)
@@ -583,7 +583,9 @@ cdef class HotKeys:
         access.weight = weight
         access.cpu_ns = cpu_ns
         access.net_bytes = net_bytes
-        hot_keys_record(self._hot, &access)
+        if weighs:
+            hot_keys_weigh(self._hot, access.key.hash, weight)
+        hot_keys_list(self._hot, &access)
 
     def weigh(self, bytes key not None, uint64_t accesses):
         hot_keys_weigh(

@@ -834,8 +834,9 @@ void command_stats_record(struct command_stats *stats, uint64_t elapsed_ns);
 
 void hot_keys_init(struct hot_keys *hot);
 void hot_keys_free(struct hot_keys *hot);
-void hot_keys_weigh(struct hot_keys *hot, uint64_t hash, uint64_t accesses);
-void hot_keys_record(struct hot_keys *hot, const struct hot_access *access);
+void hot_keys_record(struct hot_keys *hot, const struct hot_access *access); /* both that follow */
+void hot_keys_weigh(struct hot_keys *hot, uint64_t hash, uint64_t accesses); /* in the sketch */
+void hot_keys_list(struct hot_keys *hot, const struct hot_access *access);
 uint64_t hot_keys_estimate(const struct hot_keys *hot, uint64_t hash);
 void hot_keys_halve_row(struct hot_keys *hot, unsigned row);
 void hot_keys_clear(struct hot_keys *hot); /* the list; the sketch goes on */
