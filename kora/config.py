@@ -362,7 +362,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
              "HTTP port for metrics, health and status; 0 starts no sidecar.", maximum=65535),
     _sidecar("metrics-bind", Kind.LIST, ("127.0.0.1",), "Addresses that the sidecar listens on."),
     _sidecar("metrics-token", Kind.PASSWORD, "",
-             "Token that every path but those of health wants as `Authorization: Bearer`; empty asks for none.",
+             "Token that every path but those of health wants, as `Authorization: Bearer` or as the password that a "
+             "browser asks for; empty asks for none.",
              mutable=True),
     _sidecar("metrics-series-max", Kind.INTEGER, 6000,
              "Series of /metrics at most; details of the commands called least are left out first.",

@@ -3,6 +3,7 @@
     kora docs [settings | commands | metrics | example]   the reference tables, in Markdown; `example` is TOML
     kora docs --write                                     the same into README.md and kora.toml.example
     kora export NAME                                      a configuration for Prometheus, Grafana …
+    kora top [URL] [--interval SECONDS] [--once] [--json] what a server does, in this terminal
     kora version
 
 Every table is rendered from the one that the server itself uses, so that none can fall behind it.
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from kora import REDIS_VERSION, __version__
+from kora.cli import top
 from kora.cli.export import ASSETS
 
 README: Final = "README.md"
@@ -43,6 +45,8 @@ def run(argv: Sequence[str], directory: str = ".") -> int:
         python = ".".join(str(number) for number in sys.version_info[:3])
         print(f"kora {__version__}, follows Redis {REDIS_VERSION}, Python {python}")
         return 0
+    if options.tool == "top":
+        return top.run(options)
     return _export(options.asset) if options.tool == "export" else _docs(options, directory)
 
 
@@ -58,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument(
         "asset", nargs="?", choices=tuple(ASSETS), help="one of %(choices)s; says what each is if left out"
     )
+    top.add_arguments(tools.add_parser("top", help="show what a server does, in this terminal", allow_abbrev=False))
     tools.add_parser("version", help="print the version")
     return parser
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from kora.config import lookup
-from kora.engine import snapshot
+from kora.engine import glance, snapshot
 from kora.log import logger
 from kora.observe.frame import Decoder, Message, encode
 
@@ -112,6 +112,8 @@ class Feed(asyncio.Protocol):
         match message:
             case ["snapshot", number, with_histograms]:
                 self._send_snapshot(number, bool(with_histograms))
+            case ["glance"]:
+                self._send(["glance", glance.take(self._engine)])
             case ["listening"]:
                 log.info("sidecar listening", port=self._engine.config.metrics_port, pid=self.pid)
                 if not self._first_answer.done():
@@ -159,6 +161,7 @@ class Feed(asyncio.Protocol):
             "metrics_token": config.metrics_token,
             "tls_cert_file": config.tls_cert_file if config.tls_port else "",
             "config": config.get(*SHOWN),
+            "keeps_history": True,
             "log_level": config.log_level,
             "log_format": config.log_format,
         }

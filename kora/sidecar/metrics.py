@@ -12,7 +12,7 @@ from typing import Final
 
 from prometheus_client.samples import Exemplar
 
-from kora.engine.snapshot import Snapshot
+from kora.engine.snapshot import Snapshot, by_lowest
 from kora.observe import histogram
 from kora.observe.histogram import EDGES_NS
 from kora.sidecar import own_stats
@@ -85,6 +85,15 @@ def _spikes_seen(column: int, per_unit: float) -> "Callable[[Snapshot], Rows]":
     ]
 
 
+def _lengths(snapshot: Snapshot) -> Rows:
+    return [
+        ((f"db{number}", kind, str(lowest)), keys)
+        for number, lengths in sorted(snapshot.lengths.items())
+        for kind, bins in sorted(lengths.items())
+        for lowest, keys in by_lowest(bins)
+    ]
+
+
 def _loop_lag(snapshot: Snapshot) -> Distribution:
     counts = memoryview(snapshot.lag_counts).cast("Q")
     return _LOOP_EDGES.distribution(histogram.running(counts), seconds(snapshot.lag_sum_ns))
@@ -149,6 +158,10 @@ _KORA: Final[tuple[Family, ...]] = (
            of_snapshot(_database(0)), ("db",)),
     Family("kora_database_expires", "gauge", "", "Keys with a deadline by database.",
            of_snapshot(_database(1)), ("db",)),
+    Family("kora_database_keys_by_length", "gauge", "",
+           "Keys by the type and length of their value, bytes of strings and items of others: from `at_least` on, and "
+           "less than twice that.",
+           of_snapshot(_lengths), ("db", "type", "at_least")),
     Family("kora_shard_keys", "gauge", "", "Keys by shard.",
            of_snapshot(_shard("keys")), ("shard",)),
     Family("kora_shard_memory_bytes", "gauge", "bytes", "Estimated bytes by shard.",

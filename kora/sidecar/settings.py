@@ -15,6 +15,7 @@ class Settings:
     version: str = ""
     kernel: str = ""
     restarts: int = 0  # of the sidecar
+    keeps_history: bool = False  # asks for a snapshot every second, for the dashboard
     # What /metrics is like; these may change at run time.
     metrics_series_max: int = 6000
     metrics_token: str = ""  # what all but health is answered for; "" asks for none

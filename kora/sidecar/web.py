@@ -4,6 +4,8 @@ Health reads the activity board alone and never waits; /metrics and /status ask 
 make do with the last one when it is stuck.  Whatever goes wrong is answered in JSON.
 """
 
+import base64
+import contextlib
 import gzip
 import hmac
 import html
@@ -21,8 +23,10 @@ from kora.observe.board import Board
 from kora.sidecar.exposition import OPENMETRICS, TEXT, View, render, wants_openmetrics
 from kora.sidecar.feed import Feed
 from kora.sidecar.health import OK, Health, examine
+from kora.sidecar.live import Live
 from kora.sidecar.metrics import METRICS
 from kora.sidecar.own_stats import OwnStats
+from kora.sidecar.page import BadParameter, Page
 from kora.sidecar.settings import Settings
 from kora.sidecar.status import status
 from kora.sidecar.visitors import Visitors
@@ -54,6 +58,8 @@ class Site:
         self._board = board
         self._own = OwnStats()
         self.visitors: Visitors | None = None  # set by whoever listens
+        self._live = Live(feed, board)
+        self._page = Page(self._live)
         self._endpoints = (
             Endpoint("/", self.index, "this list"),
             Endpoint("/metrics", self.metrics, "every number, for Prometheus"),
@@ -61,16 +67,24 @@ class Site:
             Endpoint("/health/live", self.live, "503 while the server is shutting down or its data loop is stuck"),
             Endpoint("/health/ready", self.ready, "503 also while it is loading, or busy running a script"),
             Endpoint("/status", self.status, "the server at a glance, as JSON"),
+            Endpoint("/dashboard", self._page.page, "the server's life, second by second, to look at"),
+            Endpoint("/dashboard/live", self._page.stream, "what the dashboard is told, as server-sent events"),
+            Endpoint("/history", self.history, "the last 15 minutes: ?metric=commands&from=&to=&step=, as JSON"),
             Endpoint("/health", self.ready, "as /health/ready"),
             Endpoint("/healthz", self.ready, "as /health/ready"),
         )
-        self._paths = frozenset(endpoint.path for endpoint in self._endpoints)
+        self._paths = frozenset([*(endpoint.path for endpoint in self._endpoints), *self._page.asset_paths])
 
     def application(self) -> web.Application:
         application = web.Application(middlewares=[self._answer], client_max_size=_BODY_MAX)
         for endpoint in self._endpoints:
             application.router.add_get(endpoint.path, endpoint.handler)
+        for path in self._page.asset_paths:
+            application.router.add_get(path, self._page.asset)
         application.on_response_prepare.append(_set_headers)
+        if self._settings.keeps_history:
+            application.on_startup.append(self._start)
+            application.on_shutdown.append(self._stop)
         return application
 
     # Routes
@@ -120,7 +134,19 @@ class Site:
             return _json({**error, "live": health.live, "ready": health.ready}, 503)
         return _json(status(snapshot, age_ns, self._health(), self._settings.restarts))
 
+    async def history(self, request: web.Request) -> web.Response:
+        try:
+            return _json(self._page.history(request))
+        except BadParameter as error:
+            return _json({"error": str(error)}, 400)
+
     # Inside
+
+    async def _start(self, _: web.Application) -> None:
+        self._live.start()
+
+    async def _stop(self, _: web.Application) -> None:
+        await self._live.stop()
 
     @property
     def _settings(self) -> Settings:
@@ -146,7 +172,7 @@ class Site:
             if "Allow" in refusal.headers:
                 response.headers["Allow"] = refusal.headers["Allow"]
             if refusal.status == HTTPStatus.UNAUTHORIZED:
-                response.headers["WWW-Authenticate"] = 'Bearer realm="kora"'
+                response.headers["WWW-Authenticate"] = 'Bearer realm="kora", Basic realm="kora", charset="UTF-8"'
         except Exception as error:
             log.error("request failed", path=request.path, exc_info=error)
             response = _json({"error": HTTPStatus.INTERNAL_SERVER_ERROR.phrase.lower()}, 500)
@@ -160,10 +186,16 @@ class Site:
         token = self._settings.metrics_token
         if not token or request.path in _HEALTH:
             return True
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(
-            given.strip().encode("utf-8", "surrogateescape"), token.encode("utf-8", "surrogateescape")
-        )
+        return hmac.compare_digest(_token_of(request), token.encode("utf-8", "surrogateescape"))
+
+
+def _token_of(request: web.Request) -> bytes:
+    """What the request shows: as a bearer, or as the password that a browser asks its user for."""
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(given.strip()).partition(b":")[2]
+    return given.strip().encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else b""
 
 
 def _takes_gzip(request: web.Request) -> bool:

@@ -1,5 +1,6 @@
 """The contract of /metrics on a process under load, beside what INFO and redis_exporter say."""
 
+import base64
 import gzip
 import json
 import os
@@ -211,9 +212,10 @@ def test_with_a_token_everything_but_health_wants_it(start_server: Start) -> Non
                     assert json.load(error)["error"] == "unauthorized"
                 return error.code
 
-    for path in ("/metrics", "/scrape", "/status", "/", "/no-such-page"):
-        assert [get(path, token) for token in ("", "Bearer wrong", "Basic s3cret", "Bearer ")] == [401] * 4
-        assert get(path, "Bearer s3cret") == (404 if "no-such" in path else 200)
+    for path in ("/metrics", "/scrape", "/status", "/", "/dashboard", "/history", "/no-such-page"):
+        assert [get(path, token) for token in ("", "Bearer wrong", "Basic s3cret", "Bearer ", "Bearer")] == [401] * 5
+        browsers = "Basic " + base64.b64encode(b"anybody:s3cret").decode()
+        assert [get(path, token) for token in ("Bearer s3cret", browsers)] == [404 if "no-such" in path else 200] * 2
     for path in ("/health", "/healthz", "/health/live", "/health/ready"):
         assert get(path, "") == 200
     assert server.run("CONFIG", "SET", "metrics-token", "") == b"OK"
