@@ -281,10 +281,16 @@ def by_lowest(bins: Sequence[int]) -> list[tuple[int, int]]:
     return [(1 << place >> 1, keys) for place, keys in enumerate(bins) if keys]
 
 
-def copy_shard(shard: "Shard", histograms: bool = True) -> dict[str, Plain]:
-    """What one shard counts, in the form of Snapshot.shards."""
+def copy_shard(shard: "Shard", histograms: bool = True, packed: bool = False) -> dict[str, Plain]:
+    """What one shard counts, in the form of Snapshot.shards.
+
+    Where histograms are shared, commands can be `packed`, for kora.observe.shared_counts to make that form of it.
+    """
     stats = shard.stats
     copy: dict[str, Plain] = {name: getattr(stats, name) for name in (*GAUGES, *COUNTERS)}
+    if packed:
+        copy["commands"] = stats.packed()
+        return copy
     copy["commands"] = {
         slot: [row.calls, row.elapsed_ns, row.failed, row.rejected, row.counts.tobytes() if histograms else b""]
         for slot, row in enumerate(stats.commands)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -44,6 +45,11 @@ class Feed(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._decoder = Decoder()
         self._started_at = 0.0
+        # What commands took, where the sidecar can read it without a word from here; -1 where it has to be told.
+        self._histograms_fd = os.memfd_create("kora-histograms")
+        if not engine.implementation.share_histograms(self._histograms_fd):
+            os.close(self._histograms_fd)
+            self._histograms_fd = -1
         for name in _LIVE_SETTINGS:
             engine.config.on_change(name, self._settings_changed)
 
@@ -53,11 +59,13 @@ class Feed(asyncio.Protocol):
 
     async def start(self) -> None:
         ours, theirs = socket.socketpair()
-        board_fd = self._engine.board.fd
+        fds = [theirs.fileno(), self._engine.board.fd]
+        if self._histograms_fd >= 0:
+            fds.append(self._histograms_fd)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, str(theirs.fileno()), str(board_fd)],
+            [sys.executable, "-c", _START, *map(str, fds)],
             stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), board_fd),
+            pass_fds=fds,
         )
         theirs.close()
         ours.setblocking(False)
@@ -77,6 +85,9 @@ class Feed(asyncio.Protocol):
             self._transport.abort()
         if self._process is not None:
             await self._loop.run_in_executor(None, _end, self._process)
+        if self._histograms_fd >= 0:
+            os.close(self._histograms_fd)
+            self._histograms_fd = -1
 
     # From the event loop
 
@@ -137,7 +148,7 @@ class Feed(asyncio.Protocol):
             if shard is None:
                 self._send(["snapshot", number, head.to_plain()])
                 return
-            self._send(["shard", number, snapshot.copy_shard(shard, with_histograms)])
+            self._send(["shard", number, snapshot.copy_shard(shard, with_histograms, self._histograms_fd >= 0)])
             self._loop.call_soon(send_next)
 
         self._loop.call_soon(send_next)

@@ -1,4 +1,4 @@
-"""The sidecar process: `python -m kora.sidecar FEED_FD BOARD_FD`, started by the data process and by nobody else.
+"""The sidecar process: `python -m kora.sidecar FEED_FD BOARD_FD [HISTOGRAMS_FD]`, started by the data process alone.
 
 It waits for its settings, opens its HTTP ports, and says on the feed that it listens or why it cannot.  It ends when
 the feed does, and only then: a terminal's ^C and a service manager's SIGTERM reach it as well as the data process,
@@ -25,6 +25,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 from kora import log as logs
 from kora.log import logger
 from kora.observe.board import Board
+from kora.observe.shared_counts import SharedCounts
 from kora.sidecar.feed import Feed
 from kora.sidecar.listener import BACKLOG, ListenError, open_listeners
 from kora.sidecar.settings import Settings
@@ -34,10 +35,10 @@ from kora.sidecar.web import FIELD_MAX, LINE_MAX, Site
 log = logger("kora.sidecar")
 
 
-async def serve(feed_fd: int, board_fd: int) -> int:
+async def serve(feed_fd: int, board_fd: int, histograms_fd: int = -1) -> int:
     """Until the feed closes; returns the exit code."""
     loop = asyncio.get_running_loop()
-    feed = Feed()
+    feed = Feed(shared=SharedCounts(histograms_fd) if histograms_fd >= 0 else None)
     await loop.create_connection(lambda: feed, sock=socket.socket(fileno=feed_fd))
     board = Board(board_fd)
     settings = await feed.first_settings()
@@ -90,4 +91,4 @@ def _configure_logs(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]))))
+    sys.exit(asyncio.run(serve(*map(int, sys.argv[1:]))))
