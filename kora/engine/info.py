@@ -163,7 +163,7 @@ def _cpu(snapshot: Snapshot) -> Iterator[Field]:
 
 
 def _commandstats(snapshot: Snapshot) -> Iterator[Field]:
-    for name, row in zip(snapshot.slot_names, snapshot.total.commands, strict=True):
+    for name, row in zip(snapshot.slot_names, snapshot.totals.commands, strict=True):
         if row.is_used:
             per_call = row.elapsed_ns / row.calls / 1_000 if row.calls else 0
             times = f"calls={row.calls},usec={row.elapsed_ns // 1_000},usec_per_call={per_call:.2f}"

@@ -6,6 +6,7 @@ numbers, strings, bytes, lists and dicts only, so that it crosses to the sidecar
 
 import os
 import resource
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -129,50 +130,55 @@ class Snapshot:
     def total(self) -> ShardStats:
         """All shards as one."""
         total = merge([_to_stats(shard, len(self.slot_names)) for shard in self.shards])
-        # Not by merge(), since all histograms of a command at once take half the time.
-        histograms: dict[int, list[bytes]] = {}
-        for shard in self.shards:
-            for slot, row in shard["commands"].items():
-                histograms.setdefault(slot, []).append(row[4])
-        for slot, parts in histograms.items():
-            total.commands[slot].counts = histogram.merged(parts)
+        for slot in {slot for shard in self.shards for slot in shard["commands"]}:
+            total.commands[slot].counts = self.histogram(slot)
         return total
+
+    @cached_property
+    def totals(self) -> ShardStats:
+        """As `total`, but without histograms, which are most of the work."""
+        return merge([_to_stats(shard, len(self.slot_names)) for shard in self.shards])
+
+    def histogram(self, slot: int) -> "array[int]":
+        """A command's, over all shards."""
+        # All at once take half the time of one after the other.
+        return histogram.merged([shard["commands"][slot][4] for shard in self.shards if slot in shard["commands"]])
 
     @property
     def keys(self) -> int:
-        return self.total.keys
+        return self.totals.keys
 
     @property
     def memory_bytes(self) -> int:
-        return self.total.memory_bytes
+        return self.totals.memory_bytes
 
     @property
     def bytes_in(self) -> int:
-        return self.total.bytes_in
+        return self.totals.bytes_in
 
     @property
     def bytes_out(self) -> int:
-        return self.total.bytes_out
+        return self.totals.bytes_out
 
     @property
     def hits(self) -> int:
-        return self.total.hits
+        return self.totals.hits
 
     @property
     def misses(self) -> int:
-        return self.total.misses
+        return self.totals.misses
 
     @property
     def expired(self) -> int:
-        return self.total.expired
+        return self.totals.expired
 
     @property
     def evicted(self) -> int:
-        return self.total.evicted
+        return self.totals.evicted
 
     @property
     def commands_processed(self) -> int:
-        return sum(command.calls for command in self.total.commands)
+        return sum(command.calls for command in self.totals.commands)
 
     @property
     def uptime_s(self) -> int:

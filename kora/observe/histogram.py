@@ -108,6 +108,8 @@ def cumulative(counts: Counts, edges_ns: Sequence[int] = EDGES_NS) -> list[int]:
 
 def add(target: "array[int]", source: Counts) -> None:
     """Add one histogram's counts to another's."""
+    if not source:
+        return
     target[:] = merged([target.tobytes(), array("Q", source).tobytes()])
 
 

@@ -13,6 +13,7 @@ if __name__ == "__main__":
         signal.signal(number, signal.SIG_IGN)
 
 import asyncio
+import gc
 import logging
 import socket
 import sys
@@ -67,6 +68,9 @@ async def serve(feed_fd: int, board_fd: int, histograms_fd: int = -1) -> int:
     servers = [
         await loop.create_server(site.visitors.protocol, sock=listener, backlog=BACKLOG) for listener in listeners
     ]
+    # What is there now stays: a collection while a page is made need not look at it.
+    gc.collect()
+    gc.freeze()
     feed.send(["listening"])
     await feed.closed
     for server in servers:

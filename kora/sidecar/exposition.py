@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import generate_latest
@@ -20,7 +20,6 @@ from prometheus_client.samples import Exemplar, Sample
 from kora.engine import info
 from kora.engine.snapshot import Snapshot
 from kora.observe import histogram
-from kora.observe.shard_stats import CommandStats
 from kora.sidecar.own_stats import OwnStats
 from kora.sidecar.settings import Settings
 
@@ -33,14 +32,16 @@ _FRESH_NS: Final = 900_000_000
 class Command:
     """One command that was called or rejected, over all shards."""
 
-    def __init__(self, name: str, stats: CommandStats) -> None:
-        self.name = name
-        self.stats = stats
+    def __init__(self, snapshot: Snapshot, slot: int) -> None:
+        self._snapshot = snapshot
+        self._slot = slot
+        self.name = snapshot.slot_names[slot]
+        self.stats = snapshot.totals.commands[slot]  # but for the histogram
 
     @cached_property
     def running(self) -> list[int]:
         """The histogram's counts, each with all before it: what every question about it is answered from."""
-        return histogram.running(self.stats.counts)
+        return histogram.running(self._snapshot.histogram(self._slot))
 
 
 @dataclass
@@ -54,7 +55,7 @@ class View:
     timeouts: int
     # Of the page that is being made.
     series: int = 0
-    series_left_out: int = 0
+    rows_left_out: int = 0
 
     @property
     def is_fresh(self) -> bool:
@@ -66,8 +67,8 @@ class View:
         """Those that were used, in the registry's order."""
         if self.snapshot is None:
             return []
-        rows = zip(self.snapshot.slot_names, self.snapshot.total.commands, strict=True)
-        return [Command(name, stats) for name, stats in rows if stats.is_used]
+        rows = enumerate(self.snapshot.totals.commands)
+        return [Command(self.snapshot, slot) for slot, stats in rows if stats.is_used]
 
     @cached_property
     def info(self) -> dict[str, object]:
@@ -99,6 +100,7 @@ Value: TypeAlias = "int | float | Distribution | Summary"
 Rows: TypeAlias = "Iterable[tuple[tuple[str, ...], Value]]"
 # A family without labels may be read as its one value; None leaves it out of this page.
 Read: TypeAlias = "Callable[[View], Rows | Value | None]"
+ReadCommand: TypeAlias = "Callable[[View, Command], Distribution | Summary | None]"
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,9 @@ class Family:
     kind: str  # counter, gauge, histogram, summary or info
     unit: str  # "" for plain numbers
     help: str
-    read: Read
+    # A detail is read for one command after another, each with several series, and is left out first.
+    read: "Read | ReadCommand"
     labels: tuple[str, ...] = ()
-    # A row a command, the first label its name, and several series each: left out first.
     is_detail: bool = False
     # Announced only where it has something to show: what it is about may not be there at all.
     is_optional: bool = False
@@ -132,7 +134,7 @@ class Family:
         return frozenset((self.name, self.base_name, *(self.name + suffix for suffix in suffixes)))
 
     def rows(self, view: View) -> Rows:
-        found = self.read(view)
+        found = cast(Read, self.read)(view)
         if found is None:
             return ()
         if isinstance(found, (int, float, Distribution, Summary)):
@@ -188,44 +190,54 @@ def fill(view: View, families: Sequence[Family], names: Collection[str] = ()) ->
     room = view.settings.metrics_series_max - len(PAGE)
     left_out = 0
     for family in chosen:
-        if family.is_detail or family in PAGE:
-            continue
-        samples = [sample for row in family.rows(view) for sample in family.samples(*row)]
-        left_out += max(0, len(samples) - room)
-        filled[family.name].samples = samples[:room]
-        room -= len(filled[family.name].samples)
-    details = {family.name: _by_command(view, family) for family in chosen if family.is_detail}
-    shown = set()
-    for command in view.own.ranked((command.name, command.stats.calls) for command in view.commands):
-        count = sum(len(rows.get(command, ())) for rows in details.values())
-        if count <= room:
-            shown.add(command)
-            room -= count
-        else:
-            left_out += count
-    for name, rows in details.items():
-        filled[name].samples = [sample for command, found in rows.items() if command in shown for sample in found]
-    view.series = sum(len(one.samples) for one in filled.values()) + len(PAGE)
-    view.series_left_out = left_out
+        if not family.is_detail and family not in PAGE:
+            samples = [sample for row in family.rows(view) for sample in family.samples(*row)]
+            left_out += max(0, len(samples) - room)
+            filled[family.name].samples = samples[:room]
+            room -= len(filled[family.name].samples)
+    details = [filled[family.name] for family in chosen if family.is_detail]
+    room, missing = _fill_details(view, details, room)
+    view.series = view.settings.metrics_series_max - room
+    view.rows_left_out = left_out + missing
     for family in PAGE:
         if family.name in filled:
             filled[family.name].samples = [sample for row in family.rows(view) for sample in family.samples(*row)]
     return list(filled.values())
 
 
-def _by_command(view: View, family: Family) -> dict[str, list[Sample]]:
-    return {values[0]: family.samples(values, value) for values, value in family.rows(view)}
+def _fill_details(view: View, details: Sequence[Filled], room: int) -> tuple[int, int]:
+    """Read the details of one command after another until they take too much; returns what room and how many are left.
+
+    Those of a command that is not shown are not even added up, which would take as long as showing them.
+    """
+    shown: dict[str, list[list[Sample]]] = {}
+    ranked = view.own.ranked(view.commands)
+    for command in ranked:
+        found: list[list[Sample]] = []
+        for one in details:
+            value = cast(ReadCommand, one.family.read)(view, command)
+            found.append(one.family.samples((command.name,), value) if value is not None else [])
+        count = sum(map(len, found))
+        if count > room:
+            break
+        room -= count
+        shown[command.name] = found
+    for command in view.commands:
+        for one, samples in zip(details, shown.get(command.name, ()), strict=False):
+            one.samples += samples
+    return room, (len(ranked) - len(shown)) * len(details)
 
 
 # What tells of the page itself, which is known when the rest of it is.
 PAGE: Final = (
     Family("kora_sidecar_series", "gauge", "", "Series on this page.", lambda view: view.series),
     Family(
-        "kora_sidecar_series_left_out",
+        "kora_sidecar_rows_left_out",
         "gauge",
         "",
-        "Series that this page does without to stay within metrics-series-max: details of the commands called least.",
-        lambda view: view.series_left_out,
+        "Values and histograms that this page does without to stay within metrics-series-max: first of all those of "
+        "the commands that are called least.",
+        lambda view: view.rows_left_out,
     ),
 )
 

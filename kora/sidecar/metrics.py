@@ -17,7 +17,19 @@ from kora.observe import histogram
 from kora.observe.histogram import EDGES_NS
 from kora.sidecar import own_stats
 from kora.sidecar.certificate import not_after_s
-from kora.sidecar.exposition import PAGE, Distribution, Edges, Family, Rows, Value, View, label, of_snapshot, seconds
+from kora.sidecar.exposition import (
+    PAGE,
+    Command,
+    Distribution,
+    Edges,
+    Family,
+    Rows,
+    Value,
+    View,
+    label,
+    of_snapshot,
+    seconds,
+)
 from kora.sidecar.redis_metrics import REDIS
 
 # Errors that alerts are about: there from the start, so that the first is an increase.
@@ -27,13 +39,12 @@ _LOOP_EDGES: Final = Edges([edge for edge in EDGES_NS if edge >= 100_000])
 _SCRAPE_EDGES: Final = Edges([edge for edge in EDGES_NS if edge >= 1_000_000])
 
 
-def _command_durations(view: View) -> Rows:
-    slow = view.snapshot.last_slow if view.snapshot is not None else {}
-    for command in view.commands:
-        if command.stats.counts:
-            exemplar = _exemplar(slow[command.name]) if command.name in slow else None
-            elapsed_s = seconds(command.stats.elapsed_ns)
-            yield (command.name,), _COMMAND_EDGES.distribution(command.running, elapsed_s, exemplar)
+def _command_durations(view: View, command: Command) -> Distribution | None:
+    if not command.running:
+        return None
+    slow = view.snapshot.last_slow.get(command.name) if view.snapshot is not None else None
+    exemplar = _exemplar(slow) if slow is not None else None
+    return _COMMAND_EDGES.distribution(command.running, seconds(command.stats.elapsed_ns), exemplar)
 
 
 def _exemplar(entry: Sequence[int]) -> Exemplar:

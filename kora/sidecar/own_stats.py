@@ -3,10 +3,13 @@
 import os
 import resource
 from array import array
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from kora.observe import histogram
+
+if TYPE_CHECKING:
+    from kora.sidecar.exposition import Command
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -24,12 +27,12 @@ class OwnStats:
         # Commands in the order in which their details get a place on the page.
         self._ranks: dict[str, None] = {}
 
-    def ranked(self, calls: Iterable[tuple[str, int]]) -> list[str]:
-        """Commands, those that were there before in their former order: what was shown once stays."""
-        found = dict(calls)
-        for name in sorted(found, key=lambda name: (-found[name], name)):
+    def ranked(self, commands: "Sequence[Command]") -> "list[Command]":
+        """Those that were there before in their former order, then the others, most calls first."""
+        found = {command.name: command for command in commands}
+        for name in sorted(found, key=lambda name: (-found[name].stats.calls, name)):
             self._ranks.setdefault(name)
-        return [name for name in self._ranks if name in found]
+        return [found[name] for name in self._ranks if name in found]
 
     def record_scrape(self, elapsed_ns: int) -> None:
         index = histogram.index_of(elapsed_ns)

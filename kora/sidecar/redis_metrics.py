@@ -11,7 +11,19 @@ from kora.engine import info
 from kora.engine.snapshot import Snapshot
 from kora.observe.histogram import STEPS_NS, STEPS_US, percentiles_of, running
 from kora.observe.shard_stats import CommandStats
-from kora.sidecar.exposition import Distribution, Edges, Family, Read, Rows, Summary, View, label, of_snapshot, seconds
+from kora.sidecar.exposition import (
+    Command,
+    Distribution,
+    Edges,
+    Family,
+    Read,
+    Rows,
+    Summary,
+    View,
+    label,
+    of_snapshot,
+    seconds,
+)
 
 # Databases that are shown whether they hold keys or not, as redis_exporter does; others while they do.
 _DATABASES_SHOWN: Final = 16
@@ -40,33 +52,29 @@ def _command(read: "Callable[[CommandStats], int | float]") -> Read:
     return lambda view: [((command.name,), read(command.stats)) for command in view.commands]
 
 
-def _percentiles(view: View) -> Rows:
+def _percentiles(view: View, command: Command) -> Summary | None:
     snapshot = view.snapshot
-    if snapshot is None or not snapshot.latency_tracking or not snapshot.latency_percentiles:
-        return
-    words = snapshot.latency_percentiles.split()
-    wanted = [float(word) for word in words]
-    for command in view.commands:
-        if command.stats.calls:
-            values_ns = percentiles_of(command.running, wanted)
-            values = {word: round(value / 1_000, 3) for word, value in zip(words, values_ns, strict=True)}
-            yield (command.name,), Summary(values, command.stats.calls, command.stats.elapsed_ns // 1_000)
+    words = snapshot.latency_percentiles.split() if snapshot is not None and snapshot.latency_tracking else []
+    if not words or not command.stats.calls:
+        return None
+    values_ns = percentiles_of(command.running, [float(word) for word in words])
+    values = {word: round(value / 1_000, 3) for word, value in zip(words, values_ns, strict=True)}
+    return Summary(values, command.stats.calls, command.stats.elapsed_ns // 1_000)
 
 
-class _Steps:
+_STEPS: Final = Edges(STEPS_NS, [str(edge_us) for edge_us in STEPS_US])
+
+
+def _steps(view: View, command: Command) -> Distribution | None:
     """The buckets of LATENCY HISTOGRAM: those where the count grows, which are not the same for all commands."""
-
-    _edges: Final = Edges(STEPS_NS, [str(edge_us) for edge_us in STEPS_US])
-
-    def __call__(self, view: View) -> Rows:
-        for command in view.commands:
-            if command.running and command.running[-1]:
-                every = self._edges.distribution(command.running, command.stats.elapsed_ns // 1_000)
-                found: dict[int, str] = {}  # count → the first edge that has it
-                for le, count in zip(every.les, every.cumulative, strict=True):
-                    if count:
-                        found.setdefault(count, le)
-                yield (command.name,), Distribution(list(found.values()), list(found), every.count, every.sum)
+    if not command.running or not command.running[-1]:
+        return None
+    every = _STEPS.distribution(command.running, command.stats.elapsed_ns // 1_000)
+    found: dict[int, str] = {}  # count → the first edge that has it
+    for le, count in zip(every.les, every.cumulative, strict=True):
+        if count:
+            found.setdefault(count, le)
+    return Distribution(list(found.values()), list(found), every.count, every.sum)
 
 
 def _errors(snapshot: Snapshot) -> Rows:
@@ -256,7 +264,7 @@ REDIS: Final[tuple[Family, ...]] = (
            "Microseconds at some percentiles of all calls since start, by command; quantiles are in percent.",
            _percentiles, ("cmd",), is_detail=True),
     Family("redis_commands_latencies_usec", "histogram", "", "Microseconds that calls took, by command.",
-           _Steps(), ("cmd",), is_detail=True),
+           _steps, ("cmd",), is_detail=True),
     Family("redis_errors_total", "counter", "", "Error replies by their first word.", of_snapshot(_errors), ("err",)),
 
     Family("redis_latency_spike_last", "gauge", "", "When an event had its last spike, as Unix time.",
