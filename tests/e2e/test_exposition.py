@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any, Final
 
+from tests.conftest import LONG
 from tests.e2e.kora_process import KoraProcess, eventually
 from tests.e2e.redis_exporter import Exporter, Series
 
@@ -159,6 +160,31 @@ def test_counters_never_fall_under_load_and_when_the_sidecar_is_started_again(st
         stopping.set()
         thread.join()
     assert before["kora_commands_total", (("cmd", "incr"),)] > 1000
+
+
+def test_names_that_clients_make_up_leave_series_and_memory_as_they_are(start_server: Start) -> None:
+    server = start_server(metrics=True)
+    load(server)
+    names = [os.urandom(12).hex() for _ in range(100_000 if LONG else 10_000)]
+    with server.connect(timeout_s=60) as wire:
+
+        def run_all(*words: str) -> None:
+            for start in range(0, len(names), 1_000):
+                wire.pipeline(*((*words, name) for name in names[start : start + 1_000]))
+
+        # Once what this leaves in any case is there: logs that are full, histograms of these commands.
+        wire.pipeline(*(("CLIENT", "SETNAME", name) for name in names[:1_000]), *((name,) for name in names[:1_000]))
+        before, memory_bytes = scrape(server), server.rss_bytes
+        run_all("CLIENT", "SETNAME")
+        run_all()
+        after = scrape(server)
+        grown_bytes = server.rss_bytes - memory_bytes
+    assert {key[0] for key in after} == {key[0] for key in before}
+    assert len(after) - len(before) < 20, "steps of redis_commands_latencies_usec, and no more"
+    assert grown_bytes < 8 << 20
+    assert after["kora_errors_total", (("prefix", "ERR"),)] - before["kora_errors_total", (("prefix", "ERR"),)] == len(
+        names
+    )
 
 
 def _restart_sidecar(server: KoraProcess) -> None:
