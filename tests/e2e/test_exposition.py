@@ -9,10 +9,13 @@ import signal
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+import pytest
+
 from tests.conftest import LONG
+from tests.e2e import kora_process
 from tests.e2e.kora_process import KoraProcess, eventually
 from tests.e2e.redis_exporter import Exporter, Series
 
@@ -67,9 +70,20 @@ def load(server: KoraProcess) -> None:
         wire.pipeline(("SELECT", "3"), ("SET", "other", "1"), ("CLIENT", "ID"), ("GET",))
 
 
-def test_an_unmodified_redis_exporter_reads_the_server_and_finds_what_the_page_has(start_server: Start) -> None:
-    server = start_server(metrics=True)
-    load(server)
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KoraProcess]:
+    """A server behind load(), on which tests run nothing else that they count."""
+    server = kora_process.start(tmp_path_factory.mktemp("loaded"), "--shards", "3", metrics=True)
+    try:
+        load(server)
+        yield server
+    finally:
+        server.stop()
+    server.assert_healthy_log()
+
+
+def test_an_unmodified_redis_exporter_reads_the_server_and_finds_what_the_page_has(loaded: KoraProcess) -> None:
+    server = loaded
     with server.connect() as wire:
         found = Exporter(wire).scrape()
         status, text = server.http("/metrics")
@@ -100,9 +114,8 @@ def _is_its(key: tuple[str, Any]) -> bool:
     return any(name == "cmd" and _ITS_COMMANDS.match(value) for name, value in key[1])
 
 
-def test_numbers_are_those_of_info_and_shards_add_up(start_server: Start) -> None:
-    server = start_server("--shards", "3", metrics=True)
-    load(server)
+def test_numbers_are_those_of_info_and_shards_add_up(loaded: KoraProcess) -> None:
+    server = loaded
     info = dict(line.split(":", 1) for line in server.run("INFO", "ALL").decode().split("\r\n") if ":" in line)
     page = {name: value for (name, labels), value in scrape(server).items() if not labels}
     for name, field in {
@@ -162,9 +175,8 @@ def test_counters_never_fall_under_load_and_when_the_sidecar_is_started_again(st
     assert before["kora_commands_total", (("cmd", "incr"),)] > 1000
 
 
-def test_names_that_clients_make_up_leave_series_and_memory_as_they_are(start_server: Start) -> None:
-    server = start_server(metrics=True)
-    load(server)
+def test_names_that_clients_make_up_leave_series_and_memory_as_they_are(loaded: KoraProcess) -> None:
+    server = loaded
     names = [os.urandom(12).hex() for _ in range(100_000 if LONG else 10_000)]
     with server.connect(timeout_s=60) as wire:
 
@@ -201,7 +213,9 @@ def _answers(server: KoraProcess) -> bool:
         return False
 
 
-def test_what_scrapers_ask_for_they_get(server: KoraProcess) -> None:
+def test_what_scrapers_ask_for_they_get(loaded: KoraProcess) -> None:
+    server = loaded
+
     def get(path: str, **headers: str) -> tuple[bytes, Any]:
         request = urllib.request.Request(f"http://127.0.0.1:{server.metrics_port}{path}", headers=headers)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
