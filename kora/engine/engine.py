@@ -15,6 +15,7 @@ from kora.engine.blocking import Blocking
 from kora.engine.client import Client
 from kora.engine.client_memory import ClientEvictor
 from kora.engine.hotkeys import HotKeyRecords
+from kora.engine.loading import Loading
 from kora.engine.notifications import Notifications
 from kora.engine.outbound import NoOutbound, Outbound, Travels
 from kora.engine.pubsub import PubSub
@@ -132,6 +133,7 @@ class Engine:
         self.paused_until_ms = 0  # CLIENT PAUSE
         self.paused_writes_only = False
         self.active_expire = True  # DEBUG SET-ACTIVE-EXPIRE
+        self.loading: Loading | None = None  # while data is being loaded: see load()
         self.shutdown: Callable[[], None] = _no_server  # set by whoever runs the server
         # log("warning", "a constant phrase", field=value): set by whoever knows where logs go.
         self.log: Callable[..., None] = _no_log
@@ -325,6 +327,18 @@ class Engine:
         """Forget all keys of a database, and return how many."""
         self.field_deadlines[keyspace.index].clear()
         return keyspace.flush()
+
+    def remember_use(self, keyspace: Keyspace, key: bytes, idle_s: int | None, frequency: int | None) -> None:
+        """Have eviction know how a key was used where it came from, as far as the policy goes by that."""
+        is_lfu = self.config.maxmemory_policy.endswith("-lfu")
+        if idle_s is not None and not is_lfu:
+            keyspace.set_idle(key, idle_s)
+        elif frequency is not None and is_lfu:
+            # The reverse of what OBJECT FREQ tells: a step of 8 stands for twice as much use.
+            recorder = self.hot_keys.recorder
+            missing = (1 << frequency // 8 >> 1) - recorder.estimate(key)
+            if missing > 0:
+                recorder.weigh(key, missing)
 
     def _touched(self, keyspace: Keyspace, key: bytes) -> None:
         """A key that somebody attends to was changed, or has ended."""
