@@ -16,9 +16,9 @@ class Loading:
         self.loaded_bytes = 0
         self.used_memory_bytes = 0  # of whoever wrote the snapshot, when that was written; 0: not known
 
-    @property
-    def percent(self) -> float:
-        return 100 * self.loaded_bytes / self.total_bytes if self.total_bytes else 100.0
+    def numbers(self) -> list[int]:
+        """For Snapshot.loading, which says what they are."""
+        return [self.started_ms // 1000, self.total_bytes, self.loaded_bytes, self.eta_s, self.used_memory_bytes]
 
     @property
     def elapsed_ns(self) -> int:
@@ -30,3 +30,7 @@ class Loading:
         elapsed_s = self.elapsed_ns // 1_000_000_000
         left_bytes = max(0, self.total_bytes - self.loaded_bytes)
         return elapsed_s * left_bytes // (self.loaded_bytes + 1) if elapsed_s else 1
+
+
+def percent_loaded(total_bytes: int, loaded_bytes: int) -> float:
+    return 100 * loaded_bytes / total_bytes if total_bytes else 100.0

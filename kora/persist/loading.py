@@ -54,6 +54,8 @@ _MODULE_STRING: Final = 5
 # How long loading goes on without letting others in, and what the kernel is given at a time, which takes it as long.
 TURN_NS: Final = 2_000_000
 _STEP_BYTES: Final = 1 << 16
+# How long it goes on in the middle of a value before clients are attended to without the loop.
+_TURN_NS_MAX: Final = 20_000_000
 # The largest window: the kernel takes no record that is longer.
 _WINDOW_BYTES_MAX: Final = 1 << 24
 # Of a key, in messages.
@@ -346,7 +348,12 @@ class _Loader:
         return CannotLoad(self._path, self._start, reason)
 
     def _note_progress(self) -> None:
+        engine = self._engine
         self._progress.loaded_bytes = self._loaded_before + self._reader.offset
+        if engine.loading is not None and engine.monotonic_ns() - self._turn_ns >= _TURN_NS_MAX:
+            # In the middle of a long value.
+            engine.pump()
+            self._turn_ns = engine.monotonic_ns()
 
 
 class WrongChecksum(CorruptFile):
