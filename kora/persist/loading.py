@@ -356,9 +356,13 @@ class _Loader:
     # The end
 
     def _read_foot(self) -> None:
-        if self._report.version < _CHECKSUM_SINCE:
-            return
         self._start = self._reader.offset
+        if self._report.version < _CHECKSUM_SINCE:
+            if self._reader.left:
+                # A checksum, perhaps, and it is the version that is wrong.
+                self._what = f"a file of version {self._report.version}"
+                raise Damaged("more behind the end")
+            return
         self._what = "the checksum"
         computed = self._reader.crc()
         written = self._reader.integer(8) % (1 << 64)
