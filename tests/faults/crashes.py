@@ -440,7 +440,7 @@ class Trial:
             yield lambda writer: 0, lambda writer: 0
 
     def _counts(self, writer: Writer, found: State, now_ms: int) -> dict[int, list[Any]]:
-        """After how many deeds the writer's keys were what they are now, each with the replies that the last then had."""
+        """After how many deeds the writer's keys were what they are now, with the replies that the last then had."""
         state = writer.before.copy()
         digest = state.digest()
         wanted = found.digest()
