@@ -1257,11 +1257,6 @@ cdef class Keyspace:
             )
         return found.looked, found.deleted, found.place
 
-    @property
-    def is_walked(self):
-        """Whether the walk of the snapshot under way has nothing more to do here."""
-        return self.c.saved.slot == <unsigned>SLOTS
-
     # The whole
 
     def __len__(self):
@@ -1416,7 +1411,11 @@ cdef class Keyspace:
             part.c = keyspace_discard(&self.c, shard.slot_start, shard.slot_stop)
             if not part.c.keys:
                 continue
-            if self._kernel.walk is not None and self.c.saved.slot < <unsigned>SLOTS:
+            if (
+                self._kernel.c.saving.is_on
+                and not self._kernel.c.saving.is_muted
+                and self.c.saved.slot < <unsigned>SLOTS
+            ):
                 part.saved.database = self.c.saved.database
                 self._kernel.walk._held.append((part, shard))
             else:
@@ -1476,7 +1475,7 @@ cdef class Walk:
             saving_end(saving)
             saving_begin(saving)
         saving.version = layout.version
-        saving.compresses = layout.compresses
+        saving.compresses = layout.compress is not None
         saving.stamps = {"": NO_STAMPS, "idle": IDLE_STAMPS, "frequency": FREQUENCY_STAMPS}[layout.stamps]
         for keyspace in databases():
             keyspace.c.saved.database = keyspace.index
