@@ -37,9 +37,6 @@ class Implementation(Protocol):
     def make_parser(self) -> Parser: ...
     def make_receiver(self) -> Receiver: ...
 
-    def walk_over(self, databases: Databases, layout: Layout) -> Walk:
-        """Begin a snapshot of all that these databases hold now; one that was given up has ended by that."""
-
     def load_records(
         self,
         keyspace: Keyspace,
@@ -55,6 +52,9 @@ class Implementation(Protocol):
         Ends early at one that it does not know.  Keys whose time was over by `now_ms` are left out.  Returns where it
         ended, how many keys were loaded and left out, and whether the record there goes on beyond the window.
         """
+
+    def walk_over(self, databases: Databases, layout: Layout) -> Walk:
+        """Begin a snapshot of all that these databases hold now; one that was given up has ended by that."""
 
     def attach(self, engine: "Engine", call: Any) -> None:
         """Before the first request: get to know the engine; `call` has what is asked of kora.engine.call."""
@@ -100,9 +100,6 @@ class Reference:
     def make_receiver(self) -> Receiver:
         return Receiver()
 
-    def walk_over(self, databases: Databases, layout: Layout) -> Walk:
-        return ReferenceWalk(databases, layout, self._clock)
-
     def load_records(
         self,
         keyspace: Keyspace,
@@ -114,6 +111,9 @@ class Reference:
         is_lfu: bool,
     ) -> tuple[int, int, int, bool]:
         return at, 0, 0, False  # kora/persist/loading.py reads them
+
+    def walk_over(self, databases: Databases, layout: Layout) -> Walk:
+        return ReferenceWalk(databases, layout, self._clock)
 
     # call() looks all of this up in the engine and its settings.
 

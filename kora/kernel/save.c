@@ -151,6 +151,7 @@ static void put_listpack(struct saving *saving, const struct listpack *listpack)
     put_text(saving, (struct text){buffer->data, bytes});
 }
 
+/* How long an element was stands behind it. */
 static void put_back_length(struct buffer *buffer, size_t length)
 {
     unsigned bytes = back_bytes(length);
