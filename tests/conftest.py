@@ -1,7 +1,9 @@
 """Fixtures for tests through the front door: requests in, replies out, no socket, and a clock that stands still."""
 
 import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +29,13 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("kora")
+
+
+# Where the environment wants no byte code beside the sources, each of the hundreds of servers that tests start would
+# compile all of them: that is as much again as a start takes.  So it is kept elsewhere.
+if sys.dont_write_bytecode:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / "build" / "bytecode")
 
 
 @pytest.fixture

@@ -128,3 +128,7 @@ def test_growing_keeps_what_was_counted(start: int) -> None:
     assert len(counts) >= BUCKETS
     assert list(counts[:start]) == [7] * start
     assert not any(counts[start:])
+
+
+def test_a_table_of_indexes_has_what_each_value_has() -> None:
+    assert histogram.index_table(1 << 12) == tuple(map(histogram.index_of, range(1 << 12)))
