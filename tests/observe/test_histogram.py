@@ -11,6 +11,8 @@ from kora.observe import histogram
 from kora.observe.histogram import BUCKETS, EDGES_NS, HIGHEST_NS, LOWEST_NS, SIGNIFICANT_DIGITS
 from tests.compat.profile import examples
 
+pytestmark = pytest.mark.once
+
 values = st.one_of(
     st.integers(0, 1 << 16),
     st.integers(0, HIGHEST_NS),
