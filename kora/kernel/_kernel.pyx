@@ -2023,7 +2023,7 @@ cdef class Kernel:
         """Answer a request whose running raised an error, or ended in one, and settle it."""
         cdef const request *request = &batch.requests[place]
         client.command = <object>request.command.row
-        data = self._failed(client, client.command, error)
+        data = self._failed(client, client.command, error, _argv(batch, request))
         room.output.failed = False
         output_append(&room.output, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         if room.output.failed:

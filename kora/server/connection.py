@@ -15,6 +15,8 @@ from kora.engine.client import Client
 from kora.engine.description import output_limits_of
 from kora.errors import CommandError, ProtectedMode, TooManyClients
 from kora.log import logger
+from kora.observe.recent import TURNS, Unread
+from kora.observe.spikes import NOBODY, Offender
 from kora.resp.reply import encode_error
 
 if TYPE_CHECKING:
@@ -103,11 +105,15 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._stuffed = True
+        engine = self._engine
+        if self._client.id in engine.clients:
+            engine.recent.unread[self._client.id] = Unread(engine.monotonic_ns(), self._waiting_bytes())
         self._transport.pause_reading()
         self._watch_output()
 
     def resume_writing(self) -> None:
         self._stuffed = False
+        self._engine.recent.unread.pop(self._client.id, None)
         self._after_turn()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -267,7 +273,13 @@ class Connection(asyncio.Protocol):
         self._scheduled = False
         if self._stuffed or self._transport.is_closing():
             return
-        reply = self._engine.resume(self._client)
+        client, engine = self._client, self._engine
+        started_ns = engine.monotonic_ns()
+        reply = engine.resume(client)
+        deed = engine.recent.note(TURNS, str(client.id), engine.monotonic_ns() - started_ns)
+        if deed.offender is NOBODY:
+            command = client.command.name if client.command is not None else ""
+            deed.offender = Offender(command, b"", client.address, client.name)
         if reply:
             self._receiver.send(reply)
         self._after_turn()

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from kora.engine.doctor import begin_recent
 from kora.observe.board import CLIENT, HEARTBEAT, HEARTBEAT_NS
 from kora.observe.loop_stats import JobStats
+from kora.observe.recent import ENDED, prefix_of
 from kora.store.expiry import expire_cycle
+from kora.store.keyspace import Keyspace
 from kora.store.lazyfree import free_some
 from kora.store.shard import Shard
 
@@ -26,6 +29,8 @@ BUDGET_NS: Final = 1_000_000
 _FULL_COLLECTION_TURNS: Final = 60
 # Hashes with fields that are due which are looked at in a turn, in each database.
 _HASHES_PER_TURN: Final = 100
+# Keys that are drawn in each database after a turn that did not get done.
+_ENDED_SAMPLED: Final = 4
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def _expire(worker: Worker) -> bool:
     if not engine.active_expire:
         return False
     databases = engine.databases.used()
-    return bool(databases) and expire_cycle(
+    is_busy = bool(databases) and expire_cycle(
         worker.shard,
         databases,
         BUDGET_NS,
@@ -95,6 +100,19 @@ def _expire(worker: Worker) -> bool:
         engine.config.active_expire_effort,
         engine.slowness.note_event,
     )
+    if is_busy:
+        _note_ended(engine, databases)
+    return is_busy
+
+
+def _note_ended(engine: "Engine", databases: "list[Keyspace]") -> None:
+    """So many keys have ended that more are left: take some of those to tell whose they are."""
+    now_ms = engine.clock.wall_ms()
+    for keyspace in databases:
+        for key in keyspace.sample(_ENDED_SAMPLED, volatile=True):
+            deadline_ms = keyspace.deadline(key)
+            if deadline_ms is not None and deadline_ms <= now_ms:
+                engine.recent.note(ENDED, prefix_of(key))
 
 
 def _expire_fields(worker: Worker) -> bool:
@@ -205,6 +223,8 @@ class Workers:
         workers = [Worker(engine, shard, shard_jobs) for shard in engine.shards]
         workers.append(Worker(engine, engine.shards[0], server_jobs))
         self._tasks = [asyncio.create_task(worker.run()) for worker in workers]
+        engine.processor_ns = _processor_ns
+        begin_recent(engine)
         self._beat()
 
     async def stop(self) -> None:
@@ -228,3 +248,13 @@ class Workers:
         self._engine.tick()
         self._due_ns = now_ns + HEARTBEAT_NS
         self._timer = asyncio.get_running_loop().call_later(HEARTBEAT_NS / 1e9, self._beat)
+
+
+def _processor_ns() -> tuple[int, int]:
+    """How long the main thread ran, and had to wait for a processor, which is 0 where the system does not tell."""
+    try:
+        with open("/proc/self/schedstat", "rb") as file:
+            ran_ns, waited_ns, _ = map(int, file.read().split())
+    except OSError:
+        return time.thread_time_ns(), 0
+    return ran_ns, waited_ns
