@@ -40,6 +40,8 @@ _BIG_REPLY_BYTES = 1 << 14
 # What is recorded for hot keys always.
 HEAVY_NS: Final = 1 << HEAVY_NS_BITS
 HEAVY_BYTES: Final = 1 << HEAVY_BYTES_BITS
+# A turn of so many commands, behind which there are more, is part of a large pipeline.
+FULL_TURN: Final = 256
 # How long a command may take part in making room: Redis' limit at its default tenacity (evictionTimeLimitUs, evict.c).
 EVICTION_BUDGET_NS = 500_000
 
@@ -118,6 +120,8 @@ def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes
     elapsed_ns = engine.now_ns - started_ns
     if elapsed_ns > engine.loop.turn_max_ns:
         engine.loop.turn_max_ns = elapsed_ns
+    if len(requests) >= FULL_TURN and client.more:
+        engine.note_full_turn(client, elapsed_ns)
     return out[0] if len(out) == 1 else b"".join(out)
 
 

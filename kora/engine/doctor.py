@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 _SETTINGS: Final = (
     "appendfsync",
     "latency-monitor-threshold",
-    "lazyfree-lazy-eviction",
-    "lazyfree-lazy-user-del",
     "lazyfree-lazy-user-flush",
     "maxmemory-policy",
     "no-appendfsync-on-rewrite",

@@ -27,8 +27,8 @@ from kora.engine.transactions import Watches
 from kora.observe.board import BUSY, READY, STATE, Board
 from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
-from kora.observe.recent import CONNECTIONS, Recent, host_of
-from kora.observe.spikes import NEVER_NS
+from kora.observe.recent import CONNECTIONS, TURNS, Recent, host_of
+from kora.observe.spikes import NEVER_NS, NOBODY, Offender
 from kora.store.eviction import Evictor
 from kora.store.fields import FieldDeadlines
 from kora.store.indexing import Indexing
@@ -287,6 +287,12 @@ class Engine:
         if prefix not in self.errors and len(self.errors) >= ERROR_PREFIXES_MAX:
             prefix = OTHER_ERRORS
         self.errors[prefix] = self.errors.get(prefix, 0) + 1
+
+    def note_full_turn(self, client: Client, elapsed_ns: int) -> None:
+        """A client had a turn of many commands, and has sent more."""
+        deed = self.recent.note(TURNS, str(client.id), elapsed_ns)
+        if deed.offender is NOBODY:
+            deed.offender = Offender(client.last_command, b"", client.address, client.name)
 
     @property
     def memory_bytes(self) -> int:

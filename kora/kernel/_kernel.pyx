@@ -373,6 +373,7 @@ cdef object encode3 = _encode3
 cdef enum:
     TURN_BYTES_MAX = 1 << 20
     COMMANDS_PER_TURN = 1024
+    FULL_TURN = 256  # as in kora/engine/call.py
     # As kora/observe/commandlog.py has them.
     WORDS_MAX = 32
     WORD_BYTES_MAX = 128
@@ -1931,6 +1932,8 @@ cdef class Kernel:
         if elapsed_ns > self.turn_max_ns:
             self.turn_max_ns = elapsed_ns
             self._engine.loop.turn_max_ns = elapsed_ns
+        if commands >= FULL_TURN and client.more:
+            self._engine.note_full_turn(client, elapsed_ns)
         turn.keyspace.stats.bytes_out += room.output.bytes
         reply = room.take()
         if parser.c.faulty and not halted:

@@ -84,9 +84,8 @@ def help_lines() -> list[str]:
 # Commands that take long.
 
 _SCRIPTS: Final = frozenset(("eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro"))
-# Commands that free values, and the setting that has it done in the background.
+# Commands that may free all there is, and the setting that has it done in the background.  Others always have.
 _LAZY: Final = {
-    "del": "lazyfree-lazy-user-del",
     "flushall": "lazyfree-lazy-user-flush",
     "flushdb": "lazyfree-lazy-user-flush",
 }
@@ -99,7 +98,7 @@ _INSTEAD: Final = {
     "lrange": "Ask for a page at a time, and keep lists short with LTRIM.",
     "zrange": "Ask for a page at a time: a range of ranks, or LIMIT.",
     "sort": "Sort at the client, or keep a sorted set.",
-    "del": "UNLINK frees large values in the background.",
+    "del": "Delete some keys at a time: each takes its time, whatever its value.",
 }
 _SPLIT: Final = "Split large values, or ask for parts of them."
 
@@ -236,18 +235,18 @@ def _script(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _delete(facts: Facts) -> Iterator[Finding]:
+def _flush(facts: Facts) -> Iterator[Finding]:
     for costly in _costly(facts, lambda name: name in _LAZY and not facts.settings.get(_LAZY[name])):
         text, numbers = _said(facts, costly)
         yield Finding(
             _severity_of(facts, costly),
             text,
             numbers,
-            "A value is freed part by part, and everybody else waits until the last is gone.",
+            "All keys and values are freed one by one, and everybody else waits until the last is gone.",
             f"CONFIG SET {_LAZY[costly.name]} yes",
             True,
             f"SLOWLOG GET 1 is no newer {shown_command(costly.name)}; lazyfree_pending_objects of INFO memory falls.",
-            _INSTEAD["del"] if costly.name == "del" else f"{shown_command(costly.name)} ASYNC does the same.",
+            f"{shown_command(costly.name)} ASYNC does so whatever is set.",
             costly.culprit,
             costly.own_ns,
         )
@@ -256,7 +255,9 @@ def _delete(facts: Facts) -> Iterator[Finding]:
 def _slow_command(facts: Facts) -> Iterator[Finding]:
     def is_wanted(name: str) -> bool:
         is_lazy_off = name in _LAZY and not facts.settings.get(_LAZY[name])
-        return name not in facts.fast and name not in _SCRIPTS and not is_lazy_off
+        # Who looks again and again is not to find that.
+        is_own = name.partition("|")[0] == "doctor"
+        return not (name in facts.fast or name in _SCRIPTS or is_lazy_off or is_own)
 
     for costly in _costly(facts, is_wanted):
         text, numbers = _said(facts, costly)
@@ -288,7 +289,7 @@ def _pipeline(facts: Facts) -> Iterator[Finding]:
         is_there = facts.is_connected(deed.offender)
         yield Finding(
             WARNING,
-            f"One client sent more at once than a turn takes, {deed.count} turns in a row or more, which took "
+            f"One client had {deed.count:,} turns of hundreds of commands, each with more behind it; they took "
             f"{_time(deed.elapsed_ns)}, {share:.0%} of the time.",
             {"turns": deed.count, "elapsed_ms": deed.elapsed_ns // MS, "share": round(share, 4)},
             "Between two of its turns everybody else gets one, and so waits for as long as one of its turns takes.",
@@ -694,20 +695,19 @@ def _disk(facts: Facts) -> Iterator[Finding]:
 def _slow_eviction(facts: Facts) -> Iterator[Finding]:
     samples = [sample for event in _EVICTION_EVENTS for sample in facts.spikes.get(event, ())]
     sum_ns = sum(sample.latency_ms for sample in samples) * MS
-    if sum_ns * (1 - _stolen(facts)) < COSTLY_NS or facts.settings.get("lazyfree-lazy-eviction"):
+    if sum_ns * (1 - _stolen(facts)) < COSTLY_NS:
         return
     worst = max(samples, key=lambda sample: (bool(sample.offender.key), sample.latency_ms))
     yield Finding(
         WARNING,
         f"Making room took {_time(sum_ns)} in {_number(len(samples), 'second')}.",
         {"elapsed_ms": sum_ns // MS},
-        "Large values are freed part by part when their keys are evicted, and the command that needed room waits.",
-        "CONFIG SET lazyfree-lazy-eviction yes",
-        True,
-        "LATENCY HISTORY eviction-cycle has no newer entry.",
-        _SPLIT,
-        worst.offender,
-        sum_ns,
+        "The command that needs room waits until there is: many keys go for one that is large.",
+        *_more_memory(facts),
+        verify="LATENCY HISTORY eviction-cycle has no newer entry.",
+        advice="Store less, or write more slowly.",
+        culprit=worst.offender,
+        cost_ns=sum_ns,
     )
 
 
@@ -918,7 +918,7 @@ RULES: Final = (
         _guesses,
     ),
     Rule("long-script", "latency", f"One runs past busy-reply-threshold, or: {_COMMAND_WHEN}", _script),
-    Rule("large-delete", "latency", _COMMAND_WHEN, _delete),
+    Rule("slow-flush", "latency", f"FLUSHALL or FLUSHDB, in the foreground. {_COMMAND_WHEN}", _flush),
     Rule("slow-command", "latency", f"A command that is not flagged fast. {_COMMAND_WHEN}", _slow_command),
     Rule(
         "slow-disk",
@@ -930,8 +930,7 @@ RULES: Final = (
     Rule(
         "slow-eviction",
         "latency",
-        "eviction- events of the latency monitor take 50 ms or more, as for commands, and values are not freed in the "
-        "background.",
+        "eviction- events of the latency monitor take 50 ms or more together, as for commands.",
         _slow_eviction,
     ),
     Rule(
@@ -944,8 +943,8 @@ RULES: Final = (
     Rule(
         "large-pipeline",
         "clients",
-        "A client's input went beyond its turn (1024 commands, or 1 MB of replies) 50 times or more, and that took 5 % "
-        "of the time: pipelines of some hundred commands, the largest that are of use, never do.",
+        "A client had 50 turns of 256 commands or more with more behind them, and they took 5 % of the time: pipelines "
+        "of some hundred commands, the largest that are of use, are done in a turn.",
         _pipeline,
     ),
     Rule(

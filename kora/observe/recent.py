@@ -111,7 +111,7 @@ class Recent:
     def window(self, seconds: int, now_ns: int, now_ms: int, counts: Counts, keys: int) -> list[Second]:
         """The last seconds, the one that has begun included, the oldest first."""
         start_ns = now_ns - seconds * _SECOND_NS
-        found = [second for second in self.seconds if second.start_ns >= start_ns]
+        found = [second for second in self.seconds if second.stop_ns > start_ns]
         return [*found, Second(self.start_ns, now_ns, now_ms, self._grown(counts), self._largest(), keys)]
 
     def _grown(self, counts: Counts) -> Counts:

@@ -15,8 +15,7 @@ from kora.engine.client import Client
 from kora.engine.description import output_limits_of
 from kora.errors import CommandError, ProtectedMode, TooManyClients
 from kora.log import logger
-from kora.observe.recent import TURNS, Unread
-from kora.observe.spikes import NOBODY, Offender
+from kora.observe.recent import Unread
 from kora.resp.reply import encode_error
 
 if TYPE_CHECKING:
@@ -273,13 +272,7 @@ class Connection(asyncio.Protocol):
         self._scheduled = False
         if self._stuffed or self._transport.is_closing():
             return
-        client, engine = self._client, self._engine
-        started_ns = engine.monotonic_ns()
-        reply = engine.resume(client)
-        deed = engine.recent.note(TURNS, str(client.id), engine.monotonic_ns() - started_ns)
-        if deed.offender is NOBODY:
-            command = client.command.name if client.command is not None else ""
-            deed.offender = Offender(command, b"", client.address, client.name)
+        reply = self._engine.resume(self._client)
         if reply:
             self._receiver.send(reply)
         self._after_turn()

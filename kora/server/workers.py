@@ -29,8 +29,9 @@ BUDGET_NS: Final = 1_000_000
 _FULL_COLLECTION_TURNS: Final = 60
 # Hashes with fields that are due which are looked at in a turn, in each database.
 _HASHES_PER_TURN: Final = 100
-# Keys that are drawn in each database after a turn that did not get done.
-_ENDED_SAMPLED: Final = 4
+# Keys that are drawn at each turn in a database that has so many with a deadline.
+_ENDED_SAMPLED: Final = 2
+_ENDED_FROM: Final = 1_000
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def _expire(worker: Worker) -> bool:
     if not engine.active_expire:
         return False
     databases = engine.databases.used()
-    is_busy = bool(databases) and expire_cycle(
+    _note_ended(engine, databases)
+    return bool(databases) and expire_cycle(
         worker.shard,
         databases,
         BUDGET_NS,
@@ -100,16 +102,14 @@ def _expire(worker: Worker) -> bool:
         engine.config.active_expire_effort,
         engine.slowness.note_event,
     )
-    if is_busy:
-        _note_ended(engine, databases)
-    return is_busy
 
 
 def _note_ended(engine: "Engine", databases: "list[Keyspace]") -> None:
-    """So many keys have ended that more are left: take some of those to tell whose they are."""
+    """Draw some keys where there are many, to tell whose it is that end."""
     now_ms = engine.clock.wall_ms()
     for keyspace in databases:
-        for key in keyspace.sample(_ENDED_SAMPLED, volatile=True):
+        drawn = keyspace.sample(_ENDED_SAMPLED, volatile=True) if keyspace.volatile >= _ENDED_FROM else ()
+        for key in drawn:
             deadline_ms = keyspace.deadline(key)
             if deadline_ms is not None and deadline_ms <= now_ms:
                 engine.recent.note(ENDED, prefix_of(key))
