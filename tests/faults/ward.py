@@ -203,7 +203,7 @@ def thrashing(ward: Ward) -> Iterator[Culprit]:
     value = "x" * 1_000
 
     def deed(wire: Wire) -> object:
-        numbers = [random.randrange(5_000) for _ in range(100)]
+        numbers = [random.randrange(4_000) for _ in range(100)]
         wire.send(b"".join(encode_request(("SET", f"cache:{n}", value, "EX", 1_000)) for n in numbers))
         return wire.read_many(100)[-1]
 
