@@ -122,7 +122,7 @@ class Facts:
             elapsed_ns = second.grown.get((kind, name), 0)
             if elapsed_ns:
                 own += elapsed_ns * (1 - stolen_share(second))
-        return int(own)
+        return round(own)
 
     def is_connected(self, offender: Offender) -> bool:
         return offender.address in self.addresses

@@ -398,7 +398,7 @@ def _out_of_memory(facts: Facts) -> Iterator[Finding]:
 
 def _hot_key(facts: Facts) -> Iterator[Finding]:
     for hot in facts.hot[:1]:
-        if hot.share < HOT_SHARE or hot.rate < HOT_RATE:
+        if hot.share < HOT_SHARE or hot.rate < HOT_RATE or hot.accesses < HOT_RATE:
             return
         yield _of_hot_key(hot)
 
@@ -510,7 +510,7 @@ def _turned_away(facts: Facts) -> Iterator[Finding]:
     rejected = facts.total("total", "rejected")
     limit = facts.numbers.get("clients_max", 0)
     clients = facts.numbers.get("clients", 0)
-    if not rejected and clients < CLIENTS_SHARE * limit:
+    if not rejected and clients < max(1, CLIENTS_SHARE * limit):
         return
     deeds = facts.deeds(CONNECTIONS)
     yield Finding(

@@ -33,6 +33,7 @@ class Ward:
 
     def __init__(self, server: KoraProcess) -> None:
         self.server = server
+        self.owed: list[str] = []  # findings that are to go
         self._wire = server.connect(timeout_s=60)
         self._stopped = threading.Event()
         self._load = threading.Thread(target=self._keep_busy, daemon=True)
@@ -58,6 +59,29 @@ class Ward:
             while not self._stopped.wait(0.03):
                 with contextlib.suppress(OSError):
                     wire.pipeline(*(_usual_request(chance) for _ in range(10)))
+
+
+class Checkup:
+    """Looks once a second what is wrong with a server of which nothing is."""
+
+    def __init__(self, ward: Ward) -> None:
+        self._ward = ward
+        self.looks = 0
+        self.found: list[dict[str, Any]] = []  # above info
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self._ward.close()
+
+    def _look(self) -> None:
+        while not self._stopped.wait(1):
+            findings = self._ward.findings(min(10, self.looks + 1))
+            self.found += [finding for finding in findings if finding["severity"] != "info"]
+            self.looks += 1
 
 
 def _usual_request(chance: random.Random) -> tuple[object, ...]:
@@ -207,6 +231,7 @@ def thrashing(ward: Ward) -> Iterator[Culprit]:
         wire.send(b"".join(encode_request(("SET", f"cache:{n}", value, "EX", 1_000)) for n in numbers))
         return wire.read_many(100)[-1]
 
+    ward.run("FLUSHALL", "SYNC")  # what other faults have left would go meanwhile, and make room
     with (
         setting(ward, "maxmemory-policy", "volatile-lru"),
         setting(ward, "maxmemory", used_bytes(ward) + 3_000_000),
