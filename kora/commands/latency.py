@@ -142,7 +142,7 @@ def histograms(client: Client, argv: list[bytes]) -> Reply:
         counts = histogram.merged([row for row in rows if row])
         calls = sum(counts)
         if calls:
-            found[command.name] = {"calls": calls, "histogram_usec": _steps(counts)}
+            found[command.name] = {"calls": calls, "histogram_usec": histogram.steps_us(counts)}
     return found
 
 
@@ -155,27 +155,6 @@ def _wanted(client: Client, names: Iterable[bytes]) -> Iterable[Command]:
         if command.runs:
             yield command
         yield from (command.subcommands or {}).values()
-
-
-def _steps(counts: histogram.Counts) -> dict[int, int]:
-    """Microseconds → how many calls took at most that, where that grows: the powers of two of a µs, as in Redis."""
-    steps: dict[int, int] = {}
-    before = 0
-    for edge_us, count in zip(_EDGES_US, histogram.cumulative(counts, _EDGES_NS), strict=True):
-        if count > before:
-            steps[edge_us] = count
-        before = count
-    return steps
-
-
-# Redis goes through its histograms by doubling steps from 1,024 ns on, and shows each by the highest value of the
-# bucket that it ends in; its histograms end at 1.07 s, and these go on.
-_ENDS_AT: Final = 1 << 30
-_EDGES_NS: Final = tuple(
-    (1 << power) - 1 if 1 << power == _ENDS_AT else histogram.highest_of(histogram.index_of(1 << power))
-    for power in range(10, 37)
-)
-_EDGES_US: Final = tuple(edge_ns // 1_000 for edge_ns in _EDGES_NS)
 
 
 @latency(

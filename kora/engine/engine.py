@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 # Distinct error prefixes that are counted: Redis' own are a few dozen, the rest share one name.
 ERROR_PREFIXES_MAX = 128
+ERROR_PREFIX_MAX = 64  # characters of each
 OTHER_ERRORS = "OTHER"
 # The settings that say where values end to be compact.
 _LIMITS = tuple(field.name for field in fields(Limits))
@@ -318,6 +319,7 @@ class Engine:
 
     def count_error(self, prefix: str) -> None:
         """Count an error reply; strings that clients can make up (in scripts) share one row once there are many."""
+        prefix = prefix[:ERROR_PREFIX_MAX]
         if prefix not in self.errors and len(self.errors) >= ERROR_PREFIXES_MAX:
             prefix = OTHER_ERRORS
         self.errors[prefix] = self.errors.get(prefix, 0) + 1

@@ -71,6 +71,9 @@ class Implementation(Protocol):
     def set_sampling_ratio(self, ratio: int) -> None: ...
     def reset_stats(self) -> None: ...
 
+    def share_histograms(self, fd: int) -> bool:
+        """Keep histograms in a file from now on, for kora.observe.shared_counts; False where they stay as they are."""
+
 
 class Reference:
     name = "python"
@@ -143,3 +146,6 @@ class Reference:
 
     def reset_stats(self) -> None:
         pass
+
+    def share_histograms(self, fd: int) -> bool:
+        return False

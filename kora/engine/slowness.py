@@ -34,6 +34,7 @@ class Slowness:
         self._engine = engine
         self.spikes = Spikes()
         self.logs = {name: CommandLog() for name in LOGS}
+        self.last_slow: dict[str, list[int]] = {}  # by command: [id, µs, Unix time] of its last entry in the slow log
         self.monitors = Monitors(engine)
         # From where on it is written down.
         self._slow_ns = self._request_bytes = self._reply_bytes = 0
@@ -59,6 +60,12 @@ class Slowness:
         self.logs[SLOW].set_max(config.slowlog_max_len)
         self.logs[LARGE_REQUEST].set_max(config.commandlog_large_request_max_len)
         self.logs[LARGE_REPLY].set_max(config.commandlog_large_reply_max_len)
+
+    def last_kept(self) -> dict[str, list[int]]:
+        """Of `last_slow` those entries that SLOWLOG GET still has."""
+        entries = self.logs[SLOW].entries
+        oldest_id = entries[-1].id if entries else NEVER_NS
+        return {name: entry for name, entry in self.last_slow.items() if entry[0] >= oldest_id}
 
     def update(self) -> None:
         """Work out from where on note() is to be called."""
@@ -124,6 +131,7 @@ class Slowness:
             logged = client.address, client.name
             if is_slow:
                 slowlog_id = self.logs[SLOW].add(time_s, elapsed_ns // 1_000, shown, *logged)
+                self.last_slow[command.name] = [slowlog_id, elapsed_ns // 1_000, time_s]
             if request_bytes >= self._request_bytes:
                 self.logs[LARGE_REQUEST].add(time_s, request_bytes, shown, *logged)
             if reply_bytes >= self._reply_bytes:

@@ -14,6 +14,7 @@ from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
+from libc cimport errno
 from libc.stdint cimport INT64_MAX, INT64_MIN, UINT64_MAX, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
@@ -51,7 +52,7 @@ cdef extern from "<sys/socket.h>":
     int MSG_NOSIGNAL
 
 cdef extern from "kernel.h":
-    int SLOTS, RUN_BITS, LENGTH_BINS, BATCH_REQUESTS, HISTOGRAM_HALF, SKETCH_DEPTH, SKETCH_WIDTH, HOT_KEYS
+    int SLOTS, RUN_BITS, LENGTH_BINS, BATCH_REQUESTS, HISTOGRAM_HALF, SHARED_COUNTS_BYTES, SKETCH_DEPTH, SKETCH_WIDTH, HOT_KEYS
     uint64_t KEY_BYTES_MAX
     int NO_OBJECT, OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, STREAM_OBJECT
     int OBJECT_KINDS, VALUE_OFFSET
@@ -106,7 +107,7 @@ cdef extern from "kernel.h":
         uint64_t failed
         uint64_t rejected
         uint64_t *counts
-        size_t counts_size
+        uint32_t counts_size
 
     struct key_name:
         const char *data
@@ -163,6 +164,7 @@ cdef extern from "kernel.h":
     void shard_stats_init(shard_stats *stats, size_t commands)
     void shard_stats_free(shard_stats *stats)
     void shard_stats_reset(shard_stats *stats)
+    bint shard_stats_share(shard_stats *stats, int fd, int64_t offset)
     void command_stats_record(command_stats *stats, uint64_t elapsed_ns)
     void hot_keys_weigh(hot_keys *hot, uint64_t hash, uint64_t accesses)
     void hot_keys_list(hot_keys *hot, const hot_access *access)
@@ -610,7 +612,7 @@ cdef class CommandStats:
     @property
     def counts(self):
         """A copy of the histogram."""
-        if self._stats.counts is NULL:
+        if self._stats.counts_size == 0:
             return array("Q")
         return array("Q", PyBytes_FromStringAndSize(<char *>self._stats.counts, self._stats.counts_size * 8))
 
@@ -732,6 +734,24 @@ cdef class ShardStats:
 
     def reset(self):
         shard_stats_reset(self.c)
+
+    def share(self, int fd, int64_t offset):
+        """Keep the histograms in a file from now on, SHARED_COUNTS_BYTES for each command, where others can read them."""
+        if not shard_stats_share(self.c, fd, offset):
+            raise OSError(errno.errno, "cannot map the histograms")
+
+    def packed(self):
+        """Of every command, as 64-bit words: calls, elapsed_ns, failed, rejected, and how long its histogram is."""
+        cdef command_stats *row
+        cdef size_t slot
+        cdef bytes packed = PyBytes_FromStringAndSize(NULL, self.c.commands_count * 5 * sizeof(uint64_t))
+        cdef uint64_t *word = <uint64_t *>PyBytes_AS_STRING(packed)
+        for slot in range(self.c.commands_count):
+            row = &self.c.commands[slot]
+            word[0], word[1], word[2] = row.calls, row.elapsed_ns, row.failed
+            word[3], word[4] = row.rejected, row.counts_size
+            word += 5
+        return packed
 
     @property
     def keys(self):
@@ -1922,6 +1942,17 @@ cdef class Kernel:
 
     def make_hot_keys(self):
         return HotKeys(self)
+
+    def share_histograms(self, int fd):
+        """Keep what commands took in a file, which kora.observe.shared_counts reads in another process."""
+        cdef ShardStats stats
+        cdef int64_t offset = 0
+        places = sum((<ShardStats>found).c.commands_count for found in self._stats)
+        os.ftruncate(fd, places * SHARED_COUNTS_BYTES)
+        for stats in self._stats:
+            stats.share(fd, offset)
+            offset += stats.c.commands_count * SHARED_COUNTS_BYTES
+        return True
 
     def make_stats(self, size_t commands):
         """The block of one shard, which counts toward maxmemory."""

@@ -100,6 +100,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/types.h>
 
 #define SLOTS 16384
 #define RUN_BITS 6 /* shards begin and end between runs of 64 slots (kora/store/shard.py) */
@@ -764,9 +765,14 @@ struct command_stats {
     uint64_t elapsed_ns;
     uint64_t failed;   /* ran and answered with an error */
     uint64_t rejected; /* never ran */
-    uint64_t *counts;  /* owned: a histogram of elapsed_ns, as long as its largest value needs; NULL before the first */
-    size_t counts_size;
+    uint64_t *counts;  /* a histogram of elapsed_ns, as long as its largest value needs; owned unless it is shared, and
+                          then NULL before the first */
+    uint32_t counts_size;
+    bool is_shared; /* counts is a place in the shard's map, and stays there */
 };
+
+/* A place in a map that another process reads: as long as the longest histogram, in whole pages. */
+#define SHARED_COUNTS_BYTES 32768
 
 #define SKETCH_BITS 14
 #define SKETCH_WIDTH (1 << SKETCH_BITS)
@@ -834,11 +840,14 @@ struct shard_stats {
     uint64_t evicted;
     struct command_stats *commands; /* owned: by slot in the registry */
     size_t commands_count;
+    char *map; /* owned: of a file that another process reads, the histograms by slot; NULL where nobody does */
 };
 
 void shard_stats_init(struct shard_stats *stats, size_t commands);
 void shard_stats_free(struct shard_stats *stats);
 void shard_stats_reset(struct shard_stats *stats); /* CONFIG RESETSTAT: all but the gauges */
+/* Keep the histograms in a file from now on, from an offset on; false, with errno, if it cannot be mapped. */
+bool shard_stats_share(struct shard_stats *stats, int fd, off_t offset);
 void command_stats_record(struct command_stats *stats, uint64_t elapsed_ns);
 
 void hot_keys_init(struct hot_keys *hot);
