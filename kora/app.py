@@ -24,6 +24,7 @@ from kora.server.feed import Feed
 from kora.server.listener import Listeners
 from kora.server.outbound import ServerOutbound
 from kora.server.standstill import Standstill
+from kora.server.turns import LoopTurns
 from kora.server.workers import Workers
 
 log = logger("kora.server")
@@ -75,6 +76,7 @@ class Server:
             engine.acl.load()
         listeners = Listeners()
         workers = Workers(engine)
+        turns = LoopTurns(engine, uvloop.loop.__file__, _loop_capsule(loop))
         feed = Feed(engine) if config.metrics_port else None
         signals = {number: partial(self._signalled, number) for number in (signal.SIGTERM, signal.SIGINT)}
         for number, handle in signals.items():
@@ -86,6 +88,7 @@ class Server:
             if feed is not None:
                 await feed.start()
             workers.start()
+            turns.start()
             engine.board.words[STATE] = READY
             log.info(
                 "ready",
@@ -103,6 +106,7 @@ class Server:
             await _close_clients(engine)
         finally:
             listeners.close()
+            await turns.stop()
             await workers.stop()
             await outbound.close()
             if feed is not None:
@@ -134,6 +138,12 @@ class Server:
         """SHUTDOWN: no grace, since the operator has asked this server and not a load balancer."""
         self._grace = False
         self._stopping.set()
+
+
+def _loop_capsule(loop: asyncio.AbstractEventLoop) -> object:
+    """uvloop's uv_loop_t, in a capsule: its stubs do not know of it."""
+    capsule: object = getattr(uvloop.loop, "libuv_get_loop_t_ptr")(loop)  # noqa: B009
+    return capsule
 
 
 async def _close_clients(engine: Engine) -> None:

@@ -129,6 +129,9 @@ class Service:
 
     # From the loop
 
+    # Where it is to call something that is not Python: see kora/server/turns.py.
+    loop_hooks: Final[tuple[int, int, int, int] | None] = None
+
     def prepared(self, now_ns: int) -> None:
         """The loop is about to ask for events."""
         self._note_gap(max(self._busy_ns, self._polled_ns), now_ns)

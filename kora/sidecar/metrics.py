@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import generate_latest
@@ -18,7 +18,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.samples import Sample
 
 from kora.engine.snapshot import Snapshot
-from kora.observe.histogram import EDGES_NS, HIGHEST_NS, cumulative
+from kora.observe.histogram import EDGES_NS, HIGHEST_NS, cumulative, merged
 from kora.observe.shard_stats import CommandStats
 from kora.sidecar import own_stats
 from kora.sidecar.own_stats import OwnStats
@@ -156,6 +156,15 @@ def _command_durations(snapshot: Snapshot) -> Rows:
             yield (name,), _distribution(stats.counts, EDGES_NS, stats.elapsed_ns)
 
 
+def _command_times(rows: "Callable[[Snapshot], dict[int, list[Any]]]") -> "Callable[[Snapshot], Rows]":
+    def read(snapshot: Snapshot) -> Rows:
+        for slot, (_, elapsed_ns, counts) in rows(snapshot).items():
+            if counts:
+                yield (snapshot.slot_names[slot],), _distribution(merged([counts]), EDGES_NS, elapsed_ns)
+
+    return read
+
+
 def _command_errors(snapshot: Snapshot) -> Rows:
     for name, stats in _by_command(snapshot):
         # From a command's first call on, so that the first error is an increase.
@@ -259,6 +268,17 @@ METRICS: Final[tuple[Family, ...]] = (
            _snapshot(_command_durations), ("cmd",), EDGES_NS),
 
     # Commands.
+    Family("kora_command_wait_seconds", "histogram", "seconds",
+           "How long commands waited, from when they could be read until they began.",
+           _snapshot(_command_times(lambda s: s.waits)), ("cmd",), EDGES_NS),
+    Family("kora_command_service_seconds", "histogram", "seconds",
+           "How long commands took for their clients, from when they could be read until they were answered.",
+           _snapshot(_command_times(lambda s: s.services)), ("cmd",), EDGES_NS),
+    Family("kora_reads_total", "counter", "", "Times that requests were read from a client.",
+           _snapshot(lambda s: s.reads)),
+    Family("kora_reads_waited_seconds_total", "counter", "seconds",
+           "How long these reads waited for others; LATENCY BLAME says for whom.",
+           _snapshot(lambda s: _seconds(s.suffered_ns))),
     Family("kora_command_errors_total", "counter", "",
            "Error replies by command: of calls that ran and failed, or that were rejected without running.",
            _snapshot(_command_errors), ("cmd", "kind")),
