@@ -10,6 +10,7 @@
 #include "parser.c"
 #include "rdb.c"
 #include "service.c"
+#include "save.c"
 #include "table.c"
 #include "text.c"
 #include "type_hash.c"
@@ -17,3 +18,5 @@
 #include "type_set.c"
 #include "type_sorted_set.c"
 #include "type_stream.c"
+
+#include "load.c" /* last, since it makes values of all types */

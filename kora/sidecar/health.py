@@ -39,6 +39,16 @@ class Health:
 
     @property
     def stuck(self) -> bool:
+        return self._is_late and not self.scripting
+
+    @property
+    def scripting(self) -> bool:
+        """Whether a script keeps the loop from turning, but will have clients attended to soon, and can be ended."""
+        left_ns = self.activity.busy_left_ns
+        return self._is_late and left_ns is not None and left_ns > -self.stall_ms * 1_000_000
+
+    @property
+    def _is_late(self) -> bool:
         return self.stuck_ns > self.stall_ms * 1_000_000
 
     @property
@@ -51,7 +61,9 @@ class Health:
     @property
     def ready(self) -> str:
         """OK, or why clients had better go elsewhere."""
-        return _NOT_READY.get(self.activity.state, OK) if self.live == OK else self.live
+        if self.live != OK:
+            return self.live
+        return BUSY if self.scripting else _NOT_READY.get(self.activity.state, OK)
 
     @property
     def running(self) -> Running | None:
@@ -68,6 +80,15 @@ class Health:
             return Running(None, None, None, activity.client_id, _ms(activity.turn_elapsed_ns))
         return None
 
+    @property
+    def loading(self) -> dict[str, Any] | None:
+        """How far the loading of the data has come, if it goes on."""
+        total_bytes, loaded_bytes = self.activity.loading_bytes, self.activity.loaded_bytes
+        if not total_bytes:
+            return None
+        percent = round(100 * loaded_bytes / total_bytes, 2)
+        return {"total_bytes": total_bytes, "loaded_bytes": loaded_bytes, "percent": percent}
+
     def to_json(self, status: str) -> dict[str, Any]:
         running = self.running
         return {
@@ -79,6 +100,7 @@ class Health:
                 "stall_ms": self.stall_ms,
             },
             "running": asdict(running) if running else None,
+            "loading": self.loading,
         }
 
 
