@@ -4,6 +4,9 @@
     kora docs --write                                     the same into README.md and kora.toml.example
     kora export NAME                                      a configuration for Prometheus, Grafana …
     kora top [URL] [--interval SECONDS] [--once] [--json] what a server does, in this terminal
+    kora check FILE [--fix]                               examine a snapshot or a journal; --fix writes a good copy
+    kora import URL [--to URL]                            copy the keys of a running Redis into a running Kora
+    kora export rdb FILE [URL]                            write the keys of a running server to an RDB file
     kora version
 
 Every table is rendered from the one that the server itself uses, so that none can fall behind it.
@@ -16,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from kora import REDIS_VERSION, __version__
-from kora.cli import top
+from kora.cli import check, exporting, importing, top
 from kora.cli.export import ASSETS
 
 README: Final = "README.md"
@@ -45,9 +48,9 @@ def run(argv: Sequence[str], directory: str = ".") -> int:
         python = ".".join(str(number) for number in sys.version_info[:3])
         print(f"kora {__version__}, follows Redis {REDIS_VERSION}, Python {python}")
         return 0
-    if options.tool == "top":
-        return top.run(options)
-    return _export(options.asset) if options.tool == "export" else _docs(options, directory)
+    if options.tool in _TOOLS:
+        return _TOOLS[options.tool](options)
+    return _docs(options, directory)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,18 +61,25 @@ def _parser() -> argparse.ArgumentParser:
         "table", nargs="?", choices=tuple(TABLES), help="one of %(choices)s; all but the last if left out"
     )
     docs.add_argument("--write", action="store_true", help=f"bring {README} and {EXAMPLE} in this folder up to date")
-    export = tools.add_parser("export", help="print a configuration for another program", allow_abbrev=False)
-    export.add_argument(
-        "asset", nargs="?", choices=tuple(ASSETS), help="one of %(choices)s; says what each is if left out"
-    )
     top.add_arguments(tools.add_parser("top", help="show what a server does, in this terminal", allow_abbrev=False))
+    about = "examine a snapshot or a journal, and write a copy without what is wrong"
+    check.add_arguments(tools.add_parser("check", help=about, allow_abbrev=False))
+    about = "copy the keys of a running Redis into a running Kora"
+    importing.add_arguments(tools.add_parser("import", help=about, allow_abbrev=False))
+    about = "print a configuration for another program, or write the keys of a running server to a file"
+    export = tools.add_parser("export", help=about, allow_abbrev=False).add_subparsers(dest="asset", metavar="NAME")
+    for name, (_, what) in ASSETS.items():
+        export.add_parser(name, help=what, allow_abbrev=False)
+    exporting.add_arguments(export.add_parser("rdb", help="the keys of a server, as an RDB file", allow_abbrev=False))
     tools.add_parser("version", help="print the version")
     return parser
 
 
-def _export(name: str | None) -> int:
-    if name is not None:
-        print(ASSETS[name][0](), end="")
+def _export(options: argparse.Namespace) -> int:
+    if options.asset == "rdb":
+        return exporting.run(options)
+    if options.asset is not None:
+        print(ASSETS[options.asset][0](), end="")
         return 0
     for asset, (_, what) in ASSETS.items():
         print(f"{asset:12}{what}")
@@ -181,6 +191,8 @@ def example() -> str:
 
     return example_toml()
 
+
+_TOOLS: Final = {"check": check.run, "export": _export, "import": importing.run, "top": top.run}
 
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "settings": settings,

@@ -4,9 +4,9 @@ One clock reading per command: the end of one is the start of the next, so that 
 of replies included, is charged to the command that spent it; the first pays for parsing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kora.errors import (
     AuthRequired,
@@ -15,17 +15,23 @@ from kora.errors import (
     MonitorsOnly,
     OutOfMemory,
     ProtocolError,
+    StillLoading,
     SubscribersOnly,
     busy,
     wrong_arity,
 )
 from kora.observe.board import CLIENT
+from kora.observe.commandlog import WORD_BYTES_MAX
 from kora.observe.hotkeys import HEAVY_BYTES_BITS, HEAVY_NS_BITS
+from kora.observe.recent import ERRORS
+from kora.observe.service import NOTABLE_NS, RUN_MAX
+from kora.observe.spikes import NOBODY, Offender
 from kora.resp.reply import Reply, encode_error
 from kora.store.slots import slot_of
 
 from .client import TURN_BYTES_MAX, Client
 from .registry import Command
+from .slowness import first_key
 from .transactions import QUEUED
 
 if TYPE_CHECKING:
@@ -33,16 +39,20 @@ if TYPE_CHECKING:
 
     from .engine import Engine
 
+Send: TypeAlias = Callable[[bytes], object]  # hands replies over to the socket
+
 _BIG_REPLY_BYTES = 1 << 14
 # What is recorded for hot keys always.
 HEAVY_NS: Final = 1 << HEAVY_NS_BITS
 HEAVY_BYTES: Final = 1 << HEAVY_BYTES_BITS
+# A turn of so many commands, behind which there are more, is part of a large pipeline.
+FULL_TURN: Final = 256
 # How long a command may take part in making room: Redis' limit at its default tenacity (evictionTimeLimitUs, evict.c).
 EVICTION_BUDGET_NS = 500_000
 
 
-def execute(client: Client, data: bytes) -> bytes:
-    """Run the requests that some bytes complete, and return the replies, encoded, in order.
+def execute(client: Client, data: bytes, send: Send | None = None) -> bytes:
+    """Run the requests that some bytes complete, send the replies, encoded, in order, and return them.
 
     A turn ends early (client.more) when it has run enough commands or made enough replies; the caller comes back with
     resume() after others had theirs.  When client.closing is set, the replies are the last.
@@ -50,9 +60,23 @@ def execute(client: Client, data: bytes) -> bytes:
     if client.more:
         client.db.stats.bytes_in += len(data)
         client.parser.feed(data)
-        return resume(client)
+        return resume(client, send)
     engine = client.engine
-    started_ns = engine.now_ns = client.last_ns = engine.monotonic_ns()
+    started_ns = engine.now_ns = engine.monotonic_ns()
+    service = engine.service if engine.observing else None
+    if service is not None:
+        service.begin(client, started_ns)
+    client.last_ns = started_ns
+    reply = _run_read(client, data, started_ns)
+    if reply and send is not None:
+        send(reply)
+    if service is not None:
+        service.end(client, engine.monotonic_ns())
+    return reply
+
+
+def _run_read(client: Client, data: bytes, started_ns: int) -> bytes:
+    engine = client.engine
     is_heavy = len(data) + client.parser.buffered_bytes >= engine.large_request_bytes
     try:
         requests = client.parser.read(data)
@@ -67,11 +91,24 @@ def execute(client: Client, data: bytes) -> bytes:
     return reply
 
 
-def resume(client: Client) -> bytes:
-    """One turn over what the client has sent and what has not been run yet."""
+def resume(client: Client, send: Send | None = None) -> bytes:
+    """One turn over what the client has sent and what has not been run yet; as execute()."""
     if client.parked or client.closing:
         return b""
-    started_ns = client.engine.now_ns = client.engine.monotonic_ns()
+    engine = client.engine
+    started_ns = engine.now_ns = engine.monotonic_ns()
+    service = engine.service if engine.observing else None
+    if service is not None:
+        service.go_on(client, started_ns)
+    reply = _run_rest(client, started_ns)
+    if reply and send is not None:
+        send(reply)
+    if service is not None:
+        service.end(client, engine.monotonic_ns())
+    return reply
+
+
+def _run_rest(client: Client, started_ns: int) -> bytes:
     requests, client.backlog = client.backlog, []
     is_heavy = client.has_heavy_backlog
     if not requests:
@@ -115,6 +152,8 @@ def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes
     elapsed_ns = engine.now_ns - started_ns
     if elapsed_ns > engine.loop.turn_max_ns:
         engine.loop.turn_max_ns = elapsed_ns
+    if len(requests) >= FULL_TURN and client.more:
+        engine.note_full_turn(client, elapsed_ns)
     return out[0] if len(out) == 1 else b"".join(out)
 
 
@@ -180,6 +219,8 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
     monotonic_ns = engine.monotonic_ns
     started_ns = engine.now_ns
     big_bytes = 0
+    # The same command again and again: see kora/observe/service.py.
+    run_slot, run_count, run_start_ns, run_last_ns = -1, 0, 0, 0
     for argv in requests:
         # Look up.
         command = table.get(argv[0])
@@ -217,7 +258,7 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
             reply = command.handler(client, argv)
             data = client.encode(reply)  # looked up only now: HELLO may have changed it
         except Exception as error:
-            data = failed(client, command, error)
+            data = failed(client, command, error, argv)
         if engine.errands:
             data = run_errands(client, data)
         out.append(data)
@@ -227,9 +268,18 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
             engine.board.end_command()
         elapsed_ns = now_ns - started_ns
         if engine.observing:
-            client.db.stats.commands[command.slot].record(elapsed_ns)
+            slot = command.slot
+            client.db.stats.commands[slot].record(elapsed_ns)
+            if slot != run_slot or run_count == RUN_MAX:
+                if run_count and not engine.nested:
+                    engine.service.ran(run_slot, (run_start_ns + run_last_ns) // 2, run_count)
+                run_slot, run_count, run_start_ns = slot, 0, started_ns
+            run_count += 1
+            run_last_ns = started_ns
             if elapsed_ns >= HEAVY_NS:
                 note_access(client, command, argv, 1, elapsed_ns, _request_bytes(argv) + len(data))
+                if elapsed_ns >= NOTABLE_NS:
+                    engine.service.note(client, slot, first_key(command, argv), started_ns, now_ns)
         if elapsed_ns >= engine.slow_ns or len(data) >= engine.large_reply_bytes:
             engine.slowness.note(client, command, argv, elapsed_ns, len(data))
             now_ns = engine.now_ns = monotonic_ns()
@@ -242,6 +292,8 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
                 client.halted = True
         if client.halted:
             break
+    if run_count and not engine.nested:
+        engine.service.ran(run_slot, (run_start_ns + run_last_ns) // 2, run_count)
 
 
 def run_inside(client: Client, requests: list[list[bytes]], size_bytes: int) -> list[bytes]:
@@ -306,7 +358,7 @@ def run_again(client: Client, command: Command, argv: list[bytes]) -> bytes:
     try:
         data = client.encode(command.handler(client, argv))
     except Exception as error:
-        data = failed(client, command, error)
+        data = failed(client, command, error, argv)
     finally:
         client.command = latest
         engine.tracking.settle()
@@ -341,7 +393,7 @@ def _reject(client: Client, command: Command | None, error: CommandError, argv: 
         error = CommandError(f"EXECABORT Transaction discarded because of: {error.message.removeprefix('ERR ')}")
     elif client.transaction is not None:
         client.transaction.is_broken = True
-    engine.count_error(error.prefix)
+    _note_error(client, "" if command is None else command.name, _first_key(command, argv), error.prefix)
     out.append(client.encode(error))
 
 
@@ -374,8 +426,15 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
     # As in Redis, whatever is on its way takes part in making room; what is over the limit by a little is let be.
     if engine.config.maxmemory and not engine.make_room(EVICTION_BUDGET_NS) and needs_memory:
         return OutOfMemory()
+    if engine.disk_faults:
+        # PING, too: a server that cannot keep what it is told is not well.
+        changes = "write" in flags or (ending is not None and ending.writes) or command.name == "ping"
+        if changes:
+            return engine.disk_fault
     if client.listens_only and command.name not in _OF_SUBSCRIBERS:
         return SubscribersOnly(command.name)
+    if engine.loading is not None and "loading" not in flags:
+        return StillLoading()
     if engine.busy_script and "allow_busy" not in flags:
         return busy(engine.busy_script)
     if client.is_monitor and not flags.isdisjoint(_OF_THE_KEYSPACE):
@@ -435,7 +494,7 @@ _AS_GOOD_AS_WRITING: Final = frozenset(("publish", "spublish", "pfcount", "eval"
 _OUTSIDE_TRANSACTIONS: Final = frozenset(("exec", "discard", "multi", "watch", "quit", "reset"))
 
 
-def failed(client: Client, command: Command, error: Exception) -> bytes:
+def failed(client: Client, command: Command, error: Exception, argv: Sequence[bytes] = ()) -> bytes:
     """The reply to a command that ran and raised: the client's mistake, or no more than that it was ours."""
     engine = client.engine
     if not isinstance(error, CommandError):
@@ -443,8 +502,23 @@ def failed(client: Client, command: Command, error: Exception) -> bytes:
         engine.log("error", "internal error", command=command.name, exc_info=error)
         error = InternalError()
     client.db.stats.commands[command.slot].failed += 1
-    engine.count_error(error.prefix)
+    _note_error(client, command.name, _first_key(command, argv), error.prefix)
     return client.encode(error)
+
+
+def _note_error(client: Client, command: str, key: bytes, prefix: str) -> None:
+    engine = client.engine
+    engine.count_error(prefix)
+    deed = engine.recent.note(ERRORS, f"{prefix} {command}")
+    if deed.offender is NOBODY:
+        if client.is_script and engine.scripting is not None:
+            client = engine.scripting.caller
+        deed.offender = Offender(command, key[:WORD_BYTES_MAX], client.address, client.name)
+
+
+def _first_key(command: Command | None, argv: Sequence[bytes]) -> bytes:
+    """Of a request that may not have all its words."""
+    return argv[command.first_key] if command is not None and 0 < command.first_key < len(argv) else b""
 
 
 def note_script_call(client: Client, command: Command, argv: list[bytes], reply: Reply, elapsed_ns: int) -> None:

@@ -8,12 +8,13 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 from kora import REDIS_VERSION
+from kora.engine.loading import percent_loaded
 from kora.engine.snapshot import Snapshot, by_lowest
-from kora.observe.histogram import percentiles
+from kora.observe.histogram import Counts, merged, percentiles
 
 Field: TypeAlias = tuple[str, object]
 
@@ -110,11 +111,29 @@ def _memory(snapshot: Snapshot) -> Iterator[Field]:
 
 
 def _persistence(snapshot: Snapshot) -> Iterator[Field]:
-    yield "loading", int(snapshot.state == "loading")
-    yield "rdb_changes_since_last_save", snapshot.changes
-    yield "rdb_bgsave_in_progress", 0
+    yield "loading", int(bool(snapshot.loading))
+    yield "async_loading", 0
+    changes, is_running, last_s, is_ok, elapsed_s, running_s, count, processed, total, buffered = snapshot.saves
+    yield "current_cow_size", buffered
+    yield "current_save_keys_processed", processed
+    yield "current_save_keys_total", total
+    yield "rdb_changes_since_last_save", changes
+    yield "rdb_bgsave_in_progress", is_running
+    yield "rdb_last_save_time", last_s
+    yield "rdb_last_bgsave_status", "ok" if is_ok else "err"
+    yield "rdb_last_bgsave_time_sec", elapsed_s
+    yield "rdb_current_bgsave_time_sec", running_s
+    yield "rdb_saves", count
     yield "aof_enabled", int(snapshot.appendonly)
     yield "aof_rewrite_in_progress", 0
+    if snapshot.loading:
+        started_s, total_bytes, loaded_bytes, eta_s, used_memory_bytes = snapshot.loading
+        yield "loading_start_time", started_s
+        yield "loading_total_bytes", total_bytes
+        yield "loading_rdb_used_mem", used_memory_bytes
+        yield "loading_loaded_bytes", loaded_bytes
+        yield "loading_loaded_perc", f"{percent_loaded(total_bytes, loaded_bytes):.2f}"
+        yield "loading_eta_seconds", eta_s
 
 
 def _stats(snapshot: Snapshot) -> Iterator[Field]:
@@ -147,6 +166,10 @@ def _stats(snapshot: Snapshot) -> Iterator[Field]:
     yield "eventloop_turn_max_usec", snapshot.turn_max_ns // 1_000
     yield "eventloop_lag_usec", snapshot.lag_ns // 1_000
     yield "eventloop_lag_max_usec", snapshot.lag_max_ns // 1_000
+    yield "reads_processed", snapshot.reads
+    yield "reads_waited_usec", snapshot.suffered_ns // 1_000
+    yield "reads_waited_min_usec", snapshot.suffered_ns_min // 1_000
+    yield "reads_waited_max_usec", snapshot.suffered_ns_max // 1_000
 
 
 def _replication(snapshot: Snapshot) -> Iterator[Field]:
@@ -180,12 +203,18 @@ def _latencystats(snapshot: Snapshot) -> Iterator[Field]:
     # Redis 7.0 shows commands with nothing behind them where no percentiles are wanted, which tools cannot read.
     if not words or not snapshot.latency_tracking:
         return
-    wanted = sorted({float(word) for word in words})
     for name, row in zip(snapshot.slot_names, snapshot.total.commands, strict=True):
         if row.calls:
-            values = dict(zip(wanted, percentiles(row.counts, wanted), strict=True))
-            text = ",".join(f"p{word}={values[float(word)] / 1_000:.3f}" for word in words)
-            yield f"latency_percentiles_usec_{name}", text
+            yield f"latency_percentiles_usec_{name}", _percentiles(row.counts, words)
+    for kind, rows in (("wait", snapshot.waits), ("service", snapshot.services)):
+        for slot, (_, _, counts) in rows.items():
+            yield f"{kind}_percentiles_usec_{snapshot.slot_names[slot]}", _percentiles(merged([counts]), words)
+
+
+def _percentiles(counts: Counts, words: Sequence[str]) -> str:
+    wanted = sorted({float(word) for word in words})
+    values = dict(zip(wanted, percentiles(counts, wanted), strict=True))
+    return ",".join(f"p{word}={values[float(word)] / 1_000:.3f}" for word in words)
 
 
 def _cluster(snapshot: Snapshot) -> Iterator[Field]:
@@ -269,40 +298,3 @@ def human_bytes(size_bytes: int) -> str:
         if size < 1024:
             return f"{size:.2f}{unit}"
     return f"{size / 1024:.2f}P"
-
-
-# From where on MEMORY DOCTOR finds something unusual; what is less is nothing to talk about.
-_WORTH_A_LOOK_BYTES: Final = 5 << 20
-_PEAK_RATIO: Final = 1.5
-_RSS_RATIO: Final = 2.0
-_RSS_OF_NOTHING_BYTES: Final = 64 << 20  # of the process itself, without any data
-_CLIENT_BYTES: Final = 200_000
-
-
-def diagnose(snapshot: Snapshot) -> str:
-    """MEMORY DOCTOR: what is unusual about the memory in use, a line for each."""
-    used, peak, rss = snapshot.memory_bytes, snapshot.memory_peak_bytes, snapshot.rss_bytes
-    if used < _WORTH_A_LOOK_BYTES:
-        return "There is little data, of which nothing can be told yet.\n"
-    lines = []
-    if peak > used * _PEAK_RATIO:
-        lines.append(
-            f"Peak: there were {human_bytes(peak)} of data, and are {human_bytes(used)}. What was freed may still be "
-            "held by the process, for the next time; MEMORY PURGE gives some of it back."
-        )
-    if rss > used * _RSS_RATIO + _RSS_OF_NOTHING_BYTES:
-        lines.append(
-            f"Resident memory: the process takes {human_bytes(rss)} for {human_bytes(used)} of data. Either it held "
-            "more before, or clients' buffers and background work take it; a restart would tell."
-        )
-    if snapshot.clients and snapshot.clients_memory_bytes > snapshot.clients * _CLIENT_BYTES:
-        lines.append(
-            f"Clients: {snapshot.clients} connections take {human_bytes(snapshot.clients_memory_bytes)}. Look at "
-            "tot-mem in CLIENT LIST; client-output-buffer-limit and maxmemory-clients set limits."
-        )
-    if snapshot.maxmemory and used > snapshot.maxmemory:
-        lines.append(
-            f"Limit: the data takes {human_bytes(used)}, and maxmemory is {human_bytes(snapshot.maxmemory)}; "
-            f"the policy is {snapshot.maxmemory_policy}."
-        )
-    return "".join(f"{line}\n" for line in lines) or "Nothing about the memory in use is unusual.\n"

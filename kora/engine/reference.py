@@ -10,10 +10,12 @@ from kora.clock import Clock
 from kora.engine import call
 from kora.engine.receiver import Receiver
 from kora.observe.hotkeys import HotKeys
+from kora.observe.service import Service
 from kora.observe.shard_stats import ShardStats
 from kora.resp.parser import FastReader, Parser
 from kora.store.keyspace import Keyspace
 from kora.store.shard import Shard
+from kora.store.walk import Databases, Layout, ReferenceWalk, Walk
 from kora.types.limits import Limits
 from kora.types.rdb.payload import Tools
 
@@ -28,13 +30,33 @@ class Implementation(Protocol):
     running: "Client | None"  # whose turn it is
     rdb_tools: Tools  # for what Redis' serialization spends its time on
 
-    def execute(self, client: "Client", data: bytes) -> bytes: ...
-    def resume(self, client: "Client") -> bytes: ...
+    def execute(self, client: "Client", data: bytes, send: call.Send | None = None) -> bytes: ...
+    def resume(self, client: "Client", send: call.Send | None = None) -> bytes: ...
     def make_stats(self, commands: int) -> ShardStats: ...
+    def make_service(self, commands: int) -> Service: ...
     def make_hot_keys(self) -> HotKeys: ...
     def make_keyspace(self, index: int, shards: Sequence[Shard]) -> Keyspace: ...
     def make_parser(self) -> Parser: ...
     def make_receiver(self) -> Receiver: ...
+
+    def load_records(
+        self,
+        keyspace: Keyspace,
+        window: bytes,
+        at: int,
+        stop: int,
+        now_ms: int | None,
+        string_bytes_max: int,
+        is_lfu: bool,
+    ) -> tuple[int, int, int, bool]:
+        """Load records of a snapshot from a place on, up to the first that begins at `stop` or behind it.
+
+        Ends early at one that it does not know.  Keys whose time was over by `now_ms` are left out.  Returns where it
+        ended, how many keys were loaded and left out, and whether the record there goes on beyond the window.
+        """
+
+    def walk_over(self, databases: Databases, layout: Layout) -> Walk:
+        """Begin a snapshot of all that these databases hold now; one that was given up has ended by that."""
 
     def attach(self, engine: "Engine", call: Any) -> None:
         """Before the first request: get to know the engine; `call` has what is asked of kora.engine.call."""
@@ -71,6 +93,9 @@ class Reference:
     def make_stats(self, commands: int) -> ShardStats:
         return ShardStats(commands)
 
+    def make_service(self, commands: int) -> Service:
+        return Service(commands)
+
     def make_hot_keys(self) -> HotKeys:
         return HotKeys()
 
@@ -82,6 +107,21 @@ class Reference:
 
     def make_receiver(self) -> Receiver:
         return Receiver()
+
+    def load_records(
+        self,
+        keyspace: Keyspace,
+        window: bytes,
+        at: int,
+        stop: int,
+        now_ms: int | None,
+        string_bytes_max: int,
+        is_lfu: bool,
+    ) -> tuple[int, int, int, bool]:
+        return at, 0, 0, False  # kora/persist/loading.py reads them
+
+    def walk_over(self, databases: Databases, layout: Layout) -> Walk:
+        return ReferenceWalk(databases, layout, self._clock)
 
     # call() looks all of this up in the engine and its settings.
 

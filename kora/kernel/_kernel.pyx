@@ -10,20 +10,21 @@ from array import array
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.list cimport PyList_New, PyList_SET_ITEM
+from cpython.list cimport PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc cimport errno
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, UINT64_MAX, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import os
 
-from kora.clock import Clock
+from kora.clock import JIFFY_NS, Clock
 from kora.errors import ProtocolError, TooLong, WrongType
 from kora.observe.hotkeys import Row
+from kora.observe.service import EVENT_LOOP, Charge
 from kora.resp.reply import Simple
 from kora.resp.reply import encode2 as _encode2
 from kora.resp.reply import encode3 as _encode3
@@ -31,6 +32,9 @@ from kora.store.keyspace import nobody as _nobody
 from kora.store.lazyfree import EFFORT_MIN, DiscardedValue, discard_value
 from kora.types.limits import Limits
 from kora.types.rdb.payload import Tools
+from kora.types.rdb.values import type_of as _type_of
+from kora.types.rdb.values import write as _write
+from kora.types.rdb.writer import Writer
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
@@ -162,6 +166,7 @@ cdef extern from "kernel.h":
     void shard_stats_free(shard_stats *stats)
     void shard_stats_reset(shard_stats *stats)
     bint shard_stats_share(shard_stats *stats, int fd, int64_t offset)
+    void command_stats_record_many(command_stats *stats, uint64_t elapsed_ns, uint64_t count)
     void command_stats_record(command_stats *stats, uint64_t elapsed_ns)
     void hot_keys_weigh(hot_keys *hot, uint64_t hash, uint64_t accesses)
     void hot_keys_list(hot_keys *hot, const hot_access *access)
@@ -212,6 +217,11 @@ cdef extern from "kernel.h":
         uint32_t count
         uint32_t volatile_count
 
+    struct saved_part:
+        uint32_t database
+        unsigned slot
+        uint64_t place
+
     struct keyspace:
         void *owner
         bint attends_all
@@ -225,6 +235,7 @@ cdef extern from "kernel.h":
         uint32_t now_s
         shard_stats **by_run
         shard_stats *stats
+        saved_part saved
 
     struct key:
         const char *data
@@ -239,6 +250,7 @@ cdef extern from "kernel.h":
         int64_t deadline_ms
 
     struct discarded:
+        table *slots
         unsigned slots_count
         unsigned slot
         uint64_t keys
@@ -280,6 +292,30 @@ cdef extern from "kernel.h":
     void discarded_free(kernel *kernel, discarded *discarded)
     const char *keyspace_audit(const keyspace *keyspace, int64_t *memory_bytes)
 
+    int NO_STAMPS, IDLE_STAMPS, FREQUENCY_STAMPS
+
+    struct buffer:
+        char *data
+        size_t bytes
+
+    struct saving:
+        bint is_on
+        bint is_muted
+        bint failed
+        bint compresses
+        unsigned char version
+        int stamps
+        uint64_t records
+        unsigned char unfinished
+        buffer out
+
+    bint saving_begin(saving *saving)
+    void saving_end(saving *saving)
+    bint saving_walk(kernel *kernel, table *slots, unsigned slots_count, saved_part *part, int64_t stop_ns,
+                     uint64_t records_max)
+    void buffer_append(buffer *buffer, const char *data, size_t bytes)
+    void preserve(keyspace *keyspace, entry *entry)
+
     struct output:
         char *data
         size_t bytes
@@ -310,6 +346,66 @@ cdef extern from "kernel.h":
         char *board_name
         void *row
 
+    int INTERVALS, NOTABLE_NS, CULPRIT_KEY_BYTES, ADDRESS_BYTES
+
+    struct culprit:
+        int64_t client_id
+        int slot
+        int label
+        uint32_t key_bytes
+        char *key
+        char *address
+
+    struct waited:
+        uint64_t victims
+        int64_t ns, ns_min, ns_max
+
+    struct interval:
+        int64_t start_ns, stop_ns
+        waited waited
+        culprit culprit
+
+    struct reading:
+        reading *outer
+        bint is_timed
+        int64_t begun_ns
+        uint64_t begun
+        int64_t arrived_ns
+        int64_t piece_ns
+        unsigned slot
+        unsigned count
+        size_t runs_count
+
+    struct service:
+        reading *reading
+        reading nobody
+        command_stats *waits
+        command_stats *services
+        int64_t *noted_ns
+        size_t commands_count
+        uint64_t reads
+        int64_t suffered_ns, suffered_ns_min, suffered_ns_max
+        interval *intervals
+        size_t first, count
+        waited rest
+
+    void service_init(service *service, size_t commands, int64_t jiffy_ns)
+    void service_reset(service *service)
+    void service_prepared(kernel *kernel)
+    void service_checked(kernel *kernel)
+    int LOOP_HANDLE_OFFSET
+    void service_loop_prepared(void *handle)
+    void service_loop_checked(void *handle)
+    bint service_bounds(service *service, reading *reading, int64_t client_id, int64_t last_ns)
+    void service_narrow(service *service, reading *reading, int64_t age_ns)
+    void service_arrive(service *service, reading *reading, bint is_told, int64_t last_ns, int64_t *pause_ns)
+    void service_ran(service *service, unsigned slot, int64_t started_ns, unsigned count)
+    void service_note(service *service, const culprit *culprit, int64_t start_ns, int64_t stop_ns)
+    int64_t service_end(kernel *kernel, reading *reading, const char *address, int64_t client_id)
+    void service_note_job(service *service, int label, int64_t start_ns, int64_t stop_ns)
+    void service_lag(service *service, int64_t client_id)
+    void service_forget(service *service, int64_t client_id)
+
     struct kernel:
         uint64_t *secret
         clock clock
@@ -333,10 +429,14 @@ cdef extern from "kernel.h":
         int64_t samples_left
         int64_t sampling_ratio
         hot_access unnamed
+        service service
+        bint notes_unnamed
         uint64_t maxmemory
         uint64_t slow_ns
         uint64_t large_reply_bytes
         void (*note)(turn *turn, const command *command, const argument *argv, size_t argc, size_t reply_bytes) noexcept
+        saving saving
+        bint (*tell_object)(kernel *kernel, void *object, buffer *buffer) noexcept
 
     void kernel_init(kernel *kernel, const uint64_t *secret)
     void kernel_free(kernel *kernel)
@@ -370,6 +470,20 @@ cdef extern from "kernel.h":
     size_t lzf_compress_ "lzf_compress"(const unsigned char *data, size_t bytes, unsigned char *out, size_t room)
     bint lzf_decompress_ "lzf_decompress"(const unsigned char *data, size_t bytes, unsigned char *out, size_t out_bytes)
 
+    struct load_terms:
+        int64_t now_ms
+        size_t string_bytes_max
+        bint is_lfu
+
+    struct loaded:
+        size_t at
+        uint64_t keys
+        uint64_t expired
+        bint is_cut
+
+    loaded load_records(keyspace *keyspace, const unsigned char *data, size_t at, size_t stop, size_t bytes,
+                        const load_terms *terms)
+
 
 cdef object encode2 = _encode2  # within C's reach
 cdef object encode3 = _encode3
@@ -378,6 +492,7 @@ cdef object encode3 = _encode3
 cdef enum:
     TURN_BYTES_MAX = 1 << 20
     COMMANDS_PER_TURN = 1024
+    FULL_TURN = 256  # as in kora/engine/call.py
     # As kora/observe/commandlog.py has them.
     WORDS_MAX = 32
     WORD_BYTES_MAX = 128
@@ -434,14 +549,36 @@ cdef void *_make_object(kernel *kernel, int object_kind) noexcept:
     return <void *>value
 
 
+cdef bint _tell_object(kernel *kernel, void *object, buffer *buffer) noexcept:
+    cdef bytes data
+    try:
+        value = <object>object
+        writer = Writer(compress if kernel.saving.compresses else None)
+        type_ = _type_of(value, kernel.saving.version)
+        writer.data.append(type_)
+        _write(writer, type_, value)
+        data = bytes(writer.data)
+    except Exception as error:
+        (<Kernel>kernel.owner).walk.error = error
+        return False
+    buffer_append(buffer, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    return True
+
+
 # --- Redis' serialization ---
 
 crc64_prepare()
 
 
 def crc64(const unsigned char[::1] data not None, uint64_t crc=0):
-    """kora.types.crc64.crc64()."""
-    return crc64_(crc, &data[0], data.shape[0]) if data.shape[0] else crc
+    """kora.types.crc64.crc64(); others run meanwhile."""
+    cdef size_t data_bytes = data.shape[0]
+    if data_bytes == 0:
+        return crc
+    cdef const unsigned char *start = &data[0]
+    with nogil:
+        crc = crc64_(crc, start, data_bytes)
+    return crc
 
 
 def compress(bytes data not None):
@@ -550,6 +687,195 @@ cdef class CommandStats:
     def record(self, uint64_t elapsed_ns):
         command_stats_record(self._stats, elapsed_ns)
 
+    def record_many(self, uint64_t elapsed_ns, uint64_t count):
+        command_stats_record_many(self._stats, elapsed_ns, count)
+
+
+cdef list _rows_of(_Block block):
+    cdef CommandStats row
+    cdef size_t slot
+    rows = []
+    for slot in range(block.c.commands_count):
+        row = CommandStats.__new__(CommandStats)
+        row._block = block
+        row._stats = &block.c.commands[slot]
+        rows.append(row)
+    return rows
+
+
+cdef class Service:
+    """kora.observe.service.Service.  Made by Kernel.make_service(), whose turns are its readings."""
+
+    cdef Kernel _kernel
+    cdef service *c  # in the kernel
+    cdef _Block _waits
+    cdef _Block _services
+    cdef readonly list waits
+    cdef readonly list services
+    cdef list _labels  # names of what is no command
+    cdef list _entries  # of the slow log, with what they belong to: to be told how long it took
+    cdef _ReadingOfPython _python  # a reading that Python has begun
+
+    def __cinit__(self, Kernel kernel not None, size_t commands):
+        self._kernel = kernel
+        self.c = &kernel.c.service
+        self._waits, self._services = _Block(commands), _Block(commands)
+        self.waits, self.services = _rows_of(self._waits), _rows_of(self._services)
+        service_init(self.c, commands, JIFFY_NS)
+        self.c.waits, self.c.services = self._waits.c.commands, self._services.c.commands
+        self._labels = [EVENT_LOOP]
+        self._entries = []
+
+    @property
+    def reads(self):
+        return self.c.reads
+
+    @property
+    def suffered_ns(self):
+        return self.c.suffered_ns
+
+    @property
+    def suffered_ns_min(self):
+        return self.c.suffered_ns_min
+
+    @property
+    def suffered_ns_max(self):
+        return self.c.suffered_ns_max
+
+    def prepared(self, int64_t now_ns):
+        service_prepared(self._kernel.c)
+
+    def checked(self, int64_t now_ns):
+        service_checked(self._kernel.c)
+
+    @property
+    def loop_hooks(self):
+        """Addresses: of what libuv is to call before it asks for events and after it has dealt with them, and of what
+        is to stand how many bytes before its handles."""
+        return (
+            <size_t>&service_loop_prepared, <size_t>&service_loop_checked, <size_t>self._kernel.c, LOOP_HANDLE_OFFSET
+        )
+
+    def begin(self, ClientState client not None, int64_t now_ns):
+        self._python = _ReadingOfPython(self._python)
+        self._kernel._begin(client, &self._python.c, True)
+
+    def go_on(self, ClientState client not None, int64_t now_ns):
+        self._python = _ReadingOfPython(self._python)
+        self._kernel._begin(client, &self._python.c, False)
+
+    def end(self, ClientState client not None, int64_t now_ns):
+        self._kernel._end(client, &self._python.c)
+        self._python = self._python.outer
+
+    def ran(self, unsigned slot, int64_t started_ns, unsigned count):
+        service_ran(self.c, slot, started_ns, count)
+
+    def note(self, client, int slot, bytes key not None, int64_t start_ns, int64_t stop_ns):
+        cdef culprit culprit
+        _fill(&culprit, client.id, slot, 0, key, client.board_address)
+        service_note(self.c, &culprit, start_ns, stop_ns)
+
+    cdef int name(self, bytes key) except -1:
+        """The key of the newest interval, of which the kernel could not tell it."""
+        cdef culprit *culprit
+        if self.c.count:
+            culprit = &self.c.intervals[(self.c.first + self.c.count - 1) % INTERVALS].culprit
+            culprit.key_bytes = min(PyBytes_GET_SIZE(key), CULPRIT_KEY_BYTES)
+            memcpy(culprit.key, PyBytes_AS_STRING(key), culprit.key_bytes)
+        return 0
+
+    def write_down(self, entry, int64_t started_ns):
+        if self.c.reading.is_timed:
+            entry.wait_us = max(0, started_ns - self.c.reading.arrived_ns) // 1000
+            self._entries.append((<size_t>self.c.reading, entry))
+
+    cdef int tell(self, reading *reading, int64_t now_ns) except -1:
+        """Entries of the slow log learn how long the service took to which they belong."""
+        left = []
+        for at, entry in self._entries:
+            if at == <size_t>reading:
+                entry.service_us = max(0, now_ns - reading.arrived_ns) // 1000
+            else:
+                left.append((at, entry))
+        self._entries = left
+        return 0
+
+    def lag(self, ClientState client not None):
+        service_lag(self.c, client.id)
+
+    def forget(self, ClientState client not None):
+        service_forget(self.c, client.id)
+
+    def note_job(self, str label not None, int64_t start_ns, int64_t stop_ns):
+        cdef int number = 0
+        if stop_ns - start_ns >= NOTABLE_NS:
+            if label not in self._labels:
+                self._labels.append(label)
+            number = self._labels.index(label)
+        service_note_job(self.c, number, start_ns, stop_ns)
+
+    def used_slots(self):
+        return [slot for slot in range(self.c.commands_count) if self._waits.c.commands[slot].calls]
+
+    def noted_ns(self, size_t slot):
+        return self.c.noted_ns[slot] if slot < self.c.commands_count else 0
+
+    def drain(self):
+        cdef size_t at
+        cdef interval *interval
+        cdef waited *waited
+        cdef culprit *culprit
+        charges = []
+        for at in range(self.c.count):
+            interval = &self.c.intervals[(self.c.first + at) % INTERVALS]
+            waited = &interval.waited
+            culprit = &interval.culprit
+            if waited.ns_max == 0:
+                continue
+            charges.append(Charge(
+                culprit.slot,
+                "" if culprit.slot >= 0 else self._labels[culprit.label],
+                PyBytes_FromStringAndSize(culprit.key, culprit.key_bytes),
+                culprit.client_id,
+                PyBytes_FromStringAndSize(culprit.address, ADDRESS_BYTES).rstrip(b"\0").decode(errors="replace"),
+                waited.victims,
+                waited.ns,
+                waited.ns_min,
+                waited.ns_max,
+            ))
+            waited.victims = 0
+            waited.ns = waited.ns_min = waited.ns_max = 0
+        waited = &self.c.rest
+        rest = waited.victims, waited.ns, waited.ns_min, waited.ns_max
+        waited.victims = 0
+        waited.ns = waited.ns_min = waited.ns_max = 0
+        return charges, rest
+
+    def reset(self):
+        shard_stats_reset(&self._waits.c)
+        shard_stats_reset(&self._services.c)
+        service_reset(self.c)
+
+
+cdef class _ReadingOfPython:
+    cdef reading c
+    cdef readonly _ReadingOfPython outer
+
+    def __cinit__(self, outer):
+        self.outer = outer
+
+
+cdef int _fill(culprit *culprit, int64_t client_id, int slot, int label, bytes key, bytes address) except -1:
+    memset(culprit, 0, sizeof(culprit[0]))
+    culprit.client_id = client_id
+    culprit.slot = slot
+    culprit.label = label
+    culprit.key_bytes = min(PyBytes_GET_SIZE(key), CULPRIT_KEY_BYTES)
+    memcpy(culprit.key, PyBytes_AS_STRING(key), culprit.key_bytes)
+    memcpy(culprit.address, PyBytes_AS_STRING(address), min(PyBytes_GET_SIZE(address), ADDRESS_BYTES))
+    return 0
+
 
 _make_row = Row._make
 
@@ -648,16 +974,9 @@ cdef class ShardStats:
     cdef readonly list commands
 
     def __cinit__(self, Kernel kernel not None, size_t commands):
-        cdef CommandStats row
-        cdef size_t slot
         self._block = _Block(commands)
         self.c = &self._block.c
-        self.commands = []
-        for slot in range(commands):
-            row = CommandStats.__new__(CommandStats)
-            row._block = self._block
-            row._stats = &self.c.commands[slot]
-            self.commands.append(row)
+        self.commands = _rows_of(self._block)
 
     def reset(self):
         shard_stats_reset(self.c)
@@ -760,6 +1079,7 @@ cdef class Discarded:
     """Keys of one shard that were taken out of a database: see kora.store.lazyfree."""
 
     cdef discarded c
+    cdef saved_part saved
     cdef Kernel _kernel
 
     def __dealloc__(self):
@@ -932,6 +1252,11 @@ cdef class Keyspace:
             return None
         self.c.stats.hits += 1
         entry.touched_s = self.c.now_s
+        if self._kernel.c.saving.is_on and (
+            entry.object_kind == STREAM_OBJECT
+            or (entry.object_kind == HASH_OBJECT and (<Hash>entry_object(entry)).c.timed_count)
+        ):
+            preserve(&self.c, entry)  # see kora.store.keyspace
         return self._value_of_kind(entry, kind)
 
     def inspect(self, bytes name not None, bint quietly=False):
@@ -981,6 +1306,8 @@ cdef class Keyspace:
         if entry is NULL:
             return None
         entry.touched_s = self.c.now_s
+        if entry.kind == OBJECT:
+            preserve(&self.c, entry)  # who has it may change it
         return self._value(entry, True) if kind is None else self._value_of_kind(entry, kind)
 
     def part(self, bytes name not None, size_t start, size_t count):
@@ -1033,6 +1360,8 @@ cdef class Keyspace:
         """Put a value of any kind in place of an entry's, or of none."""
         cdef argument argument
         cdef text text
+        if entry is not NULL:
+            preserve(&self.c, entry)
         if type(value) is bytes:
             argument.data = PyBytes_AS_STRING(value)
             argument.bytes = PyBytes_GET_SIZE(value)
@@ -1060,6 +1389,7 @@ cdef class Keyspace:
         cdef entry *entry = keyspace_find(&self.c, key)
         cdef bint is_new = entry is NULL
         if entry is not NULL and entry_has_deadline(entry):
+            preserve(&self.c, entry)
             entry = keyspace_drop_deadline(&self.c, key, entry)
         self._store(key, entry, value)
         if is_new:
@@ -1113,6 +1443,8 @@ cdef class Keyspace:
         cdef size_t length
         if entry is not NULL and entry.kind == OBJECT:
             raise WrongType
+        if entry is not NULL:
+            preserve(&self.c, entry)
         text.data = PyBytes_AS_STRING(part)
         text.bytes = PyBytes_GET_SIZE(part)
         length = entry_string(keyspace_edit(&self.c, &key, entry, offset, text), digits).bytes
@@ -1199,6 +1531,7 @@ cdef class Keyspace:
     def expire(self, bytes name not None, int64_t deadline_ms):
         cdef key key
         cdef entry *entry = self._peek(name, &key)
+        preserve(&self.c, entry)
         keyspace_set_deadline(&self.c, &key, entry, deadline_ms)
         keyspace_changed(&self.c, &key)
 
@@ -1207,6 +1540,7 @@ cdef class Keyspace:
         cdef entry *entry = self._peek(name, &key)
         if entry is NULL or not entry_has_deadline(entry):
             return False
+        preserve(&self.c, entry)
         keyspace_drop_deadline(&self.c, &key, entry)
         keyspace_changed(&self.c, &key)
         return True
@@ -1381,8 +1715,18 @@ cdef class Keyspace:
             part = Discarded.__new__(Discarded)
             part._kernel = self._kernel
             part.c = keyspace_discard(&self.c, shard.slot_start, shard.slot_stop)
-            if part.c.keys:
+            if not part.c.keys:
+                continue
+            if (
+                self._kernel.c.saving.is_on
+                and not self._kernel.c.saving.is_muted
+                and self.c.saved.slot < <unsigned>SLOTS
+            ):
+                part.saved.database = self.c.saved.database
+                self._kernel.walk._held.append((part, shard))
+            else:
                 shard.lazyfree.append(part)
+        self.c.saved.slot = SLOTS
         self.average_ttl_ms = 0
         self.c.changes += forgotten
         return forgotten
@@ -1409,6 +1753,95 @@ cdef class Keyspace:
         if wrong is not NULL:
             raise AssertionError(wrong.decode())
         return sums
+
+
+cdef class Walk:
+    """kora.store.walk.Walk.  Made by Kernel.walk_over()."""
+
+    cdef Kernel _kernel
+    cdef object _databases
+    cdef readonly list _held  # what was flushed meanwhile, with its shard
+    cdef readonly uint64_t records_total
+    cdef public object error
+    cdef readonly bint is_over
+
+    def __cinit__(self, Kernel kernel not None, databases, layout):
+        cdef Keyspace keyspace
+        cdef saving *saving = &kernel.c.saving
+        self._kernel = kernel
+        self._databases = databases
+        self._held = []
+        if not saving_begin(saving):
+            # After 62 in a row that were given up before they were marked: once in a blue moon, and then in one piece.
+            saving.is_on = saving.is_muted = True
+            for keyspace in databases():
+                keyspace.c.saved.slot = 0
+                keyspace.c.saved.place = 0
+                saving_walk(kernel.c, keyspace.c.slots, SLOTS, &keyspace.c.saved, INT64_MAX, UINT64_MAX)
+            saving_end(saving)
+            saving_begin(saving)
+        saving.version = layout.version
+        saving.compresses = layout.compress is not None
+        saving.stamps = {"": NO_STAMPS, "idle": IDLE_STAMPS, "frequency": FREQUENCY_STAMPS}[layout.stamps]
+        for keyspace in databases():
+            keyspace.c.saved.database = keyspace.index
+            keyspace.c.saved.slot = 0
+            keyspace.c.saved.place = 0
+            self.records_total += keyspace.c.count
+
+    @property
+    def records(self):
+        return self._kernel.c.saving.records
+
+    @property
+    def size_bytes(self):
+        return self._kernel.c.saving.out.bytes
+
+    def take(self):
+        cdef buffer *out = &self._kernel.c.saving.out
+        cdef bytes data = PyBytes_FromStringAndSize(out.data, out.bytes)
+        out.bytes = 0
+        return data
+
+    def step(self, int64_t stop_ns, uint64_t records_max=UINT64_MAX):
+        cdef Keyspace keyspace
+        cdef Discarded part
+        cdef kernel *kernel = self._kernel.c
+        if self.is_over:
+            return True
+        kernel.now_ms = 0
+        while self._held:
+            part, shard = self._held[0]
+            if not saving_walk(kernel, part.c.slots, part.c.slots_count, &part.saved, stop_ns, records_max):
+                return False
+            del self._held[0]
+            shard.lazyfree.append(part)
+        for keyspace in self._databases():
+            if not saving_walk(kernel, keyspace.c.slots, SLOTS, &keyspace.c.saved, stop_ns, records_max):
+                return False
+        if kernel.saving.failed and self.error is None:
+            self.error = AssertionError("a value was changed before it was saved")
+        self.is_over = True
+        self._end()
+        return True
+
+    cdef int _end(self) except -1:
+        # What is in the buffer is still to be taken.
+        self._kernel.c.saving.is_on = False
+        self._kernel.c.saving.unfinished = 0
+        if self._kernel.walk is self:
+            self._kernel.walk = None
+        return 0
+
+    def give_up(self):
+        if self.is_over:
+            return
+        self._kernel.c.saving.is_muted = True
+        self._kernel.c.saving.out.bytes = 0
+        self.error = None
+        for part, shard in self._held:
+            shard.lazyfree.append(part)
+        self._held.clear()
 
 
 # --- Values that are no strings ---
@@ -1540,6 +1973,8 @@ cdef class ClientState:
     cdef public bytes board_address
     cdef public int64_t id
     cdef public int64_t last_ns
+    cdef public int64_t arrived_ns
+    cdef public int64_t pause_ns
     cdef public bint gated
     cdef public bint more
     cdef public bint halted
@@ -1590,6 +2025,8 @@ cdef class Receiver:
         if sent != size:
             # If that is because the peer has gone, the loop will find it out as well.
             self._waits = True
+            if self._client is not None:
+                service_lag(&self._kernel.c.service, self._client.id)
             self._write(memoryview(reply)[sent:] if sent > 0 else reply)
         return 0
 
@@ -1599,9 +2036,8 @@ cdef class Receiver:
         cdef size_t pending_bytes
         if client is None:
             return
-        reply = self._kernel.execute(client, data)
+        reply = self._kernel._execute(client, data, self, None)
         if PyBytes_GET_SIZE(reply):
-            self.send(reply)
             if client.more:
                 self._attend()
         else:
@@ -1699,7 +2135,10 @@ cdef class Kernel:
     cdef object _lazyfree  # where values go that are no keyspace's any more: the first shard's
     cdef bint _leaves  # whether they do; False while one goes that is there already
     cdef object _run_errands
+    cdef object _first_key
     cdef public object running  # the client whose turn it is
+    cdef Service _service
+    cdef readonly Walk walk  # of the snapshot under way
     cdef int64_t turn_max_ns  # as LoopStats has it
     cdef uint64_t _large_request_bytes
     # Of the current turn.  A turn inside a turn has its own room.
@@ -1719,6 +2158,7 @@ cdef class Kernel:
         self.c.object_length = _object_length
         self.c.make_object = _make_object
         self.c.note = _note
+        self.c.tell_object = _tell_object
         self.c.touched = _touched
         self.c.ended = _ended
         for object_kind, compiled in enumerate(_CLASSES):
@@ -1750,6 +2190,10 @@ cdef class Kernel:
         self.c.limits.list_size = limits.list_max_listpack_size
         self.c.limits.stream_node_bytes = limits.stream_node_max_bytes
         self.c.limits.stream_node_entries = limits.stream_node_max_entries
+
+    def make_service(self, size_t commands):
+        self._service = Service(self, commands)
+        return self._service
 
     def make_hot_keys(self):
         return HotKeys(self)
@@ -1788,6 +2232,12 @@ cdef class Kernel:
         self._lazyfree = shards[0].lazyfree
         return Keyspace(self, index, shards)
 
+    def walk_over(self, databases, layout):
+        """Begin a snapshot; databases() gives those there are.  One that was given up ends by that."""
+        self.walk = None
+        self.walk = Walk(self, databases, layout)
+        return self.walk
+
     def make_parser(self):
         return Parser()
 
@@ -1804,6 +2254,7 @@ cdef class Kernel:
         self._refuse = call.refuse
         self._failed = call.failed
         self._run_errands = call.run_errands
+        self._first_key = call.first_key
         # Its address is good for as long as the engine, which holds the page, and nobody resizes that.
         PyObject_GetBuffer(engine.board.words, &page, PyBUF_SIMPLE)
         self.c.board = <char *>page.buf
@@ -1859,42 +2310,111 @@ cdef class Kernel:
         self.c.sampling_ratio = ratio
         self.c.samples_left = 1 + <int64_t>(kernel_random(self.c) % <uint64_t>(2 * ratio - 1)) if ratio else INT64_MAX
 
+    def load_records(self, Keyspace keyspace not None, bytes window not None, size_t at, size_t stop, now_ms,
+                     size_t string_bytes_max, bint is_lfu):
+        """kora.engine.reference.Implementation.load_records()."""
+        cdef load_terms terms
+        cdef size_t window_bytes = PyBytes_GET_SIZE(window)
+        terms.now_ms = INT64_MIN if now_ms is None else now_ms
+        terms.string_bytes_max = string_bytes_max
+        terms.is_lfu = is_lfu
+        if at > window_bytes:
+            raise IndexError(at)
+        cdef loaded loaded = load_records(
+            &keyspace.c, <const unsigned char *>PyBytes_AS_STRING(window), at, min(stop, window_bytes), window_bytes,
+            &terms)
+        return loaded.at, loaded.keys, loaded.expired, loaded.is_cut
+
     def reset_stats(self):
         self.turn_max_ns = 0
 
-    cpdef bytes execute(self, ClientState client, bytes data):
+    def execute(self, ClientState client not None, bytes data not None, send=None):
         """kora.engine.call.execute()."""
+        return self._execute(client, data, None, send)
+
+    cdef bytes _execute(self, ClientState client, bytes data, Receiver receiver, send):
+        """Replies are handed to the receiver or to `send`, if there is one."""
         cdef Parser parser = client.parser
+        cdef reading reading
+        cdef bytes reply
         if client.more:
             (<Keyspace?>client.db).c.stats.bytes_in += PyBytes_GET_SIZE(data)
             parser.feed(data)
-            return self.resume(client)
+            return self.resume(client, receiver.send if receiver is not None else send)
         parser_feed(&parser.c, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-        reply = self._turn(client, parser)
-        (<Keyspace?>client.db).c.stats.bytes_in += PyBytes_GET_SIZE(data)
+        self._begin(client, &reading, True)
+        try:
+            reply = self._turn(client, parser, &reading)
+            (<Keyspace?>client.db).c.stats.bytes_in += PyBytes_GET_SIZE(data)
+            if PyBytes_GET_SIZE(reply):
+                if receiver is not None:
+                    receiver.send(reply)
+                elif send is not None:
+                    send(reply)
+        finally:
+            self._end(client, &reading)
         return reply
 
-    cpdef bytes resume(self, ClientState client):
+    def resume(self, ClientState client not None, send=None):
         """kora.engine.call.resume()."""
+        cdef reading reading
+        cdef bytes reply
         if client.parked or client.closing:
             return b""
         if client.backlog:
-            return self._resume(client)
-        return self._turn(client, client.parser)
+            return self._resume(client, send)
+        self._begin(client, &reading, False)
+        try:
+            reply = self._turn(client, client.parser, &reading)
+            if reply and send is not None:
+                send(reply)
+        finally:
+            self._end(client, &reading)
+        return reply
 
-    cdef bytes _turn(self, ClientState client, Parser parser):
+    cdef int _begin(self, ClientState client, reading *reading, bint is_read) except -1:
+        """A reading begins: of what was read just now, or of what is left of an earlier one."""
+        cdef service *service = &self.c.service
+        cdef bint is_told
+        reading.outer = service.reading
+        reading.count = reading.slot = 0
+        reading.runs_count = 0
+        reading.is_timed = self.c.observing
+        reading.begun_ns = clock_begin(&self.c.clock, &reading.begun)
+        if reading.is_timed:
+            reading.piece_ns = reading.begun_ns
+            if is_read:
+                is_told = service_bounds(service, reading, client.id, client.last_ns)
+                if is_told:
+                    service_narrow(service, reading, (<object>client).data_age_ns())
+                service_arrive(service, reading, is_told, client.last_ns, &client.pause_ns)
+                client.arrived_ns = reading.arrived_ns
+            else:
+                reading.arrived_ns = client.arrived_ns or reading.begun_ns
+        service.reading = reading
+        return 0
+
+    cdef int _end(self, ClientState client, reading *reading) except -1:
+        self.c.service.reading = reading.outer
+        if reading.is_timed:
+            client.last_ns = service_end(self.c, reading, PyBytes_AS_STRING(client.board_address), client.id)
+            if PyList_GET_SIZE(self._service._entries):
+                self._service.tell(reading, client.last_ns)
+        return 0
+
+    cdef bytes _turn(self, ClientState client, Parser parser, reading *reading):
         cdef _Room room
         cdef turn turn
         if self._busy:
             room = _Room()
-            return self._take_turn(client, parser, room, &turn)
+            return self._take_turn(client, parser, room, &turn, reading)
         self._busy = True
         try:
-            return self._take_turn(client, parser, self._room, &turn)
+            return self._take_turn(client, parser, self._room, &turn, reading)
         finally:
             self._busy = False
 
-    cdef bytes _take_turn(self, ClientState client, Parser parser, _Room room, turn *turn):
+    cdef bytes _take_turn(self, ClientState client, Parser parser, _Room room, turn *turn, const reading *reading):
         """Run requests for as long as the turn lasts; what is left is in client.backlog and the parser."""
         cdef kernel *kernel = self.c
         cdef batch *batch = &room.batch
@@ -1908,8 +2428,8 @@ cdef class Kernel:
         cdef bint weighs = False
         cdef const command *last = NULL
         cdef int64_t elapsed_ns
-        turn.begun_ns = clock_begin(&kernel.clock, &turn.begun)
-        turn.started = turn.begun
+        turn.begun_ns = reading.begun_ns
+        turn.started = turn.begun = reading.begun
         turn.address = PyBytes_AS_STRING(client.board_address)
         turn.client_id = client.id
         turn.owner = <void *>self
@@ -1988,6 +2508,8 @@ cdef class Kernel:
         if elapsed_ns > self.turn_max_ns:
             self.turn_max_ns = elapsed_ns
             self._engine.loop.turn_max_ns = elapsed_ns
+        if commands >= FULL_TURN and client.more:
+            self._engine.note_full_turn(client, elapsed_ns)
         turn.keyspace.stats.bytes_out += room.output.bytes
         reply = room.take()
         if parser.c.faulty and not halted:
@@ -2060,6 +2582,9 @@ cdef class Kernel:
                 turn.started = clock_now(&kernel.clock)
             if kernel.unnamed.weight:
                 self._note_unnamed(client, row, words)
+            if kernel.notes_unnamed:
+                kernel.notes_unnamed = False
+                self._service.name(self._first_key(row, words))
         if command.lengthy:
             board_end(kernel)
         if kernel.interrupted:
@@ -2080,7 +2605,7 @@ cdef class Kernel:
         """Answer a request whose running raised an error, or ended in one, and settle it."""
         cdef const request *request = &batch.requests[place]
         client.command = <object>request.command.row
-        data = self._failed(client, client.command, error)
+        data = self._failed(client, client.command, error, _argv(batch, request))
         room.output.failed = False
         output_append(&room.output, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         if room.output.failed:

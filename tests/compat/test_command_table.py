@@ -15,6 +15,8 @@ from kora.commands import make_registry
 from tests.compat.peers import Kora, RedisServer, request
 from tests.resp_reader import read_replies
 
+pytestmark = pytest.mark.once
+
 # (command, what differs) → why.  A row that is no longer true fails a test, too.
 EXCEPTIONS = {
     ("config|get", "arguments"): "Redis 7.0 wraps the one argument into a block of one; later versions do not",
@@ -36,6 +38,7 @@ EXCEPTIONS = {
     ("hscan", "arguments"): "NOVALUES came with Redis 7.4",
     ("migrate", "arguments"): "Redis also marks each of the two ways to authenticate as optional",
     ("module|loadex", "arguments"): "Redis has a block of one around the one argument behind ARGS",
+    ("latency|histogram", "arguments"): "BY is Kora's own",
     ("debug", "arguments"): "Redis documents none, though it wants at least one",
 }
 
