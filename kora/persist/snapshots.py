@@ -7,8 +7,10 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from kora.config import save_points
+from kora.engine.loading import Loading
 from kora.errors import CannotSave, CommandError
 
+from .loading import CannotLoad, load_rdb, run
 from .saving import Aborted, Saver
 
 if TYPE_CHECKING:
@@ -90,10 +92,31 @@ class Snapshots:
         if self.are_wanted and not self.saver.running:
             self._save_now()
 
+    def reload(self, saves: bool, flushes: bool) -> None:
+        engine = self._engine
+        if self.saver.running:
+            self.saver.abort()
+        if saves and not self._save_now():
+            raise CommandError(_FAILED)
+        if flushes:
+            engine.tracking.flush()
+            for keyspace in engine.databases.used():
+                engine.flush_database(keyspace)
+            if engine.scripting is not None:
+                engine.scripting.flush_functions()
+        try:
+            with open(self._path, "rb", buffering=0) as file:
+                size_bytes = os.fstat(file.fileno()).st_size
+                run(load_rdb(engine, file, size_bytes, Loading(engine.clock, size_bytes), path=self._path))
+        except (CannotLoad, OSError) as error:
+            engine.log("error", "the snapshot cannot be loaded", path=self._path, reason=str(error))
+            raise CommandError("ERR Error trying to load the RDB dump, check server logs.") from error
+        self.loaded()
+
     def step(self, budget_ns: int) -> bool:
         saver = self.saver
-        if saver.has_work:
-            return saver.step(self._engine.monotonic_ns() + budget_ns)
+        if saver.has_work and (saver.step(self._engine.monotonic_ns() + budget_ns) or saver.running):
+            return saver.is_walking
         if self._is_due():
             self._start()
         return False
