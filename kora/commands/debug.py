@@ -14,7 +14,7 @@ from kora.config import memory_size
 from kora.engine.client import Client
 from kora.engine.registry import Family
 from kora.engine.usage import Usage, parse
-from kora.errors import CommandError, ConfigError, NoSuchKey, TooLong
+from kora.errors import CommandError, ConfigError, NoSuchKey, SyntaxFault, TooLong
 from kora.resp.reply import OK, Attribute, BigNumber, Items, Push, Replies, Reply, Simple, Verbatim
 from kora.types.digest import ZERO, added, digest_of, mixed
 from kora.types.kinds import encoding, references
@@ -133,6 +133,18 @@ def _digest_value(client: Client, argv: list[bytes]) -> Reply:
         digest = ZERO if value is None else digest_of(value, db.deadline(key) is not None)
         digests.append(Simple(digest.hex()))
     return digests
+
+
+@_subcommand(
+    "RELOAD [NOSAVE] [NOFLUSH]",
+    "Saves a snapshot, unless NOSAVE is given, and loads it in place of the data, or beside it with NOFLUSH.",
+)
+def _reload(client: Client, argv: list[bytes]) -> Reply:
+    words = {word.upper() for word in argv[2:]}
+    if words - {b"NOSAVE", b"NOFLUSH"}:
+        raise SyntaxFault
+    client.engine.saves.reload(saves=b"NOSAVE" not in words, flushes=b"NOFLUSH" not in words)
+    return OK
 
 
 @_subcommand("SET-ACTIVE-EXPIRE <active=0 | 1>", "Stops or starts the deletion of expired keys that nobody asks for.")

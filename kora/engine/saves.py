@@ -27,6 +27,12 @@ class Saves(Protocol):
     def forget(self) -> None:
         """FLUSHALL: whatever is being written is given up, and an empty snapshot takes the place of the last."""
 
+    def reload(self, saves: bool, flushes: bool) -> None:
+        """DEBUG RELOAD: load the snapshot, a new one if `saves`, in place of the data if `flushes`.
+
+        Raises CommandError; then only a part of it may be there.
+        """
+
     def step(self, budget_ns: int) -> bool:
         """Go on with what is being written, or begin what is due; returns whether there is more to do right now."""
 
@@ -59,6 +65,9 @@ class NoSaves:
 
     def begin(self, may_wait: bool) -> bool:
         raise CommandError("ERR There are no files to save to")
+
+    def reload(self, saves: bool, flushes: bool) -> None:
+        raise CommandError("ERR There are no files to load")
 
     def save_before_the_end(self) -> bool:
         return True
