@@ -29,8 +29,8 @@ def test_while_it_loads_it_answers_that_it_does(launch_server: Start, slow_snaps
     eventually(lambda: "loading the snapshot" in server.log, "it begins to load")
     with server.connect() as wire:
         assert error_text(wire.run("GET", "a")) == "LOADING Redis is loading the dataset in memory"
-        assert b"loading:1\r\n" in wire.run("INFO", "persistence")
-        eventually(lambda: b"loading:0\r\n" in wire.run("INFO", "persistence"), "it is loaded")
+        assert b"\r\nloading:1\r\n" in wire.run("INFO", "persistence")
+        eventually(lambda: b"\r\nloading:0\r\n" in wire.run("INFO", "persistence"), "it is loaded")
         assert [wire.run("GET", key) for key in ("a", "b")] == [b"1", b"2"]
         assert wire.run("HLEN", "hash") == FIELDS
 
