@@ -38,6 +38,8 @@ def test_while_it_loads_it_answers_that_it_does(launch_server: Start, slow_snaps
 def test_told_to_stop_while_it_loads_it_does(launch_server: Start, slow_snapshot: Path) -> None:
     server = launch_server("--dir", str(slow_snapshot))
     eventually(lambda: "loading the snapshot" in server.log, "it begins to load")
+    # An answer tells that it attends to others in the middle of a value.
+    assert error_text(server.run("PING")).startswith("LOADING")
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(20) == 0
     assert "stopped while loading" in server.log
