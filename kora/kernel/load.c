@@ -186,8 +186,8 @@ static inline bool give_integer(struct walk *walk, int64_t number, struct text *
     return true;
 }
 
-/* How many bytes a length takes behind an element, as lpEncodeBacklen has it. */
-static inline unsigned back_bytes(size_t length)
+/* How many bytes the length behind an element takes, as lpEncodeBacklen has it. */
+static inline unsigned tail_bytes(size_t length)
 {
     return length < 128 ? 1 : length < 16383 ? 2 : length < 2097151 ? 3 : length < 268435455 ? 4 : 5;
 }
@@ -215,7 +215,7 @@ static bool next_of_listpack(struct walk *walk, struct text *text)
     } else {
         return false;
     }
-    unsigned back = back_bytes(length);
+    unsigned back = tail_bytes(length);
     if (length >= left || left - length < back)
         return false;
     const unsigned char *behind = at + length;
