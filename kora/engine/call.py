@@ -375,6 +375,11 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
     # As in Redis, whatever is on its way takes part in making room; what is over the limit by a little is let be.
     if engine.config.maxmemory and not engine.make_room(EVICTION_BUDGET_NS) and needs_memory:
         return OutOfMemory()
+    if engine.disk_faults:
+        # PING, too: a server that cannot keep what it is told is not well.
+        changes = "write" in flags or (ending is not None and ending.writes) or command.name == "ping"
+        if changes:
+            return engine.disk_fault
     if client.listens_only and command.name not in _OF_SUBSCRIBERS:
         return SubscribersOnly(command.name)
     if engine.loading is not None and "loading" not in flags:
@@ -477,8 +482,12 @@ def note_access(
         weight *= len(keys)
         keys = [keys[int(random() * len(keys))]]
     is_write = "write" in command.flags
+    # Who does not touch is listed like everybody else, but makes no key look used to eviction.
+    weighs = not client.never_touches or command.name == "touch"
     for key in keys:
-        hot_keys.recorder.record(key, slot_of(key), client.db.index, is_write, client.id, weight, share_ns, share_bytes)
+        hot_keys.recorder.record(
+            key, slot_of(key), client.db.index, is_write, client.id, weight, share_ns, share_bytes, weighs
+        )
 
 
 def _request_bytes(argv: list[bytes]) -> int:

@@ -18,6 +18,7 @@
  *   stats.c     clocks, histograms, hot keys
  *   rdb.c       the checksum of Redis' dumps, and the compression of strings in them
  *   load.c      records of a snapshot, straight into a database
+ *   save.c      snapshots: keys and values as Redis' RDB files have them
  *   execute.c   the batch executor and the commands that it knows
  *
  * THE WAY OF A READ.  Receiver.receive() of _kernel.pyx is what the event loop calls; Kernel.execute() gives the bytes to
@@ -67,6 +68,13 @@
  *     is what makes a field take half of what it takes in Redis, with its three blocks.
  *
  * What is rare is left to Python: deadlines of fields are in the object, and operations step aside for a hash with any.
+ *
+ * A SNAPSHOT is the data at one moment, written while commands go on, without a copy of anything.  An entry carries the
+ * number of a snapshot, its EPOCH, in the upper bits of its flags: of the last that has it.  A snapshot begins with a new
+ * number, which makes all entries unsaved at once; new ones are born with it, so that they are not in it.  A walk over
+ * all tables writes what is unsaved, and who is about to change, move or remove an unsaved entry has it written before
+ * (preserve()).  Where contents are, they tell which database they were then: SWAPDB takes that along, and what FLUSHDB
+ * takes away is walked before it is freed.
  *
  * The hash is keyed (SipHash) with a secret of the process, since whoever can choose keys must not be able to choose
  * collisions.  Memory is counted exactly, as what the allocator has set aside for each block.
@@ -217,6 +225,7 @@ bool parse_integer(const char *data, size_t bytes, int64_t *value);
 /* Writes at most INTEGER_BYTES_MAX bytes, no NUL; returns how many. */
 size_t format_integer(char *target, int64_t value);
 size_t format_unsigned(char *target, uint64_t value);
+size_t integer_bytes(int64_t value); /* what format_integer() would write */
 /* Whether some bytes are this word of capital letters, in whatever case. */
 bool is_word(struct text given, const char *word);
 
@@ -232,7 +241,16 @@ unsigned slot_of(const char *key, size_t bytes);
  * They are Python objects.  Those of the kernel's own classes hold a struct right behind the object's head, so that
  * operations work on it without a call; it begins with a struct value. */
 
-enum object_kind { OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, STREAM_OBJECT, OBJECT_KINDS };
+enum object_kind {
+    NO_OBJECT, /* a string */
+    OTHER_OBJECT,
+    HASH_OBJECT,
+    SET_OBJECT,
+    LIST_OBJECT,
+    SORTED_SET_OBJECT,
+    STREAM_OBJECT,
+    OBJECT_KINDS
+};
 
 /* Up to where values stay in their compact form (kora/types/limits.py), and what else all values of a kernel share. */
 struct limits {
@@ -606,7 +624,7 @@ bool stream_delete(struct stream *stream, struct stream_id id); /* false: there 
  * no more entries than the limit, if it is not 0. */
 uint64_t stream_keep(struct stream *stream, uint64_t length, bool approximate, uint64_t limit);
 uint64_t stream_keep_since(struct stream *stream, struct stream_id id, bool approximate, uint64_t limit);
-uint64_t stream_shed(struct stream *stream, uint64_t count); /* whole blocks, the last first */
+uint64_t stream_shed(struct stream *stream, uint64_t count);        /* whole blocks, the last first */
 void stream_copy(const struct stream *stream, struct stream *copy); /* into a new one, which has its limits */
 void stream_free(struct stream *stream);
 const char *stream_audit(const struct stream *stream, int64_t bytes_beside);
@@ -647,7 +665,7 @@ static inline struct block *stream_block(const struct stream *stream, uint32_t p
 struct argument {
     const char *data;
     size_t bytes;
-    char *block; /* NULL, or where data points to */
+    char *block;           /* NULL, or where data points to */
     size_t block_capacity; /* BLOCK_TAKEN once the block belongs to an entry: data is only good as long as that is */
 };
 
@@ -796,9 +814,9 @@ struct hot_keys {
     size_t count;
     uint64_t recorded; /* weight, since the list was last cleared */
     struct hot_cost {
-        uint64_t cost; /* at least `error`, and what was recorded since */
-        uint32_t key;  /* its place */
-    } heap[HOT_KEYS];  /* four children each, no less than their parent */
+        uint64_t cost;              /* at least `error`, and what was recorded since */
+        uint32_t key;               /* its place */
+    } heap[HOT_KEYS];               /* four children each, no less than their parent */
     uint64_t identities[HOT_KEYS];  /* by place: the key's hash and its database */
     uint16_t heap_places[HOT_KEYS]; /* by place */
     uint16_t next[HOT_KEYS];        /* in its bucket: a place, or HOT_KEYS for none */
@@ -825,8 +843,9 @@ void command_stats_record(struct command_stats *stats, uint64_t elapsed_ns);
 
 void hot_keys_init(struct hot_keys *hot);
 void hot_keys_free(struct hot_keys *hot);
-void hot_keys_weigh(struct hot_keys *hot, uint64_t hash, uint64_t accesses);
-void hot_keys_record(struct hot_keys *hot, const struct hot_access *access);
+void hot_keys_record(struct hot_keys *hot, const struct hot_access *access); /* both that follow */
+void hot_keys_weigh(struct hot_keys *hot, uint64_t hash, uint64_t accesses); /* in the sketch */
+void hot_keys_list(struct hot_keys *hot, const struct hot_access *access);
 uint64_t hot_keys_estimate(const struct hot_keys *hot, uint64_t hash);
 void hot_keys_halve_row(struct hot_keys *hot, unsigned row);
 void hot_keys_clear(struct hot_keys *hot); /* the list; the sketch goes on */
@@ -863,15 +882,19 @@ enum kind { STRING, INTEGER, LARGE, OBJECT };
 
 #define FLAG_DEADLINE 1 /* deadline_ms stands in front of everything */
 #define FLAG_RAW 2      /* edited in place: its encoding is `raw`, however short it is */
+#define EPOCH_UNIT 4    /* from there on: the snapshot that has this entry, or was under way when it was made */
+#define EPOCH_MASK 0xFC
+#define EPOCHS 64
 
 struct entry {
     uint32_t key_bytes;
     uint32_t value_bytes; /* of a STRING */
     uint32_t touched_s;   /* Unix time when the key was last used */
     uint8_t kind;
-    uint8_t flags;
-    uint8_t key_at;      /* where the key begins, in bytes from `body` */
-    uint8_t object_kind; /* of an OBJECT: enum object_kind */
+    uint8_t flags : 2;
+    uint8_t length_bin : 6; /* where keyspace->lengths counts it */
+    uint8_t key_at;         /* where the key begins, in bytes from `body` */
+    uint8_t object_kind;    /* enum object_kind */
     char body[];
 };
 
@@ -909,6 +932,8 @@ struct split {
 struct kernel;
 
 #define ATTENDED_BITS 12
+/* Lengths of values by their binary digits: 0, 1, 2 to 3, 4 to 7, … */
+#define LENGTH_BINS 64
 
 struct keyspace {
     struct kernel *kernel; /* borrowed */
@@ -922,10 +947,19 @@ struct keyspace {
     uint64_t count;
     uint64_t volatile_count;
     uint32_t counts_by_run[SLOTS >> RUN_BITS]; /* keys in each run of slots: random keys, and skipping what is empty */
-    uint64_t changes;                          /* keys changed since start */
-    uint32_t now_s; /* Unix time, set a few times per second: coarse is enough for idle times */
+    /* Keys by the kind of their value (enum object_kind) and its length: bytes of strings, items of others, as they were
+     * when the keyspace was told last. */
+    uint64_t lengths[OBJECT_KINDS][LENGTH_BINS];
+    uint64_t changes; /* keys changed since start */
+    uint32_t now_s;   /* Unix time, set a few times per second: coarse is enough for idle times */
     struct shard_stats *by_run[SLOTS >> RUN_BITS]; /* borrowed: who counts what concerns a slot */
     struct shard_stats *stats; /* of the shard that owns the key last looked at: who counts the command that runs */
+    /* Of the contents, for the snapshot under way. */
+    struct saved_part {
+        uint32_t database; /* that they were when it began */
+        unsigned slot;     /* where its walk goes on */
+        uint64_t place;
+    } saved;
 };
 
 void keyspace_init(struct keyspace *keyspace, struct kernel *kernel);
@@ -965,6 +999,8 @@ void keyspace_changed(struct keyspace *keyspace, const struct key *key);
 /* Take note that the value of an entry, one of the kernel's own objects, was changed in place; an empty one goes, and
  * the entry with it: then the answer is false. */
 bool keyspace_updated(struct keyspace *keyspace, const struct key *key, struct entry *entry, bool is_empty);
+/* As that, of an object that is not the kernel's own, but for all that it is counted with: its length only. */
+void keyspace_count_anew(struct keyspace *keyspace, struct entry *entry);
 /* Have changes of a key told, or once less so. */
 void keyspace_attend(struct keyspace *keyspace, const struct key *key);
 void keyspace_disregard(struct keyspace *keyspace, const struct key *key);
@@ -1030,6 +1066,48 @@ void discarded_free(struct kernel *kernel, struct discarded *discarded); /* all,
  * memory of each run of slots to memory_bytes[]; returns what is wrong, or NULL. */
 const char *keyspace_audit(const struct keyspace *keyspace, int64_t memory_bytes[SLOTS >> RUN_BITS]);
 
+/* --- Snapshots (save.c) --- */
+
+struct buffer {
+    char *data; /* owned */
+    size_t bytes, capacity;
+};
+
+enum stamps { NO_STAMPS, IDLE_STAMPS, FREQUENCY_STAMPS };
+
+/* The snapshot under way. */
+struct saving {
+    bool is_on;      /* there are unsaved entries */
+    bool is_muted;   /* nobody wants it any more: the walk only marks entries, so that numbers can be used again */
+    bool failed;     /* there was a value that could not be told */
+    bool compresses; /* strings, by LZF */
+    uint8_t epoch;   /* its number, as it stands in flags: also while there is none */
+    uint8_t unfinished; /* snapshots begun since the last that has all entries */
+    uint8_t version;    /* of RDB */
+    enum stamps stamps; /* of use, which keys have */
+    int64_t database;   /* that what comes next in `out` belongs to; -1: none yet */
+    uint64_t records;   /* written */
+    struct buffer out;
+    struct buffer scratch;
+};
+
+static inline bool is_saved(const struct saving *saving, const struct entry *entry)
+{
+    return (entry->flags & EPOCH_MASK) == saving->epoch;
+}
+
+/* Make all entries unsaved.  False: there is no free number, and a muted walk over everything must come before. */
+bool saving_begin(struct saving *saving);
+/* All entries are saved, or marked. */
+void saving_end(struct saving *saving);
+/* Write an entry, and mark it. */
+void save_entry(struct kernel *kernel, struct entry *entry, uint32_t database);
+/* Save what is unsaved, from a place on, until a point in time or so many records; false: there is more. */
+bool saving_walk(struct kernel *kernel, struct table *slots, unsigned slots_count, struct saved_part *part,
+                 int64_t stop_ns, uint64_t records_max);
+void buffer_append(struct buffer *buffer, const char *data, size_t bytes);
+void buffer_free(struct buffer *buffer);
+
 /* --- The executor (execute.c) --- */
 
 /* Replies, encoded.  They stand in a small block that is used again and again, until they outgrow it: then `grow`
@@ -1088,10 +1166,11 @@ struct command {
 struct kernel {
     uint64_t secret[2];
     struct clock clock;
-    int64_t now_ms;                        /* wall clock, read at most once per batch; 0: not read yet */
+    int64_t now_ms; /* wall clock, read at most once per batch; 0: not read yet */
     /* Gives back a reference to an OBJECT; must not come back into the kernel. */
     void (*release)(struct kernel *kernel, void *object);
     int64_t (*object_bytes)(void *object); /* what is counted for one that is not the kernel's own */
+    size_t (*object_length)(void *object); /* and how many items it has */
     void *(*make_object)(struct kernel *kernel, int object_kind); /* a new one, empty; NULL where there is no memory */
     size_t object_head_bytes[OBJECT_KINDS]; /* what an object of the kernel's own takes by itself */
     struct limits *limits;                  /* shared */
@@ -1117,7 +1196,18 @@ struct kernel {
     uint64_t large_reply_bytes;
     void (*note)(struct turn *turn, const struct command *command, const struct argument *argv, size_t argc,
                  size_t reply_bytes);
+    struct saving saving;
+    /* Append the type of RDB and the value of an object that only Python can tell; 0 where it cannot. */
+    int (*tell_object)(struct kernel *kernel, void *object, struct buffer *buffer);
 };
+
+/* Before an entry is changed, moved or removed. */
+static inline void preserve(struct keyspace *keyspace, struct entry *entry)
+{
+    struct kernel *kernel = keyspace->kernel;
+    if (UNLIKELY(kernel->saving.is_on) && !is_saved(&kernel->saving, entry))
+        save_entry(kernel, entry, keyspace->saved.database);
+}
 
 void kernel_init(struct kernel *kernel, const uint64_t secret[2]);
 void kernel_free(struct kernel *kernel);
