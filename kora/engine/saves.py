@@ -1,8 +1,11 @@
 """What commands ask of snapshots; kora/persist/snapshots.py has them."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from kora.errors import CommandError
+
+if TYPE_CHECKING:
+    from kora.engine.engine import Engine
 
 
 class Saves(Protocol):
@@ -24,6 +27,12 @@ class Saves(Protocol):
     def forget(self) -> None:
         """FLUSHALL: whatever is being written is given up, and an empty snapshot takes the place of the last."""
 
+    def reload(self, saves: bool, flushes: bool, merges: bool) -> None:
+        """DEBUG RELOAD: write a snapshot, forget the data, load the snapshot, whose keys may replace others, or not.
+
+        Raises CommandError.
+        """
+
     def step(self, budget_ns: int) -> bool:
         """Go on with what is being written, or begin what is due; returns whether there is more to do right now."""
 
@@ -43,10 +52,13 @@ class Saves(Protocol):
 
 
 class NoSaves:
-    """Of an engine by itself, which has no files."""
+    """Of an engine by itself, which has no files: all that it has changed is unsaved."""
 
     are_wanted = False
-    last_ms = 0
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+        self.last_ms = engine.started_ms
 
     def save(self) -> None:
         raise CommandError("ERR There are no files to save to")
@@ -60,6 +72,9 @@ class NoSaves:
     def forget(self) -> None:
         pass
 
+    def reload(self, saves: bool, flushes: bool, merges: bool) -> None:
+        raise CommandError("ERR There are no files to load from")
+
     def step(self, budget_ns: int) -> bool:
         return False
 
@@ -67,4 +82,4 @@ class NoSaves:
         pass
 
     def numbers(self) -> list[int]:
-        return []
+        return [self._engine.changes, 0, self.last_ms // 1000, 1, -1, -1, 0, 0, 0, 0]

@@ -686,7 +686,7 @@ class Scripting:
         try:
             reply = command.handler(client, argv)
         except Exception as error:
-            failed(client, command, error)
+            failed(client, command, error, argv)
             reply = client.reply
         if engine.errands:
             run_errands(client)

@@ -74,7 +74,7 @@ class Snapshot:
     # While data is being loaded: Unix time of its start, bytes of the files, of these loaded, seconds left, and what
     # memory the snapshot's writer took.
     loading: list[int]
-    # Snapshot files, if this server has any: changes since the last, whether one is being written, Unix time of the
+    # Snapshot files: changes since the last, whether one is being written, Unix time of the
     # last, whether the last in the background went well, how many seconds it took and the one under way has taken (or
     # -1), how many were begun, keys written and to be written to the one under way, and what it takes in memory.
     saves: list[int]

@@ -1261,6 +1261,13 @@ void board_end(struct kernel *kernel);
 void crc64_prepare(void);
 uint64_t crc64(uint64_t crc, const unsigned char *data, size_t bytes);
 
+/* How many bytes a length takes behind the element of a listpack; the limits are Redis' (lpEncodeBacklen, listpack.c),
+ * which gives away one value of two bytes and more. */
+static inline unsigned back_bytes(size_t length)
+{
+    return length < 128 ? 1 : length < 16383 ? 2 : length < 2097151 ? 3 : length < 268435455 ? 4 : 5;
+}
+
 /* Returns how many bytes it takes; 0 if there is no room for that. */
 size_t lzf_compress(const unsigned char *data, size_t bytes, unsigned char *out, size_t room);
 

@@ -186,12 +186,6 @@ static inline bool give_integer(struct walk *walk, int64_t number, struct text *
     return true;
 }
 
-/* How many bytes the length behind an element takes, as lpEncodeBacklen has it. */
-static inline unsigned tail_bytes(size_t length)
-{
-    return length < 128 ? 1 : length < 16383 ? 2 : length < 2097151 ? 3 : length < 268435455 ? 4 : 5;
-}
-
 static bool next_of_listpack(struct walk *walk, struct text *text)
 {
     const unsigned char *at = walk->at;
@@ -215,7 +209,7 @@ static bool next_of_listpack(struct walk *walk, struct text *text)
     } else {
         return false;
     }
-    unsigned back = tail_bytes(length);
+    unsigned back = back_bytes(length);
     if (length >= left || left - length < back)
         return false;
     const unsigned char *behind = at + length;

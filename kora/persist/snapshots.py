@@ -7,8 +7,10 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from kora.config import save_points
+from kora.engine.loading import Loading
 from kora.errors import CannotSave, CommandError
 
+from .loading import CannotLoad, load_rdb, run
 from .saving import Aborted, Saver
 
 if TYPE_CHECKING:
@@ -89,6 +91,37 @@ class Snapshots:
             self._saver.abort()
         if self.are_wanted and not self._saver.running:
             self._save_now()
+
+    def reload(self, saves: bool, flushes: bool, merges: bool) -> None:
+        engine = self._engine
+        if saves:
+            self.save()
+        changes = {keyspace.index: keyspace.changes for keyspace in engine.databases.used()}
+        try:
+            with open(self._path, "rb", buffering=0) as file:
+                size_bytes = os.fstat(file.fileno()).st_size
+                if flushes:
+                    self._flush()
+                progress = Loading(engine.clock, size_bytes)
+                steps = load_rdb(engine, file, size_bytes, progress, path=self._path, replaces=merges)
+                report = run(steps)
+        except (CannotLoad, OSError) as error:
+            engine.log("error", "the snapshot cannot be loaded", path=self._path, reason=str(error))
+            raise CommandError("ERR Error trying to load the RDB dump, check server logs.") from None
+        finally:
+            # Neither the flush nor what was loaded is anything that would have to be saved.
+            for keyspace in engine.databases.used():
+                keyspace.changes = changes.get(keyspace.index, 0)
+        engine.log(
+            "info", "snapshot loaded", path=self._path, keys=report.keys, elapsed_ms=progress.elapsed_ns // 1_000_000
+        )
+
+    def _flush(self) -> None:
+        engine = self._engine
+        for keyspace in engine.databases.used():
+            engine.flush_database(keyspace)
+        if engine.scripting is not None:
+            engine.scripting.flush_functions()
 
     def step(self, budget_ns: int) -> bool:
         saver = self._saver

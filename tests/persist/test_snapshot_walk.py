@@ -79,7 +79,7 @@ def words_of_some_command(pick: random.Random) -> Iterator[tuple[object, ...]]:
                 ("SMOVE", key, other, number),
                 ("SUNIONSTORE", key, other, key),
                 ("LPUSH", key, number, long[:60]),
-                ("RPUSH", key, *["item%d" % at for at in range(200)]),
+                ("RPUSH", key, *[f"item{at}" for at in range(200)]),
                 ("RPOP", key, 2),
                 ("LSET", key, 0, number),
                 ("LREM", key, 0, number),

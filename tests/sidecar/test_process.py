@@ -27,6 +27,8 @@ from kora.observe.board import (
 )
 from tests.sidecar.data_process import DataProcess
 
+pytestmark = pytest.mark.once
+
 # How fast health has to be, whatever the data process does.
 HEALTH_MS = 150
 
