@@ -1308,4 +1308,5 @@ _PLACEHOLDERS: Final[Mapping[Kind, str]] = {
     Kind.EVENTS: "LETTERS",
     Kind.PERCENTILES: "NUMBERS",
     Kind.OUTPUT_LIMITS: "CLASS SIZE SIZE SECONDS ...",
+    Kind.SAVE_POINTS: "SECONDS CHANGES ...",
 }
