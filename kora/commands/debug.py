@@ -14,7 +14,7 @@ from kora.config import memory_size
 from kora.engine.client import Client
 from kora.engine.registry import Family
 from kora.engine.usage import Usage, parse
-from kora.errors import CommandError, ConfigError, NoSuchKey, SyntaxFault, TooLong
+from kora.errors import CommandError, ConfigError, NoSuchKey, TooLong
 from kora.resp.reply import OK, Attribute, BigNumber, Items, Push, Replies, Reply, Simple, Verbatim
 from kora.types.digest import ZERO, added, digest_of, mixed
 from kora.types.kinds import encoding, references
@@ -93,6 +93,19 @@ def _sleep(client: Client, argv: list[bytes]) -> Reply:
     return OK
 
 
+@_subcommand(
+    "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
+    "Saves a snapshot, forgets the data, and loads the snapshot: the first two unless told not to; with MERGE keys of "
+    "the snapshot replace others.",
+)
+def _reload(client: Client, argv: list[bytes]) -> Reply:
+    words = {word.upper() for word in argv[2:]}
+    if not words <= {b"MERGE", b"NOFLUSH", b"NOSAVE"}:
+        raise CommandError("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.")
+    client.engine.saves.reload(b"NOSAVE" not in words, b"NOFLUSH" not in words, b"MERGE" in words)
+    return OK
+
+
 @_subcommand("OBJECT key", "Tells how a value is held.")
 def _object(client: Client, argv: list[bytes]) -> Reply:
     _, _, key = argv
@@ -133,18 +146,6 @@ def _digest_value(client: Client, argv: list[bytes]) -> Reply:
         digest = ZERO if value is None else digest_of(value, db.deadline(key) is not None)
         digests.append(Simple(digest.hex()))
     return digests
-
-
-@_subcommand(
-    "RELOAD [NOSAVE] [NOFLUSH]",
-    "Saves a snapshot, unless NOSAVE is given, and loads it in place of the data, or beside it with NOFLUSH.",
-)
-def _reload(client: Client, argv: list[bytes]) -> Reply:
-    words = {word.upper() for word in argv[2:]}
-    if words - {b"NOSAVE", b"NOFLUSH"}:
-        raise SyntaxFault
-    client.engine.saves.reload(saves=b"NOSAVE" not in words, flushes=b"NOFLUSH" not in words)
-    return OK
 
 
 @_subcommand("SET-ACTIVE-EXPIRE <active=0 | 1>", "Stops or starts the deletion of expired keys that nobody asks for.")

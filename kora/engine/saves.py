@@ -27,10 +27,10 @@ class Saves(Protocol):
     def forget(self) -> None:
         """FLUSHALL: whatever is being written is given up, and an empty snapshot takes the place of the last."""
 
-    def reload(self, saves: bool, flushes: bool) -> None:
-        """DEBUG RELOAD: load the snapshot, a new one if `saves`, in place of the data if `flushes`.
+    def reload(self, saves: bool, flushes: bool, merges: bool) -> None:
+        """DEBUG RELOAD: write a snapshot, forget the data, load the snapshot, whose keys may replace others, or not.
 
-        Raises CommandError; then only a part of it may be there.
+        Raises CommandError.
         """
 
     def step(self, budget_ns: int) -> bool:
@@ -66,14 +66,14 @@ class NoSaves:
     def begin(self, may_wait: bool) -> bool:
         raise CommandError("ERR There are no files to save to")
 
-    def reload(self, saves: bool, flushes: bool) -> None:
-        raise CommandError("ERR There are no files to load")
-
     def save_before_the_end(self) -> bool:
         return True
 
     def forget(self) -> None:
         pass
+
+    def reload(self, saves: bool, flushes: bool, merges: bool) -> None:
+        raise CommandError("ERR There are no files to load from")
 
     def step(self, budget_ns: int) -> bool:
         return False

@@ -92,26 +92,36 @@ class Snapshots:
         if self.are_wanted and not self.saver.running:
             self._save_now()
 
-    def reload(self, saves: bool, flushes: bool) -> None:
+    def reload(self, saves: bool, flushes: bool, merges: bool) -> None:
         engine = self._engine
-        if self.saver.running:
-            self.saver.abort()
-        if saves and not self._save_now():
-            raise CommandError(_FAILED)
-        if flushes:
-            engine.tracking.flush()
-            for keyspace in engine.databases.used():
-                engine.flush_database(keyspace)
-            if engine.scripting is not None:
-                engine.scripting.flush_functions()
+        if saves:
+            self.save()
+        changes = {keyspace.index: keyspace.changes for keyspace in engine.databases.used()}
         try:
             with open(self._path, "rb", buffering=0) as file:
                 size_bytes = os.fstat(file.fileno()).st_size
-                run(load_rdb(engine, file, size_bytes, Loading(engine.clock, size_bytes), path=self._path))
+                if flushes:
+                    self._flush()
+                progress = Loading(engine.clock, size_bytes)
+                steps = load_rdb(engine, file, size_bytes, progress, path=self._path, replaces=merges)
+                report = run(steps)
         except (CannotLoad, OSError) as error:
             engine.log("error", "the snapshot cannot be loaded", path=self._path, reason=str(error))
-            raise CommandError("ERR Error trying to load the RDB dump, check server logs.") from error
-        self.loaded()
+            raise CommandError("ERR Error trying to load the RDB dump, check server logs.") from None
+        finally:
+            # Neither the flush nor what was loaded is anything that would have to be saved.
+            for keyspace in engine.databases.used():
+                keyspace.changes = changes.get(keyspace.index, 0)
+        engine.log(
+            "info", "snapshot loaded", path=self._path, keys=report.keys, elapsed_ms=progress.elapsed_ns // 1_000_000
+        )
+
+    def _flush(self) -> None:
+        engine = self._engine
+        for keyspace in engine.databases.used():
+            engine.flush_database(keyspace)
+        if engine.scripting is not None:
+            engine.scripting.flush_functions()
 
     def step(self, budget_ns: int) -> bool:
         saver = self.saver

@@ -377,24 +377,3 @@ def test_a_damaged_disk_leaves_no_half_file_behind(
     assert refused(run, "SAVE") == "ERR"
     assert list(tmp_path.iterdir()) == []
     assert files.calls[-1] == "fsync"
-
-
-def test_debug_reload_has_the_same_data_again(make_saving: Callable[..., Engine], clock: ManualClock) -> None:
-    engine = make_saving("--enable-debug-command", "yes")
-    run = runner(engine.connect())
-    run("MSET", "a", "1", "b", "2")
-    run("HSET", "h", "f", "v")
-    run("PEXPIRE", "b", 100_000)
-    before = contents(engine)
-    assert run("DEBUG", "RELOAD") == "OK"
-    assert contents(engine) == before and info(engine)["rdb_changes_since_last_save"] == "0"
-    run("SET", "a", "changed")
-    assert run("DEBUG", "RELOAD", "NOSAVE") == "OK"
-    assert contents(engine) == before
-    assert refused(run, "DEBUG", "RELOAD", "NOSAVE", "NOFLUSH") == (
-        "ERR Error trying to load the RDB dump, check server logs."
-    )
-    assert refused(run, "DEBUG", "RELOAD", "AGAIN") == "ERR syntax error"
-    run("FLUSHALL")
-    assert run("DEBUG", "RELOAD", "NOSAVE", "NOFLUSH") == "OK"
-    assert contents(engine) == before
