@@ -159,7 +159,8 @@ class Server:
             _exit_now()
         name = signal.Signals(number).name
         if engine.loading is None and engine.saves.are_wanted:
-            if not engine.saves.save_before_the_end():
+            # Not in the midst of a script, which may be half done: then only at the end.
+            if not engine.busy_script and not engine.saves.save_before_the_end():
                 log.error("not stopped, since the data cannot be saved", signal=name)
                 self._signals = 0
                 return
