@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from kora.engine.client_memory import memory_bytes
 from kora.observe import histogram
 from kora.observe.service import Service
-from kora.observe.shard_stats import COUNTERS, GAUGES, CommandStats, ShardStats, merge
+from kora.observe.shard_stats import COUNTERS, GAUGES, ShardStats, merge
 from kora.store.lazyfree import pending_keys
 
 if TYPE_CHECKING:
@@ -201,12 +201,15 @@ class Snapshot:
         return self.uptime_ns // 1_000_000_000
 
 
-def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | None = None) -> Snapshot:
+def take(
+    engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | None = None, packed: bool = False
+) -> Snapshot:
     """Copy what is counted.
 
     Histograms are most of it, and left out where no latency is shown.  Shards can be left out as well, for whoever
-    copies them one by one with copy_shard().
+    copies them one by one with copy_shard(); as there, times can be `packed`.
     """
+    waits, services = _copy_times(engine.service, histograms, packed)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     main_usage = resource.getrusage(resource.RUSAGE_THREAD)
     engine.update_memory_peak()
@@ -245,8 +248,8 @@ def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | 
         output_buffer_max_bytes=max((client.output_bytes() for client in clients), default=0),
         shards=[copy_shard(shard, histograms) for shard in (engine.shards if shards is None else shards)],
         slot_names=[command.name for command in engine.registry.slots],
-        waits=_copy_times(engine.service, engine.service.waits, histograms),
-        services=_copy_times(engine.service, engine.service.services, histograms),
+        waits=waits,
+        services=services,
         reads=engine.service.reads,
         suffered_ns=engine.service.suffered_ns,
         suffered_ns_min=engine.service.suffered_ns_min,
@@ -329,11 +332,17 @@ def copy_shard(shard: "Shard", histograms: bool = True, packed: bool = False) ->
     return copy
 
 
-def _copy_times(service: Service, rows: Sequence[CommandStats], histograms: bool) -> dict[int, list[Plain]]:
-    return {
-        slot: [rows[slot].calls, rows[slot].elapsed_ns, rows[slot].counts.tobytes() if histograms else b""]
-        for slot in service.used_slots()
-    }
+def _copy_times(service: Service, histograms: bool, packed: bool) -> Sequence[Plain]:
+    """Waits and services."""
+    if packed:
+        return service.packed()
+    return [
+        {
+            slot: [rows[slot].calls, rows[slot].elapsed_ns, rows[slot].counts.tobytes() if histograms else b""]
+            for slot in service.used_slots()
+        }
+        for rows in (service.waits, service.services)
+    ]
 
 
 def _to_stats(shard: dict[str, Plain], commands: int) -> ShardStats:

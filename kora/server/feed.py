@@ -140,7 +140,8 @@ class Feed(asyncio.Protocol):
 
     def _send_snapshot(self, number: int, with_histograms: bool) -> None:
         """Shard by shard, each in a turn of the loop of its own: clients need not wait for all of it."""
-        head = snapshot.take(self._engine, with_histograms, shards=[])
+        is_packed = self._histograms_fd >= 0
+        head = snapshot.take(self._engine, with_histograms, shards=[], packed=is_packed)
         shards = iter(self._engine.shards)
 
         def send_next() -> None:
@@ -148,7 +149,7 @@ class Feed(asyncio.Protocol):
             if shard is None:
                 self._send(["snapshot", number, head.to_plain()])
                 return
-            self._send(["shard", number, snapshot.copy_shard(shard, with_histograms, self._histograms_fd >= 0)])
+            self._send(["shard", number, snapshot.copy_shard(shard, with_histograms, is_packed)])
             self._loop.call_soon(send_next)
 
         self._loop.call_soon(send_next)

@@ -123,6 +123,11 @@ class Feed(asyncio.Protocol):
             case ["snapshot", number, values] if self._request is not None and number == self._request.number:
                 self._latest, self._latest_ns = Snapshot.from_plain(values), time.monotonic_ns()
                 self._latest.shards += self._shards
+                if self._shared is not None:
+                    shards = len(self._latest.shards)
+                    for block, name in enumerate(("waits", "services"), shards):
+                        packed = getattr(self._latest, name)
+                        setattr(self._latest, name, self._shared.times(packed, block))
                 self._shards = []
                 self._request.answer.set_result(self._latest)
                 self._request = None
