@@ -193,6 +193,10 @@ runpy.run_module("kora.sidecar", run_name="__main__")
 # Settings that redis_* families of /metrics show, by the names that CONFIG GET has for them.
 SHOWN: Final = (
     "databases",
+    # Whether and where health tries the disk.
+    "dir",
+    "save",
+    "appendonly",
     "maxclients",
     "maxmemory",
     "io-threads",

@@ -80,6 +80,11 @@ class Feed(asyncio.Protocol):
         return None if answer.cancelled() else answer.result()
 
     @property
+    def latest(self) -> Snapshot | None:
+        """The last snapshot that came, without asking."""
+        return self._latest
+
+    @property
     def age_ns(self) -> int | None:
         """How old the latest snapshot is; None before there is one."""
         return time.monotonic_ns() - self._latest_ns if self._latest is not None else None
