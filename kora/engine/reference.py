@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kora.clock import Clock
 from kora.engine import call
+from kora.engine.effects import Effects
 from kora.engine.receiver import Receiver
 from kora.observe.hotkeys import HotKeys
 from kora.observe.shard_stats import ShardStats
@@ -27,6 +28,7 @@ class Implementation(Protocol):
     busy_rate: int  # commands per second, above which every little thing that is done for each is felt
     running: "Client | None"  # whose turn it is
     rdb_tools: Tools  # for what Redis' serialization spends its time on
+    effects: Effects  # what the journal is told
 
     def execute(self, client: "Client", data: bytes) -> bytes: ...
     def resume(self, client: "Client") -> bytes: ...
@@ -44,6 +46,7 @@ class Implementation(Protocol):
     def set_gate(self, aside: bool, maxmemory: int) -> None: ...
     def set_limits(self, limits: Limits) -> None: ...
     def set_handing_over(self, hands_over: bool) -> None: ...
+    def set_replaying(self, is_replaying: bool) -> None: ...  # keys do not end: a journal says what has ended
     def interrupt(self) -> None: ...
     def set_observing(self, observing: bool) -> None: ...
     # From where on engine.slowness wants to know of a command.
@@ -62,6 +65,9 @@ class Reference:
     def __init__(self, clock: Clock) -> None:
         self.running: Client | None = None
         self._clock = clock
+        self.effects = Effects()
+        self._keyspaces: list[Keyspace] = []
+        self._keys_clock = clock  # by which keys end
         self._fast_reader = FastReader()
         self._limits = Limits()
 
@@ -72,7 +78,9 @@ class Reference:
         return HotKeys()
 
     def make_keyspace(self, index: int, shards: Sequence[Shard]) -> Keyspace:
-        return Keyspace(index, shards, self._clock, self._limits)
+        keyspace = Keyspace(index, shards, self._keys_clock, self._limits)
+        self._keyspaces.append(keyspace)
+        return keyspace
 
     def make_parser(self) -> Parser:
         return Parser(self._fast_reader)
@@ -94,6 +102,11 @@ class Reference:
     def set_handing_over(self, hands_over: bool) -> None:
         pass
 
+    def set_replaying(self, is_replaying: bool) -> None:
+        self._keys_clock = StandingClock() if is_replaying else self._clock
+        for keyspace in self._keyspaces:
+            keyspace.follow(self._keys_clock)
+
     def interrupt(self) -> None:
         pass
 
@@ -108,3 +121,12 @@ class Reference:
 
     def reset_stats(self) -> None:
         pass
+
+
+class StandingClock(Clock):
+    """By which no key ends."""
+
+    __slots__ = ()
+
+    def wall_ms(self) -> int:
+        return -(1 << 63)

@@ -211,6 +211,7 @@ cdef extern from "kernel.h":
         uint32_t volatile_count
 
     struct keyspace:
+        uint32_t index
         void *owner
         bint attends_all
         bint tells_ends
@@ -306,10 +307,25 @@ cdef extern from "kernel.h":
         char *board_name
         void *row
 
+    struct journal:
+        bint on
+        bint told
+        char *data
+        size_t bytes
+        int64_t database
+        unsigned depth
+
+    void journal_append(journal *journal, uint32_t database, const text *words, size_t count)
+    void journal_begin(journal *journal)
+    void journal_end(journal *journal)
+    void journal_clear(journal *journal)
+
     struct kernel:
         uint64_t *secret
         clock clock
         int64_t now_ms
+        bint is_replaying
+        journal journal
         void (*release)(kernel *kernel, void *object) noexcept
         int64_t (*object_bytes)(void *object) noexcept
         void *(*make_object)(kernel *kernel, int object_kind) noexcept
@@ -761,6 +777,7 @@ cdef class Keyspace:
     cdef public object touched
     cdef public bint tells_more
     cdef public object note_fields
+    cdef public object effect
     cdef readonly int index
     cdef public object average_ttl_ms
 
@@ -775,8 +792,9 @@ cdef class Keyspace:
         self.index = index
         self.average_ttl_ms = 0
         self._attended = {}
-        self._notify = self.touched = self.note_fields = _nobody
+        self._notify = self.touched = self.note_fields = self.effect = _nobody
         keyspace_init(&self.c, kernel.c)
+        self.c.index = index
         self.c.owner = <void *>self
         for shard in self._shards:
             stats = shard.stats
@@ -1482,6 +1500,63 @@ cdef list _argv(batch *batch, const request *request):
     return argv
 
 
+# --- What the journal is told ---
+
+cdef class Effects:
+    """kora.engine.effects.Effects, where operations append as well."""
+
+    cdef Kernel _kernel
+    cdef journal *c  # the kernel's
+
+    def __cinit__(self, Kernel kernel not None):
+        self._kernel = kernel
+        self.c = &kernel.c.journal
+
+    @property
+    def on(self):
+        return self.c.on
+
+    @on.setter
+    def on(self, bint on):
+        self.c.on = on
+
+    @property
+    def size_bytes(self):
+        return self.c.bytes
+
+    @property
+    def is_open(self):
+        return self.c.depth > 0
+
+    def append(self, uint32_t database, words):
+        cdef Py_ssize_t count = len(words)
+        cdef text *texts = <text *>allocate(max(1, count) * sizeof(text))
+        cdef bytes word
+        cdef Py_ssize_t place = 0
+        try:
+            for word in words:
+                texts[place].data = PyBytes_AS_STRING(word)
+                texts[place].bytes = PyBytes_GET_SIZE(word)
+                place += 1
+            journal_append(self.c, database, texts, count)
+        finally:
+            free(texts)
+
+    def begin(self):
+        journal_begin(self.c)
+
+    def end(self):
+        journal_end(self.c)
+
+    def take(self):
+        data = PyBytes_FromStringAndSize(self.c.data, self.c.bytes) if self.c.bytes else b""
+        journal_clear(self.c)
+        return data
+
+    def start_anew(self):
+        self.c.database = -1
+
+
 # --- Execution ---
 
 cdef class ClientState:
@@ -1641,6 +1716,7 @@ cdef class Kernel:
     cdef kernel *c
     cdef readonly object clock
     cdef readonly object values_limits  # kora.types.limits.Limits
+    cdef readonly Effects effects
     # What is asked of Python: see attach().
     cdef object _engine
     cdef object _call_sampled
@@ -1686,6 +1762,7 @@ cdef class Kernel:
         self._stats = []
         self._room = _Room()
         self._leaves = True
+        self.effects = Effects(self)
 
     def __dealloc__(self):
         kernel_free(self.c)
@@ -1783,6 +1860,11 @@ cdef class Kernel:
     def set_handing_over(self, bint hands_over):
         """Whether every command is run by its handler, which tells of what it does."""
         self.c.hands_over = hands_over
+
+    def set_replaying(self, bint is_replaying):
+        """Whether nothing ends by itself, since a journal is loaded, which says what has ended."""
+        self.c.is_replaying = is_replaying
+        self.c.now_ms = 0
 
     def interrupt(self):
         """The command that runs leaves errands: see kora.engine.call.run_errands()."""
@@ -1961,6 +2043,7 @@ cdef class Kernel:
         cdef size_t mark = room.output.bytes
         cdef list words = _argv(batch, request)
         cdef int64_t elapsed_ns
+        cdef bint is_journaled = kernel.journal.on
         kernel.now_ms = 0
         if not kernel.observing:
             turn.started = clock_now(&kernel.clock)
@@ -1987,11 +2070,19 @@ cdef class Kernel:
         client.command = row
         if command.lengthy:
             board_begin(kernel, turn, command, argv, request.argc)
+        journal = self._engine.journal if is_journaled else None
+        changes = journal.enter() if is_journaled else 0
         try:
-            self._encode(client, row.handler(client, words), &room.output)
+            reply = row.handler(client, words)
+            if is_journaled:
+                journal, journaling = None, journal
+                journaling.settle(client, row, words, changes)
+            self._encode(client, reply, &room.output)
             if room.output.failed:
                 raise MemoryError
         except Exception as error:
+            if journal is not None:
+                journal.leave()
             room.output.bytes = mark
             self._fail(client, room, turn, batch, place, error)
         else:
