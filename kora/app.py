@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -19,6 +20,7 @@ from kora.engine.engine import Engine
 from kora.errors import ConfigError
 from kora.log import logger
 from kora.observe.board import DRAINING, READY, STATE, Board
+from kora.persist.recovery import CannotRecover, recover
 from kora.server.connection import Connection
 from kora.server.feed import Feed
 from kora.server.listener import Listeners
@@ -42,7 +44,7 @@ def serve(config: Config) -> int:
             _configure_logs(config, file)
             try:
                 return uvloop.run(Server(config).run())
-            except ConfigError as error:
+            except (ConfigError, CannotRecover) as error:
                 log.error("cannot start", reason=str(error))
                 print(f"kora-server: {error}", file=sys.stderr)
                 return 1
@@ -86,6 +88,8 @@ class Server:
             if feed is not None:
                 await feed.start()
             workers.start()
+            if not await self._recover(engine):
+                return 0
             engine.board.words[STATE] = READY
             log.info(
                 "ready",
@@ -109,6 +113,19 @@ class Server:
                 await feed.stop()
         log.info("stopped")
         return 0
+
+    async def _recover(self, engine: Engine) -> bool:
+        """Load what an earlier process has left; False if it was told to stop meanwhile.  Raises CannotRecover."""
+        steps = recover(engine)
+        for _ in steps:
+            await asyncio.sleep(0)
+            if self._stopping.is_set():
+                steps.close()
+                log.info("stopped while loading")
+                return False
+        # What was loaded is there to stay: full collections need not look at it.
+        gc.freeze()
+        return True
 
     async def _until_stopped(self, feed: Feed | None) -> None:
         """Raises ConfigError where the sidecar cannot do its work from the start."""

@@ -323,6 +323,14 @@ SETTINGS: Final[tuple[Setting, ...]] = (
                  choices=("no",)),
     _persistence("save", Kind.ENUM, "",
                  "When snapshots are taken. There are none yet, so empty is the only value.", choices=("",)),
+    _persistence("dir", Kind.STRING, ".", "The directory of the snapshot and of the journal."),
+    _persistence("dbfilename", Kind.STRING, "dump.rdb", "The snapshot's file, in `dir`; it is loaded at the start."),
+    _persistence("rdbchecksum", Kind.BOOLEAN, True,
+                 "Whether snapshots end in a checksum, and whether it is looked at when they are loaded."),
+    _persistence("rdb-modules", Kind.ENUM, "refuse",
+                 "What to do with data of Redis modules in a snapshot that is loaded: not to start, or to skip it; "
+                 "then the next snapshot is without it.",
+                 mutable=True, choices=("refuse", "skip")),
 
     _observation("observation", Kind.BOOLEAN, True,
                  "Statistics, histograms and hot keys; off only to measure their cost.", mutable=True),
@@ -478,6 +486,10 @@ class Config:
     vector_hnsw_ef_search: int
     appendonly: str
     save: str
+    dir: str
+    dbfilename: str
+    rdbchecksum: bool
+    rdb_modules: str
     observation: bool
     hotkey_sampling_ratio: int
     slowlog_log_slower_than: int

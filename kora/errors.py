@@ -83,6 +83,10 @@ class OutOfMemory(CommandError):
     message = "OOM command not allowed when used memory > 'maxmemory'."
 
 
+class StillLoading(CommandError):
+    message = "LOADING Redis is loading the dataset in memory"
+
+
 class InternalError(CommandError):
     message = "ERR internal error"
 

@@ -15,6 +15,7 @@ from kora.errors import (
     MonitorsOnly,
     OutOfMemory,
     ProtocolError,
+    StillLoading,
     SubscribersOnly,
     busy,
     wrong_arity,
@@ -398,6 +399,8 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
         return OutOfMemory()
     if client.listens_only and command.name not in _OF_SUBSCRIBERS:
         return SubscribersOnly(command.name)
+    if engine.loading is not None and "loading" not in flags:
+        return StillLoading()
     if engine.busy_script and "allow_busy" not in flags:
         return busy(engine.busy_script)
     if client.is_monitor and not flags.isdisjoint(_OF_THE_KEYSPACE):

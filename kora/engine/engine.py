@@ -16,6 +16,7 @@ from kora.engine.client import Client
 from kora.engine.client_memory import ClientEvictor
 from kora.engine.hotkeys import HotKeyRecords
 from kora.engine.journal import Journal
+from kora.engine.loading import Loading
 from kora.engine.notifications import Notifications
 from kora.engine.outbound import NoOutbound, Outbound, Travels
 from kora.engine.pubsub import PubSub
@@ -24,7 +25,7 @@ from kora.engine.registry import Registry
 from kora.engine.slowness import Slowness
 from kora.engine.tracking import Tracking
 from kora.engine.transactions import Watches
-from kora.observe.board import BUSY, READY, STATE, Board
+from kora.observe.board import BUSY, LOADED_BYTES, LOADING_BYTES, READY, STATE, Board
 from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
 from kora.observe.spikes import NEVER_NS
@@ -135,6 +136,7 @@ class Engine:
         self.paused_until_ms = 0  # CLIENT PAUSE
         self.paused_writes_only = False
         self.active_expire = True  # DEBUG SET-ACTIVE-EXPIRE
+        self.loading: Loading | None = None  # while data is being loaded
         self.shutdown: Callable[[], None] = _no_server  # set by whoever runs the server
         # log("warning", "a constant phrase", field=value): set by whoever knows where logs go.
         self.log: Callable[..., None] = _no_log
@@ -203,7 +205,7 @@ class Engine:
         """Evict keys for at most so long; returns whether the data is within maxmemory."""
         config = self.config
         policy, limit_bytes = config.maxmemory_policy, config.maxmemory
-        if not limit_bytes or self.memory_bytes <= limit_bytes:
+        if not limit_bytes or self.memory_bytes <= limit_bytes or self.loading is not None:
             return True
         started_ns = self.monotonic_ns()
         has_room = self._evict(policy, limit_bytes, started_ns + budget_ns)
@@ -223,10 +225,23 @@ class Engine:
 
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at every request; it tests only this one flag."""
-        self.gated = bool(self.config.maxmemory or self.paused_until_ms or self.busy_script)
+        is_loading = self.loading is not None
+        self.gated = bool(self.config.maxmemory or self.paused_until_ms or self.busy_script or is_loading)
         # The kernel does not show monitors what it runs.
-        aside = bool(self.paused_until_ms or self.busy_script or self.slowness.monitors)
+        aside = bool(self.paused_until_ms or self.busy_script or is_loading or self.slowness.monitors)
         self.implementation.set_gate(aside, self.config.maxmemory)
+
+    def set_loading(self, loading: Loading | None) -> None:
+        """Data is being loaded, and most requests are refused; None when that is over."""
+        self.loading = loading
+        self.show_loading()
+        self.update_gate()
+
+    def show_loading(self) -> None:
+        """Have the sidecar see how far loading has come."""
+        loading, words = self.loading, self.board.words
+        words[LOADING_BYTES] = loading.total_bytes if loading is not None else 0
+        words[LOADED_BYTES] = loading.loaded_bytes if loading is not None else 0
 
     def set_busy(self, word: str) -> None:
         """A script has run for too long: SCRIPT or FUNCTION, whose KILL may end it; "" when it is over."""
@@ -338,6 +353,18 @@ class Engine:
         """Forget all keys of a database, and return how many."""
         self.field_deadlines[keyspace.index].clear()
         return keyspace.flush()
+
+    def remember_use(self, keyspace: Keyspace, key: bytes, idle_s: int | None, frequency: int | None) -> None:
+        """Have eviction know how a key was used where it came from, as far as the policy goes by that."""
+        is_lfu = self.config.maxmemory_policy.endswith("-lfu")
+        if idle_s is not None and not is_lfu:
+            keyspace.set_idle(key, idle_s)
+        elif frequency is not None and is_lfu:
+            # The reverse of what OBJECT FREQ tells: a step of 8 stands for twice as much use.
+            recorder = self.hot_keys.recorder
+            missing = (1 << frequency // 8 >> 1) - recorder.estimate(key)
+            if missing > 0:
+                recorder.weigh(key, missing)
 
     def _touched(self, keyspace: Keyspace, key: bytes) -> None:
         """A key that somebody attends to was changed, or has ended."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeAlias
 
 from kora import REDIS_VERSION
+from kora.engine.loading import percent_loaded
 from kora.engine.snapshot import Snapshot
 from kora.observe.histogram import percentiles
 
@@ -97,11 +98,20 @@ def _memory(snapshot: Snapshot) -> Iterator[Field]:
 
 
 def _persistence(snapshot: Snapshot) -> Iterator[Field]:
-    yield "loading", int(snapshot.state == "loading")
+    yield "loading", int(bool(snapshot.loading))
+    yield "async_loading", 0
     yield "rdb_changes_since_last_save", snapshot.changes
     yield "rdb_bgsave_in_progress", 0
     yield "aof_enabled", int(snapshot.appendonly)
     yield "aof_rewrite_in_progress", 0
+    if snapshot.loading:
+        started_s, total_bytes, loaded_bytes, eta_s, used_memory_bytes = snapshot.loading
+        yield "loading_start_time", started_s
+        yield "loading_total_bytes", total_bytes
+        yield "loading_rdb_used_mem", used_memory_bytes
+        yield "loading_loaded_bytes", loaded_bytes
+        yield "loading_loaded_perc", f"{percent_loaded(total_bytes, loaded_bytes):.2f}"
+        yield "loading_eta_seconds", eta_s
 
 
 def _stats(snapshot: Snapshot) -> Iterator[Field]:

@@ -69,6 +69,9 @@ class Snapshot:
     databases: dict[int, list[int]]
     memory_peak_bytes: int
     changes: int
+    # While data is being loaded: Unix time of its start, bytes of the files, of these loaded, seconds left, and what
+    # memory the snapshot's writer took.
+    loading: list[int]
     lazyfree_pending: int
     # Over the last 1.6 s, per second.
     commands_rate: int
@@ -227,6 +230,7 @@ def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | 
         },
         memory_peak_bytes=engine.memory_peak_bytes,
         changes=engine.changes,
+        loading=[] if engine.loading is None else engine.loading.numbers(),
         lazyfree_pending=sum(pending_keys(shard) for shard in engine.shards),
         commands_rate=commands_rate,
         bytes_in_rate=bytes_in_rate,

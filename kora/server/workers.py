@@ -84,7 +84,7 @@ class Worker:
 
 def _expire(worker: Worker) -> bool:
     engine = worker.engine
-    if not engine.active_expire:
+    if not engine.active_expire or engine.loading is not None:
         return False
     databases = engine.databases.used()
     return bool(databases) and expire_cycle(
@@ -99,7 +99,7 @@ def _expire(worker: Worker) -> bool:
 
 def _expire_fields(worker: Worker) -> bool:
     engine = worker.engine
-    if not engine.active_expire:
+    if not engine.active_expire or engine.loading is not None:
         return False
     now_ms = engine.clock.wall_ms()
     looked = [
