@@ -141,7 +141,7 @@ def set_(client: Client, argv: list[bytes]) -> Reply:
     db.set_until(key, value, deadline_ms)
     db.notify(b"set", key)
     if options.expiry is not None:
-        client.engine.journal.instead(db, b"SET", key, value, b"PXAT", b"%d" % deadline_ms)
+        client.engine.journal.instead(db, b"SET", key, value, b"PXAT", b"%d" % (deadline_ms or 0))
         db.notify(b"expire", key)
     return old if options.get else OK
 

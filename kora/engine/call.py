@@ -397,6 +397,8 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
     # As in Redis, whatever is on its way takes part in making room; what is over the limit by a little is let be.
     if engine.config.maxmemory and not engine.make_room(EVICTION_BUDGET_NS) and needs_memory:
         return OutOfMemory()
+    if engine.write_refusals and ("write" in flags or command.name == "ping" or (ending is not None and ending.writes)):
+        return engine.write_refusal
     if client.listens_only and command.name not in _OF_SUBSCRIBERS:
         return SubscribersOnly(command.name)
     if engine.loading is not None and "loading" not in flags:

@@ -25,6 +25,7 @@ from kora.engine.registry import Registry
 from kora.engine.slowness import Slowness
 from kora.engine.tracking import Tracking
 from kora.engine.transactions import Watches
+from kora.errors import CommandError
 from kora.observe.board import BUSY, LOADED_BYTES, LOADING_BYTES, READY, STATE, Board
 from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
@@ -137,6 +138,7 @@ class Engine:
         self.paused_writes_only = False
         self.active_expire = True  # DEBUG SET-ACTIVE-EXPIRE
         self.loading: Loading | None = None  # while data is being loaded
+        self.write_refusals: dict[str, CommandError] = {}  # why writes are refused, by who says so: refuse_writes()
         self.shutdown: Callable[[], None] = _no_server  # set by whoever runs the server
         # log("warning", "a constant phrase", field=value): set by whoever knows where logs go.
         self.log: Callable[..., None] = _no_log
@@ -179,6 +181,10 @@ class Engine:
         self.connections_received += 1
         self.clients[client.id] = client
         return client
+
+    def make_replaying_client(self) -> Client:
+        """One that is nobody's, and may do everything: for the commands of a journal."""
+        return Client(self, 0, "", "")
 
     def forget(self, client: Client) -> None:
         """A client's connection is closed: it waits, watches and listens no more."""
@@ -226,10 +232,23 @@ class Engine:
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at every request; it tests only this one flag."""
         is_loading = self.loading is not None
-        self.gated = bool(self.config.maxmemory or self.paused_until_ms or self.busy_script or is_loading)
+        refuses = bool(self.busy_script or is_loading or self.write_refusals)
+        self.gated = bool(self.config.maxmemory or self.paused_until_ms or refuses)
         # The kernel does not show monitors what it runs.
-        aside = bool(self.paused_until_ms or self.busy_script or is_loading or self.slowness.monitors)
+        aside = bool(self.paused_until_ms or refuses or self.slowness.monitors)
         self.implementation.set_gate(aside, self.config.maxmemory)
+
+    def refuse_writes(self, who: str, error: CommandError | None) -> None:
+        """Have writes, and PING, answered by an error, or once less so: what is written could not be kept."""
+        if error is None:
+            self.write_refusals.pop(who, None)
+        else:
+            self.write_refusals[who] = error
+        self.update_gate()
+
+    @property
+    def write_refusal(self) -> CommandError | None:
+        return next(iter(self.write_refusals.values()), None)
 
     def set_loading(self, loading: Loading | None) -> None:
         """Data is being loaded, and most requests are refused; None when that is over."""
@@ -271,6 +290,8 @@ class Engine:
             self.pause(0, False)
         self.blocking.expire()
         self.catch_up()
+        if self.journal.keeper is not None:
+            self.journal.keeper.tick()
         self.slowness.monitors.flush()
         self.update_memory_peak()
         self.hot_keys.advance()

@@ -11,9 +11,9 @@ settle(), and what both see of it is what it did itself.  Keys and fields that e
 keyspace.effect().  Where the bytes go is for whoever sets `on` (kora/persist/journal.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from kora.store.keyspace import nobody
 
@@ -21,21 +21,40 @@ if TYPE_CHECKING:
     from kora.engine.client import Client
     from kora.engine.effects import Effects
     from kora.engine.engine import Engine
+    from kora.engine.receiver import Receiver
     from kora.engine.registry import Command
     from kora.store.keyspace import Keyspace
 
 # Not flagged as writing, and yet it may: the number that it has worked out is kept in the key.
 _WRITES_AS_WELL: Final = frozenset(("pfcount",))
 # What they do is in what they run, and MIGRATE deletes keys when the other server has them.
-_NEVER: Final = frozenset(
-    ("exec", "eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro", "migrate")
-)
+_NEVER: Final = frozenset(("exec", "eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro", "migrate"))
+
+
+# A reply, and by whom it is sent.
+Held: TypeAlias = "tuple[Receiver, bytes]"
+
+
+class Keeper(Protocol):
+    """Who writes the journal: kora/persist/journal.py, which says what each does."""
+
+    is_rewriting: bool
+
+    @property
+    def is_on(self) -> bool: ...
+    def hold(self, held: Held) -> bool: ...
+    def tick(self) -> None: ...
+    def is_synced(self) -> bool: ...
+    def when_synced(self, function: Callable[[], None]) -> None: ...
+    def rewrite(self) -> bool: ...
+    def numbers(self) -> dict[str, int]: ...
 
 
 class Journal:
     def __init__(self, engine: "Engine", effects: "Effects") -> None:
         self._engine = engine
         self.effects = effects
+        self.keeper: Keeper | None = None  # set by whoever runs the server
         self._is_told = False  # the command that runs has told what to journal
 
     @property
@@ -47,6 +66,10 @@ class Journal:
         self.effects.on = on
         for keyspace in self._engine.databases.used():
             self.follow(keyspace)
+
+    def hold(self, receiver: "Receiver", data: bytes) -> bool:
+        """Whether a reply has to wait, since what it tells of is not on the disk yet; then the keeper sends it."""
+        return self.keeper is not None and self.keeper.hold((receiver, data))
 
     def follow(self, keyspace: "Keyspace") -> None:
         """Have a database tell of what ends in it by itself."""

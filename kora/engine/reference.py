@@ -3,7 +3,7 @@
 The kernel (kora/kernel) is the other one.  Both make what counts, what holds keys and what parses, and run requests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kora.clock import Clock
@@ -46,6 +46,18 @@ class Implementation(Protocol):
     def set_gate(self, aside: bool, maxmemory: int) -> None: ...
     def set_limits(self, limits: Limits) -> None: ...
     def set_handing_over(self, hands_over: bool) -> None: ...
+    def replay(self, client: "Client", data: bytes, run: Callable[[list[bytes]], bool]) -> int:
+        """Run the commands that some bytes of a journal complete, uncounted and without replies; returns how many.
+
+        run() takes what no operation of the kernel can run, and all of a transaction; it returns whether one is open.
+        A client with a new parser begins another file.  What run() raises comes out, and ProtocolError, and then
+        replay_place says at which command it was.
+        """
+
+    @property
+    def replay_place(self) -> tuple[int, int]:
+        """An offset from where the file's commands begin, and how many commands behind it the one is that runs."""
+
     def set_replaying(self, is_replaying: bool) -> None: ...  # keys do not end: a journal says what has ended
     def interrupt(self) -> None: ...
     def set_observing(self, observing: bool) -> None: ...
@@ -68,6 +80,10 @@ class Reference:
         self.effects = Effects()
         self._keyspaces: list[Keyspace] = []
         self._keys_clock = clock  # by which keys end
+        # Of the journal that is loaded.
+        self._replay_parser: Parser | None = None
+        self._replay_fed = 0
+        self.replay_place = (0, 0)
         self._fast_reader = FastReader()
         self._limits = Limits()
 
@@ -101,6 +117,23 @@ class Reference:
 
     def set_handing_over(self, hands_over: bool) -> None:
         pass
+
+    def replay(self, client: "Client", data: bytes, run: Callable[[list[bytes]], bool]) -> int:
+        parser = client.parser
+        if parser is not self._replay_parser:
+            self._replay_parser, self._replay_fed = parser, 0
+        self._replay_fed += len(data)
+        commands = 0
+        parser.feed(data)
+        while True:
+            place = (self._replay_fed - parser.buffered_bytes, 0)
+            self.replay_place = place
+            for count, argv in enumerate(parser.take()):
+                self.replay_place = (place[0], count)
+                run(argv)
+                commands += 1
+            if not parser.more:
+                return commands
 
     def set_replaying(self, is_replaying: bool) -> None:
         self._keys_clock = StandingClock() if is_replaying else self._clock

@@ -661,6 +661,8 @@ class Scripting:
         if rule:
             if rule & _WRITES and self._is_read_only:
                 return self._rejected(command, "ERR Write commands are not allowed from read-only scripts.")
+            if rule & _WRITES and engine.write_refusal is not None:
+                return self._rejected(command, engine.write_refusal.message)
             if rule & _NEEDS_MEMORY and not self._ignores_memory:
                 return self._rejected(command, OutOfMemory.message)
             if rule & _WRITES:

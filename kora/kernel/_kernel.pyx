@@ -1762,6 +1762,7 @@ cdef class Receiver:
     cdef object _attend
     cdef object _waiting_bytes
     cdef int _fd  # -1: everything goes to the loop
+    cdef public int held
     cdef bint _waits  # something did not go out at once
 
     def __cinit__(self, Kernel kernel not None):
@@ -1783,6 +1784,23 @@ cdef class Receiver:
         self._client = self._write = self._attend = self._waiting_bytes = None
 
     cpdef int send(self, bytes reply) except -1:
+        if self._kernel.c.journal.on and self._client is not None and self._kernel._engine.journal.hold(self, reply):
+            return 0
+        return self._transmit(reply)
+
+    def release_held(self, bytes reply not None):
+        self.held -= 1
+        if self._client is not None:
+            self._transmit(reply)
+            if not self.held and self._client.closing:
+                self._client.kick()
+
+    def cut(self):
+        self.held -= 1
+        if self._client is not None:
+            self._client.disconnect()
+
+    cdef int _transmit(self, bytes reply) except -1:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(reply)
         cdef Py_ssize_t sent
         if self._fd < 0 or (self._waits and self._waiting_bytes()):
@@ -1910,6 +1928,12 @@ cdef class Kernel:
     # Of the current turn.  A turn inside a turn has its own room.
     cdef _Room _room
     cdef bint _busy
+    # Of the journal that is loaded: see replay().
+    cdef Parser _replay_parser
+    cdef size_t _replay_fed
+    cdef size_t _replay_offset
+    cdef size_t _replay_index
+    cdef bint _replay_open
 
     def __cinit__(self, clock):
         cdef uint64_t secret[2]
@@ -2087,6 +2111,74 @@ cdef class Kernel:
         if client.backlog:
             return self._resume(client)
         return self._turn(client, client.parser)
+
+    @property
+    def replay_place(self):
+        return self._replay_offset, self._replay_index
+
+    def replay(self, ClientState client not None, bytes data not None, run):
+        """kora.engine.reference.Reference.replay()."""
+        cdef Parser parser = client.parser
+        cdef _Room room = _Room()
+        cdef batch *batch = &room.batch
+        cdef kernel *kernel = self.c
+        cdef turn turn
+        cdef size_t place
+        cdef size_t commands = 0
+        cdef bint may_be_more = True
+        cdef bint in_transaction = self._replay_open
+        cdef bint observing = kernel.observing
+        if parser is not self._replay_parser:
+            self._replay_parser = parser
+            self._replay_fed = 0
+            in_transaction = False
+        turn.begun_ns = clock_begin(&kernel.clock, &turn.begun)
+        turn.started = turn.begun
+        turn.address = PyBytes_AS_STRING(client.board_address)
+        turn.client_id = client.id
+        turn.owner = <void *>self
+        turn.client = <void *>client
+        kernel.observing = False
+        self._look(client, &turn)
+        parser_feed(&parser.c, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        self._replay_fed += PyBytes_GET_SIZE(data)
+        try:
+            while may_be_more and not parser.c.faulty:
+                self._replay_offset = self._replay_fed - parser_pending_bytes(&parser.c)
+                self._replay_index = 0
+                may_be_more = parser_next(&parser.c, batch, BATCH_REQUESTS)
+                batch_prepare(kernel, turn.keyspace, batch)
+                place = 0
+                while place < batch.count:
+                    if not in_transaction:
+                        place = batch_run(kernel, &turn, batch, place, &room.output, TURN_BYTES_MAX)
+                        if room.output.failed:
+                            raise MemoryError
+                        if kernel.interrupted:
+                            self._settle_errands(client, room)
+                        if place == batch.count:
+                            break
+                    if not in_transaction and room.output.bytes > TURN_BYTES_MAX:
+                        room.clear()
+                        continue
+                    self._replay_index = place
+                    kernel.now_ms = 0
+                    in_transaction = run(_argv(batch, &batch.requests[place]))
+                    self._look(client, &turn)
+                    place += 1
+                commands += batch.count
+                room.clear()
+                batch_reset(batch)
+            if parser.c.faulty:
+                self._replay_offset = self._replay_fed - parser_pending_bytes(&parser.c)
+                self._replay_index = 0
+                raise ProtocolError(_fault(&parser.c))
+        finally:
+            kernel.observing = observing
+            self._replay_open = in_transaction
+            batch_reset(batch)
+            parser_keep(&parser.c)
+        return commands
 
     cdef bytes _turn(self, ClientState client, Parser parser):
         cdef _Room room
