@@ -1,8 +1,8 @@
 """What has changed, on its way to the journal: requests that change the same when they are replayed.
 
-The reference of what the kernel has in C (kernel/journal.c).  An effect is of a database, and says so only where the one
-before it was of another.  Those that belong together, from begin() to the end() that closes it, are a transaction where
-there is more than one.
+The reference of what the kernel has in C (kernel/journal.c).  An effect is of a database, and says so only where the
+one before it was of another.  Those that belong together, from begin() to the end() that closes it, are a transaction
+where there is more than one.
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ class Effects:
 
     @property
     def is_open(self) -> bool:
-        """Whether a group has begun and not ended yet."""
-        return self._depth > 0
+        """Whether there is half of something: a group that has not ended yet has effects already."""
+        return self._depth > 0 and self._count > 0
 
     def append(self, database: int, words: Sequence[bytes]) -> None:
         self._count += 1
@@ -51,6 +51,7 @@ class Effects:
         """All there is, for whoever writes it down; nothing is left."""
         data = bytes(self._data)
         self._data.clear()
+        self._start = 0
         return data
 
     def start_anew(self) -> None:

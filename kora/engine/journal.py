@@ -1,7 +1,7 @@
 """The journal as commands see it: whoever changes data in another way than by the words of its request says so here.
 
-By itself a request is journaled as it came, if it has changed a key.  That is wrong for what would change something else
-at another time: what it says then counts instead.
+By itself a request is journaled as it came, if it has changed a key.  That is wrong for what would change something
+else at another time: what it says then counts instead.
 
     SETEX k 10 v        client.engine.journal.instead(client.db, b"SET", k, v, b"PXAT", deadline)
     SPOP k 2            client.engine.journal.instead(client.db, b"SREM", k, *members)

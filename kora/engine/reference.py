@@ -15,6 +15,7 @@ from kora.observe.shard_stats import ShardStats
 from kora.resp.parser import FastReader, Parser
 from kora.store.keyspace import Keyspace
 from kora.store.shard import Shard
+from kora.store.walk import Databases, Layout, ReferenceWalk, Walk
 from kora.types.limits import Limits
 from kora.types.rdb.payload import Tools
 
@@ -37,6 +38,9 @@ class Implementation(Protocol):
     def make_keyspace(self, index: int, shards: Sequence[Shard]) -> Keyspace: ...
     def make_parser(self) -> Parser: ...
     def make_receiver(self) -> Receiver: ...
+
+    def walk_over(self, databases: Databases, layout: Layout) -> Walk:
+        """Begin a snapshot of all that these databases hold now; one that was given up has ended by that."""
 
     def attach(self, engine: "Engine", call: Any) -> None:
         """Before the first request: get to know the engine; `call` has what is asked of kora.engine.call."""
@@ -103,6 +107,9 @@ class Reference:
 
     def make_receiver(self) -> Receiver:
         return Receiver()
+
+    def walk_over(self, databases: Databases, layout: Layout) -> Walk:
+        return ReferenceWalk(databases, layout, self._clock)
 
     # call() looks all of this up in the engine and its settings.
 

@@ -348,6 +348,7 @@ cdef extern from "kernel.h":
         size_t bytes
         int64_t database
         unsigned depth
+        size_t group_effects
 
     void journal_append(journal *journal, uint32_t database, const text *words, size_t count)
     void journal_begin(journal *journal)
@@ -1275,11 +1276,6 @@ cdef class Keyspace:
             )
         return found.looked, found.deleted, found.place
 
-    @property
-    def is_walked(self):
-        """Whether the walk of the snapshot under way has nothing more to do here."""
-        return self.c.saved.slot == <unsigned>SLOTS
-
     # The whole
 
     def __len__(self):
@@ -1434,7 +1430,11 @@ cdef class Keyspace:
             part.c = keyspace_discard(&self.c, shard.slot_start, shard.slot_stop)
             if not part.c.keys:
                 continue
-            if self._kernel.walk is not None and self.c.saved.slot < <unsigned>SLOTS:
+            if (
+                self._kernel.c.saving.is_on
+                and not self._kernel.c.saving.is_muted
+                and self.c.saved.slot < <unsigned>SLOTS
+            ):
                 part.saved.database = self.c.saved.database
                 self._kernel.walk._held.append((part, shard))
             else:
@@ -1494,7 +1494,7 @@ cdef class Walk:
             saving_end(saving)
             saving_begin(saving)
         saving.version = layout.version
-        saving.compresses = layout.compresses
+        saving.compresses = layout.compress is not None
         saving.stamps = {"": NO_STAMPS, "idle": IDLE_STAMPS, "frequency": FREQUENCY_STAMPS}[layout.stamps]
         for keyspace in databases():
             keyspace.c.saved.database = keyspace.index
@@ -1699,7 +1699,7 @@ cdef class Effects:
 
     @property
     def is_open(self):
-        return self.c.depth > 0
+        return self.c.depth > 0 and self.c.group_effects > 0
 
     def append(self, uint32_t database, words):
         cdef Py_ssize_t count = len(words)

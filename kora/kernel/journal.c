@@ -141,7 +141,7 @@ void journal_end(struct journal *journal)
 
 void journal_clear(struct journal *journal)
 {
-    journal->bytes = 0;
+    journal->bytes = journal->group_at = 0;
     /* A burst's room is given back. */
     if (journal->capacity > JOURNAL_KEPT_MAX) {
         free(journal->data);

@@ -53,6 +53,11 @@ EVENTS: Final = (
         never="that is in the next increment already",
     ),
     Event("gc", "A garbage collection of the interpreter.", "server/workers"),
+    Event("snapshot-step", "A turn of the job that walks over the data for a snapshot.", "server/workers"),
+    Event("rdb-save", "Writing a snapshot while nobody is served: SAVE, SHUTDOWN.", "persist/snapshots"),
+    Event(
+        "rdb-unlink-temp-file", "Removing the file of a snapshot that was given up, beside the loop.", "persist/saving"
+    ),
     Event("fork", "fork(2).", "", never="snapshots and rewrites do not fork"),
     Event("active-defrag-cycle", "Moving values together.", "", never="memory is not defragmented"),
 )

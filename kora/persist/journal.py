@@ -15,13 +15,14 @@ wrote.
 import os
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
-from kora.errors import CommandError, ConfigError
-from kora.persist.journal_files import BadManifest, JournalFile, Manifest, manifest_path
-from kora.persist.journal_writer import Progress, Replace, Switch, Writer, put_file, remove
+from kora.errors import CannotJournal, CommandError, ConfigError
 
 from .files import Files
+from .journal_files import BadManifest, JournalFile, Manifest, manifest_path, sequence_of
+from .journal_writer import Progress, Replace, Switch, Writer, put_file, remove
 
 if TYPE_CHECKING:
     from kora.engine.engine import Engine
@@ -111,29 +112,25 @@ class JournalKeeper:
         files, path = self._files, manifest_path(self._directory, self._prefix)
         files.make_directory(self._directory)
         if manifest is None:
-            manifest = Manifest()
+            manifest = self._fresh_manifest()
             scripting = self._engine.scripting
             if self._engine.keys or (scripting is not None and scripting.libraries):
                 base = manifest.next_base(self._prefix)
                 self._saver.save_now(self._path(base), aof_base=True)
                 manifest = manifest.with_base(base, 1)
         obsolete = tuple(map(self._path, manifest.history))
-        manifest = Manifest(manifest.base, manifest.increments)
+        manifest = replace(manifest, history=())
         if not manifest.increments:
             manifest = manifest.with_increment(self._prefix)
-            size_bytes = 0
-            os_path = self._path(manifest.increments[-1])
-            files.close(files.create(os_path))
-        else:
-            os_path = self._path(manifest.increments[-1])
-            size_bytes = files.size_bytes(os_path) if files.exists(os_path) else 0
+            files.close(files.create(self._path(manifest.increments[-1])))
+        last_path = self._path(manifest.increments[-1])
         put_file(files, path, manifest.encode())
         remove(files, obsolete)
         files.fsync_directory(self._engine.config.dir)
         self._manifest = manifest
         self._older_bytes = sum(self._size_bytes(file) for file in manifest.files[:-1])
         writer = self._make_writer()
-        writer.open(os_path, size_bytes)
+        writer.open(last_path, files.size_bytes(last_path))
         self._start(writer)
         self.base_bytes = self.size_bytes
 
@@ -165,9 +162,14 @@ class JournalKeeper:
             with open(path, "rb") as file:
                 return Manifest.parse(file.read())
         except FileNotFoundError:
-            return Manifest()
+            return self._fresh_manifest()
         except BadManifest as error:
             raise OSError(0, f"{path}: {error}") from error
+
+    def _fresh_manifest(self) -> Manifest:
+        """Without files, and such that none of those that are there is written over."""
+        numbers = [sequence_of(name, self._prefix) for name in self._files.names(self._directory)]
+        return Manifest(last_sequence=max(numbers, default=0))
 
     def _make_writer(self) -> Writer:
         writer = Writer(self._files, self._wake, self._settled)
@@ -180,7 +182,6 @@ class JournalKeeper:
         self._effects.start_anew()
         self._timestamp_s = 0
         self._engine.journal.set_on(True)
-        self._engine.journal.keeper = self
         writer.start()
 
     def stop(self) -> bool:
@@ -280,12 +281,19 @@ class JournalKeeper:
         begun.  Raises CommandError and OSError."""
         if self.is_rewriting:
             raise CommandError("ERR Background append only file rewriting already in progress")
-        if self._saver.running:
-            self.is_rewrite_scheduled = True
-            return False
         if self._writer is None:
             raise CommandError("ERR There is no journal to be rewritten: appendonly is 'no'")
-        self._rewrite()
+        if self._saver.running or self._engine.nested:
+            # In the middle of a transaction is no moment that anybody would want.
+            self.is_rewrite_scheduled = True
+            return False
+        try:
+            self._rewrite()
+        except OSError as error:
+            self._rewrite_failed(error)
+            raise CommandError(
+                "ERR Can't execute an AOF background rewriting. Please check the server logs for more information."
+            ) from error
         return True
 
     # Handing over
@@ -358,12 +366,12 @@ class JournalKeeper:
         self._fault = reason
         if reason:
             engine.log("error", "journal not written: writes are refused", reason=reason, directory=self._directory)
-            engine.refuse_writes("journal", CommandError(f"MISCONF Errors writing to the AOF file: {reason}"))
+            engine.set_disk_fault("aof", CannotJournal(reason))
             for receiver, _ in self._take_held():
                 receiver.cut()
         else:
             engine.log("warning", "journal written again: writes are served", directory=self._directory)
-            engine.refuse_writes("journal", None)
+            engine.set_disk_fault("aof", None)
 
     # Rewriting
 
