@@ -504,8 +504,12 @@ def note_access(
         weight *= len(keys)
         keys = [keys[int(random() * len(keys))]]
     is_write = "write" in command.flags
+    # Who does not touch is listed like everybody else, but makes no key look used to eviction.
+    weighs = not client.never_touches or command.name == "touch"
     for key in keys:
-        hot_keys.recorder.record(key, slot_of(key), client.db.index, is_write, client.id, weight, share_ns, share_bytes)
+        hot_keys.recorder.record(
+            key, slot_of(key), client.db.index, is_write, client.id, weight, share_ns, share_bytes, weighs
+        )
 
 
 def _request_bytes(argv: list[bytes]) -> int:

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from kora import REDIS_VERSION
 from kora.engine.loading import percent_loaded
-from kora.engine.snapshot import Snapshot
+from kora.engine.snapshot import Snapshot, by_lowest
 from kora.observe.histogram import percentiles
 
 Field: TypeAlias = tuple[str, object]
@@ -100,18 +100,17 @@ def _memory(snapshot: Snapshot) -> Iterator[Field]:
 def _persistence(snapshot: Snapshot) -> Iterator[Field]:
     yield "loading", int(bool(snapshot.loading))
     yield "async_loading", 0
-    if snapshot.saves:
-        changes, is_running, last_s, is_ok, elapsed_s, running_s, count, processed, total, buffered = snapshot.saves
-        yield "current_cow_size", buffered
-        yield "current_save_keys_processed", processed
-        yield "current_save_keys_total", total
-        yield "rdb_changes_since_last_save", changes
-        yield "rdb_bgsave_in_progress", is_running
-        yield "rdb_last_save_time", last_s
-        yield "rdb_last_bgsave_status", "ok" if is_ok else "err"
-        yield "rdb_last_bgsave_time_sec", elapsed_s
-        yield "rdb_current_bgsave_time_sec", running_s
-        yield "rdb_saves", count
+    changes, is_running, last_s, is_ok, elapsed_s, running_s, count, processed, total, buffered = snapshot.saves
+    yield "current_cow_size", buffered
+    yield "current_save_keys_processed", processed
+    yield "current_save_keys_total", total
+    yield "rdb_changes_since_last_save", changes
+    yield "rdb_bgsave_in_progress", is_running
+    yield "rdb_last_save_time", last_s
+    yield "rdb_last_bgsave_status", "ok" if is_ok else "err"
+    yield "rdb_last_bgsave_time_sec", elapsed_s
+    yield "rdb_current_bgsave_time_sec", running_s
+    yield "rdb_saves", count
     yield from _journal(snapshot)
     if snapshot.loading:
         started_s, total_bytes, loaded_bytes, eta_s, used_memory_bytes = snapshot.loading
@@ -215,6 +214,30 @@ def _keyspace(snapshot: Snapshot) -> Iterator[Field]:
         yield f"db{index}", f"keys={keys},expires={volatile},avg_ttl={average_ttl_ms}"
 
 
+def _keysizes(snapshot: Snapshot) -> Iterator[Field]:
+    # As Redis 8, which has no line for kinds that are not named here.
+    for index, lengths in snapshot.lengths.items():
+        for kind, name in _DISTRIBUTIONS.items():
+            bins = ",".join(f"{_short(lowest)}={keys}" for lowest, keys in by_lowest(lengths.get(kind, ())))
+            if bins:
+                yield f"db{index}_distrib_{name}", bins
+
+
+_DISTRIBUTIONS: Final = {
+    "string": "strings_sizes",
+    "list": "lists_items",
+    "set": "sets_items",
+    "zset": "zsets_items",
+    "hash": "hashes_items",
+}
+
+
+def _short(number: int) -> str:
+    """A power of two: 512, 1K, 2M."""
+    unit = (number.bit_length() - 1) // 10 if number else 0
+    return f"{number >> 10 * unit}{' KMGTPE'[unit].strip()}"
+
+
 _UNSAFE: Final = str.maketrans("#:\r\n", "____")
 
 
@@ -240,10 +263,12 @@ _SECTIONS: Final[dict[str, Callable[[Snapshot], Iterator[Field]]]] = {
     "latencystats": _latencystats,
     "cluster": _cluster,
     "keyspace": _keyspace,
+    "keysizes": _keysizes,
     "hotkeys": _hotkeys,
 }
-# What INFO shows unasked: all but the two that grow with the number of commands, and one that Redis 7 does not have.
-_DEFAULT: Final = frozenset(_SECTIONS) - {"commandstats", "latencystats", "hotkeys"}
+# What INFO shows unasked: all but the two that grow with the number of commands, and those that Redis 7 does not have:
+# there are tools that take any name which begins with `db0` for a database.
+_DEFAULT: Final = frozenset(_SECTIONS) - {"commandstats", "latencystats", "keysizes", "hotkeys"}
 
 
 def human_bytes(size_bytes: int) -> str:

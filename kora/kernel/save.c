@@ -151,12 +151,7 @@ static void put_listpack(struct saving *saving, const struct listpack *listpack)
     put_text(saving, (struct text){buffer->data, bytes});
 }
 
-/* How long an element was stands behind it; the limits are Redis', which gives away one value of two bytes and more. */
-static unsigned back_bytes(size_t length)
-{
-    return length < 128 ? 1 : length < 16383 ? 2 : length < 2097151 ? 3 : length < 268435455 ? 4 : 5;
-}
-
+/* How long an element was stands behind it. */
 static void put_back_length(struct buffer *buffer, size_t length)
 {
     unsigned bytes = back_bytes(length);

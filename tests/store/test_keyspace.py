@@ -231,6 +231,9 @@ def test_a_store_can_be_dropped_before_its_flushed_keys_are_freed(make_store):
         size_bytes = 16
         effort = 1
 
+        def __len__(self):
+            return 1
+
     store = make_store()
     gc.collect(0)  # the next collection comes to what is younger first: to the flushed keys before their owners
     for prefix in (b"flushed", b"held"):
