@@ -30,6 +30,8 @@ from kora.config import (
 )
 from kora.errors import CommandError, ConfigError
 
+pytestmark = pytest.mark.once
+
 MB = 1024 * 1024
 NAMES = [setting.name for setting in SETTINGS]
 ALIASES = [alias for setting in SETTINGS for alias in setting.aliases]

@@ -14,6 +14,8 @@ from typing import Final
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 
 # Who may import whom: a room, which is a module of kora/ or a folder, imports from itself and from lower floors.

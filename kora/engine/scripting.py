@@ -689,7 +689,7 @@ class Scripting:
             else:
                 reply = command.handler(client, argv)
         except Exception as error:
-            failed(client, command, error)
+            failed(client, command, error, argv)
             reply = client.reply
         if engine.errands:
             run_errands(client)

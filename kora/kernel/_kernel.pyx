@@ -443,6 +443,7 @@ cdef object encode3 = _encode3
 cdef enum:
     TURN_BYTES_MAX = 1 << 20
     COMMANDS_PER_TURN = 1024
+    FULL_TURN = 256  # as in kora/engine/call.py
     # As kora/observe/commandlog.py has them.
     WORDS_MAX = 32
     WORD_BYTES_MAX = 128
@@ -2341,6 +2342,8 @@ cdef class Kernel:
         if elapsed_ns > self.turn_max_ns:
             self.turn_max_ns = elapsed_ns
             self._engine.loop.turn_max_ns = elapsed_ns
+        if commands >= FULL_TURN and client.more:
+            self._engine.note_full_turn(client, elapsed_ns)
         turn.keyspace.stats.bytes_out += room.output.bytes
         reply = room.take()
         if parser.c.faulty and not halted:
@@ -2442,7 +2445,7 @@ cdef class Kernel:
         """Answer a request whose running raised an error, or ended in one, and settle it."""
         cdef const request *request = &batch.requests[place]
         client.command = <object>request.command.row
-        data = self._failed(client, client.command, error)
+        data = self._failed(client, client.command, error, _argv(batch, request))
         room.output.failed = False
         output_append(&room.output, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         if room.output.failed:

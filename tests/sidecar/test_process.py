@@ -16,6 +16,8 @@ from kora.engine.engine import Engine
 from kora.observe.board import BUSY_FROM, CLIENT, DRAINING, HEARTBEAT, LOADING, STATE, address_text, command_text
 from tests.sidecar.data_process import DataProcess
 
+pytestmark = pytest.mark.once
+
 # How fast health has to be, whatever the data process does.
 HEALTH_MS = 150
 
