@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -19,6 +20,9 @@ from kora.engine.engine import Engine
 from kora.errors import ConfigError
 from kora.log import logger
 from kora.observe.board import DRAINING, READY, STATE, Board
+from kora.persist.recovery import CannotRecover, recover
+from kora.persist.saving import Saver
+from kora.persist.snapshots import Snapshots
 from kora.server.connection import Connection
 from kora.server.feed import Feed
 from kora.server.listener import Listeners
@@ -42,7 +46,7 @@ def serve(config: Config) -> int:
             _configure_logs(config, file)
             try:
                 return uvloop.run(Server(config).run())
-            except ConfigError as error:
+            except (ConfigError, CannotRecover) as error:
                 log.error("cannot start", reason=str(error))
                 print(f"kora-server: {error}", file=sys.stderr)
                 return 1
@@ -56,6 +60,7 @@ class Server:
         self._config = config
         self._stopping = asyncio.Event()
         self._grace = True
+        self._saves = False
         self._signals = 0
 
     async def run(self) -> int:
@@ -67,6 +72,7 @@ class Server:
         if compiled is not None:
             compiled.keep_freed_memory()
         engine = Engine(config, make_registry(), board=Board.shared(), kernel=compiled)
+        engine.saves = Snapshots(engine, Saver(engine))
         engine.shutdown = self._stop_now
         engine.call_later = loop.call_later
         engine.log = _log_of_engine
@@ -76,7 +82,7 @@ class Server:
         listeners = Listeners()
         workers = Workers(engine)
         feed = Feed(engine) if config.metrics_port else None
-        signals = {number: partial(self._signalled, number) for number in (signal.SIGTERM, signal.SIGINT)}
+        signals = {number: partial(self._signalled, engine, number) for number in (signal.SIGTERM, signal.SIGINT)}
         for number, handle in signals.items():
             loop.add_signal_handler(number, handle)
         engine.pump = Standstill(engine, loop, listeners, signals).attend
@@ -86,6 +92,9 @@ class Server:
             if feed is not None:
                 await feed.start()
             workers.start()
+            if not await self._recover(engine):
+                return 0
+            engine.saves.loaded()
             engine.board.words[STATE] = READY
             log.info(
                 "ready",
@@ -101,6 +110,10 @@ class Server:
             if self._grace and config.shutdown_grace_ms:
                 await asyncio.sleep(config.shutdown_grace_ms / 1000)
             await _close_clients(engine)
+            # Again, if anybody has changed anything since it was found that this can be done.
+            if self._saves and not engine.saves.save_before_the_end():
+                log.error("stopped without saving", changes=engine.saves.numbers()[0])
+                return 1
         finally:
             listeners.close()
             await workers.stop()
@@ -109,6 +122,19 @@ class Server:
                 await feed.stop()
         log.info("stopped")
         return 0
+
+    async def _recover(self, engine: Engine) -> bool:
+        """Load what an earlier process has left; False if it was told to stop meanwhile.  Raises CannotRecover."""
+        steps = recover(engine)
+        for _ in steps:
+            await asyncio.sleep(0)
+            if self._stopping.is_set():
+                steps.close()
+                log.info("stopped while loading")
+                return False
+        # What was loaded is there to stay: full collections need not look at it.
+        gc.freeze()
+        return True
 
     async def _until_stopped(self, feed: Feed | None) -> None:
         """Raises ConfigError where the sidecar cannot do its work from the start."""
@@ -120,19 +146,27 @@ class Server:
                 raise ConfigError(str(feed.started.exception()))
         await stopping
 
-    def _signalled(self, number: int) -> None:
+    def _signalled(self, engine: Engine, number: int) -> None:
         self._signals += 1
         if self._signals > 1:
             # Whoever asks twice does not want to wait.  The sidecar ends by itself when the feed closes.
             log.warning("stopped at once", signal=signal.Signals(number).name)
             sys.stdout.flush()
             _exit_now()
-        log.info("stopping", signal=signal.Signals(number).name, grace_ms=self._config.shutdown_grace_ms)
+        name = signal.Signals(number).name
+        if engine.loading is None and engine.saves.are_wanted:
+            if not engine.saves.save_before_the_end():
+                log.error("not stopped, since the data cannot be saved", signal=name)
+                self._signals = 0
+                return
+            self._saves = True
+        log.info("stopping", signal=name, grace_ms=self._config.shutdown_grace_ms)
         self._stopping.set()
 
-    def _stop_now(self) -> None:
+    def _stop_now(self, saves: bool) -> None:
         """SHUTDOWN: no grace, since the operator has asked this server and not a load balancer."""
         self._grace = False
+        self._saves = saves
         self._stopping.set()
 
 

@@ -7,6 +7,8 @@ ProtocolError            not RESP: answered as `-ERR Protocol error: <message>`,
 ConfigError              a setting is wrong: the server does not start, or CONFIG SET is refused
 """
 
+_PREFIX_MAX = 30
+
 
 class CommandError(Exception):
     """The client's mistake.  Its message, prefix included, becomes the reply.
@@ -23,8 +25,12 @@ class CommandError(Exception):
 
     @property
     def prefix(self) -> str:
-        """The first word, as INFO errorstats groups errors: `ERR`, `WRONGTYPE`, …"""
-        return self.message.split(" ", 1)[0]
+        """The first word, as INFO errorstats groups errors: `ERR`, `WRONGTYPE`, …
+
+        A first word that is long, or the only one, is none (afterErrorReply, networking.c).
+        """
+        stop = self.message.find(" ", 0, _PREFIX_MAX + 1)
+        return self.message[:stop] if stop > 0 else "ERR"
 
 
 class WrongType(CommandError):
@@ -81,6 +87,29 @@ class WrongPassword(CommandError):
 
 class OutOfMemory(CommandError):
     message = "OOM command not allowed when used memory > 'maxmemory'."
+
+
+class StillLoading(CommandError):
+    message = "LOADING Redis is loading the dataset in memory"
+
+
+class DiskFault(CommandError):
+    """Writes are refused because the disk is not well; scripts that say that they write are told `of_scripts`."""
+
+    of_scripts: str
+
+
+class CannotSave(DiskFault):
+    of_scripts = (
+        "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Writable"
+        " scripts are blocked. Use 'no-writes' flag for read only scripts."
+    )
+    message = (
+        "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that"
+        " may modify the data set are disabled, because this instance is configured to report errors during writes if"
+        " RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about"
+        " the RDB error."
+    )
 
 
 class InternalError(CommandError):

@@ -19,11 +19,13 @@ PACKAGES: Final = "tests/e2e/applications/node/package.json"
 
 # Debian's package of each program, for the advice in the message.
 _PACKAGES: Final = {
+    "chromium": "chromium",
     "openssl": "openssl",
     "prometheus": "prometheus",
     "promtool": "prometheus",
     "redis-benchmark": "redis-tools",
     "redis-cli": "redis-tools",
+    "redis-check-rdb": "redis-tools",
     "redis-server": "redis-server",
 }
 

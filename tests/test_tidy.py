@@ -38,6 +38,7 @@ _SIDECAR_ONLY: Final = (
     "the data process does not load what only the sidecar needs; render and aggregate in kora/sidecar"
 )
 _SOCKETS: Final = "below the sockets everything is synchronous and is fed bytes and numbers; move this to kora/server"
+_TOOLS_ONLY: Final = "the server has no use for it: what operators run lives in kora/cli"
 LIBRARIES: Final = {
     "aiohttp": ({"sidecar"}, _SIDECAR_ONLY),
     "prometheus_client": ({"sidecar"}, _SIDECAR_ONLY),
@@ -47,9 +48,12 @@ LIBRARIES: Final = {
     "ssl": ({"server"}, _SOCKETS),
     "subprocess": ({"server"}, _SOCKETS),
     "uvloop": ({"app"}, "which loop runs is kora/app.py's to know"),
-    "time": ({"clock", "server", "sidecar"}, "take a kora.clock.Clock, or the time itself, as an argument"),
+    "time": ({"clock", "server", "sidecar", "cli"}, "take a kora.clock.Clock, or the time itself, as an argument"),
     "datetime": ({"log"}, "take a kora.clock.Clock, or the time itself, as an argument"),
     "hiredis": ({"resp"}, "only kora/resp knows the wire"),
+    "redis": ({"cli"}, _TOOLS_ONLY),
+    "textual": ({"cli"}, _TOOLS_ONLY),
+    "rich": ({"cli"}, _TOOLS_ONLY),
     "numpy": ({"types"}, "vectors are computed with in kora/types, and only there is it loaded, when it is needed"),
     "usearch": ({"types"}, "graphs of vectors are kora/types/vector_rows.py's business"),
     "structlog": ({"log"}, "import `logger` from kora.log"),

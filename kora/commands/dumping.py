@@ -70,7 +70,7 @@ def restore_(client: Client, argv: list[bytes]) -> Reply:
     if db.tells_more and db.has(key):
         db.notify(b"new", key)  # Redis deletes what it replaces
     db.set_until(key, value, deadline_ms or None)
-    _set_use(client, key, idle_s, frequency)
+    engine.remember_use(db, key, idle_s, frequency)
     if type_name(value) == "vectorset":
         engine.indexing.note(db, key)  # its graph is to be made
     db.notify(b"restore", key)
@@ -114,16 +114,3 @@ def _read(client: Client, data: bytes) -> Any:
     except Damaged as error:
         engine.log("debug", "payload of RESTORE refused", client=client.address, reason=str(error))
         raise CommandError("ERR Bad data format") from None
-
-
-def _set_use(client: Client, key: bytes, idle_s: int | None, frequency: int | None) -> None:
-    """Have eviction know how a key was used where it came from, as far as the policy goes by that."""
-    is_lfu = client.engine.config.maxmemory_policy.endswith("-lfu")
-    if idle_s is not None and not is_lfu:
-        client.db.set_idle(key, idle_s)
-    elif frequency is not None and is_lfu:
-        # The reverse of what OBJECT FREQ tells: a step of 8 stands for twice as much use.
-        recorder = client.engine.hot_keys.recorder
-        missing = (1 << frequency // 8 >> 1) - recorder.estimate(key)
-        if missing > 0:
-            recorder.weigh(key, missing)

@@ -14,19 +14,24 @@ from kora.engine.acl import Acl
 from kora.engine.blocking import Blocking
 from kora.engine.client import Client
 from kora.engine.client_memory import ClientEvictor
+from kora.engine.doctor import end_second
 from kora.engine.hotkeys import HotKeyRecords
+from kora.engine.loading import Loading
 from kora.engine.notifications import Notifications
 from kora.engine.outbound import NoOutbound, Outbound, Travels
 from kora.engine.pubsub import PubSub
 from kora.engine.reference import Implementation, Reference
 from kora.engine.registry import Registry
+from kora.engine.saves import NoSaves, Saves
 from kora.engine.slowness import Slowness
 from kora.engine.tracking import Tracking
 from kora.engine.transactions import Watches
-from kora.observe.board import BUSY, READY, STATE, Board
+from kora.errors import DiskFault
+from kora.observe.board import BUSY, LOADED_BYTES, LOADING_BYTES, READY, STATE, Board
 from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
-from kora.observe.spikes import NEVER_NS
+from kora.observe.recent import CONNECTIONS, TURNS, Recent, host_of
+from kora.observe.spikes import NEVER_NS, NOBODY, Offender
 from kora.store.eviction import Evictor
 from kora.store.fields import FieldDeadlines
 from kora.store.indexing import Indexing
@@ -132,7 +137,11 @@ class Engine:
         self.paused_until_ms = 0  # CLIENT PAUSE
         self.paused_writes_only = False
         self.active_expire = True  # DEBUG SET-ACTIVE-EXPIRE
-        self.shutdown: Callable[[], None] = _no_server  # set by whoever runs the server
+        self.loading: Loading | None = None  # while data is being loaded
+        self.saves: Saves = NoSaves(self)  # set by whoever has files
+        self.disk_faults: dict[str, DiskFault] = {}  # why writes are refused, by who cannot write to the disk
+        # shutdown(saves): whether to save the data where snapshots are wanted; set by whoever runs the server.
+        self.shutdown: Callable[[bool], None] = _no_server
         # log("warning", "a constant phrase", field=value): set by whoever knows where logs go.
         self.log: Callable[..., None] = _no_log
         self.http_logged_ms = 0
@@ -144,6 +153,9 @@ class Engine:
         self.loop = LoopStats()
         self.jobs: dict[str, JobStats] = {}
         self.rates = Rates(3, self.started_ns)  # commands, bytes in, bytes out
+        self.recent = Recent(self.started_ns)  # what DOCTOR looks at
+        # How long the loop's thread ran, and waited for a processor to run on: set by whoever runs the server.
+        self.processor_ns: Callable[[], tuple[int, int]] = _no_processor
         self.memory_peak_bytes = 0
         # Of the current turn: when the running command began, which is when the one before it ended.
         self.now_ns = self.started_ns
@@ -172,6 +184,7 @@ class Engine:
         client = Client(self, self._next_client_id, address, local_address)
         self._next_client_id += 1
         self.connections_received += 1
+        self.recent.note(CONNECTIONS, host_of(address))
         self.clients[client.id] = client
         return client
 
@@ -183,6 +196,7 @@ class Engine:
             self.pubsub.forget(client)
             self.tracking.stop(client)
             self.slowness.monitors.forget(client)
+            self.recent.unread.pop(client.id, None)
 
     def kill(self, client: Client) -> None:
         """End a connection; that of the client that runs a command only behind the reply."""
@@ -200,7 +214,7 @@ class Engine:
         """Evict keys for at most so long; returns whether the data is within maxmemory."""
         config = self.config
         policy, limit_bytes = config.maxmemory_policy, config.maxmemory
-        if not limit_bytes or self.memory_bytes <= limit_bytes:
+        if not limit_bytes or self.memory_bytes <= limit_bytes or self.loading is not None:
             return True
         started_ns = self.monotonic_ns()
         has_room = self._evict(policy, limit_bytes, started_ns + budget_ns)
@@ -220,10 +234,37 @@ class Engine:
 
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at every request; it tests only this one flag."""
-        self.gated = bool(self.config.maxmemory or self.paused_until_ms or self.busy_script)
+        is_loading = self.loading is not None
+        is_narrow = bool(self.paused_until_ms or self.busy_script or is_loading or self.disk_faults)
+        self.gated = is_narrow or bool(self.config.maxmemory)
         # The kernel does not show monitors what it runs.
-        aside = bool(self.paused_until_ms or self.busy_script or self.slowness.monitors)
+        aside = is_narrow or bool(self.slowness.monitors)
         self.implementation.set_gate(aside, self.config.maxmemory)
+
+    def set_loading(self, loading: Loading | None) -> None:
+        """Data is being loaded, and most requests are refused; None when that is over."""
+        self.loading = loading
+        self.show_loading()
+        self.update_gate()
+
+    def show_loading(self) -> None:
+        """Have the sidecar see how far loading has come."""
+        loading, words = self.loading, self.board.words
+        words[LOADING_BYTES] = loading.total_bytes if loading is not None else 0
+        words[LOADED_BYTES] = loading.loaded_bytes if loading is not None else 0
+
+    def set_disk_fault(self, source: str, fault: DiskFault | None) -> None:
+        """What is to be kept cannot be written to the disk: refuse writes, until it can."""
+        if fault is None:
+            self.disk_faults.pop(source, None)
+        else:
+            self.disk_faults[source] = fault
+        self.update_gate()
+
+    @property
+    def disk_fault(self) -> DiskFault | None:
+        """What writes are answered: that of snapshots before that of the journal, as in Redis."""
+        return self.disk_faults[max(self.disk_faults)] if self.disk_faults else None
 
     def set_busy(self, word: str) -> None:
         """A script has run for too long: SCRIPT or FUNCTION, whose KILL may end it; "" when it is over."""
@@ -263,6 +304,8 @@ class Engine:
             bytes_in = sum(block.bytes_in for block in blocks)
             self.rates.sample((commands, bytes_in, sum(block.bytes_out for block in blocks)), now_ns)
             self.hot_keys.adapt(self.rates.latest(0))
+        if self.recent.is_due(now_ns):
+            end_second(self, now_ns)
 
     def catch_up(self) -> None:
         """Keys may have ended without a command: tell those who wait for them or keep copies of them."""
@@ -278,6 +321,12 @@ class Engine:
         if prefix not in self.errors and len(self.errors) >= ERROR_PREFIXES_MAX:
             prefix = OTHER_ERRORS
         self.errors[prefix] = self.errors.get(prefix, 0) + 1
+
+    def note_full_turn(self, client: Client, elapsed_ns: int) -> None:
+        """A client had a turn of many commands, and has sent more."""
+        deed = self.recent.note(TURNS, str(client.id), elapsed_ns)
+        if deed.offender is NOBODY:
+            deed.offender = Offender(client.last_command, b"", client.address, client.name)
 
     @property
     def memory_bytes(self) -> int:
@@ -299,6 +348,7 @@ class Engine:
         self.client_evictor.evicted = 0
         self.connections_received = self.connections_rejected = self.protocol_errors = self.internal_errors = 0
         self.loop.reset()
+        self.rates.reset()
         self.implementation.reset_stats()
 
     def _make_database(self, index: int) -> Keyspace:
@@ -325,6 +375,22 @@ class Engine:
         """Forget all keys of a database, and return how many."""
         self.field_deadlines[keyspace.index].clear()
         return keyspace.flush()
+
+    def frequency(self, key: bytes) -> int:
+        """How often a key is used, as eviction sees it and in Redis' range: 8 more, up to 255, for twice as often."""
+        return min(255, 8 * self.hot_keys.recorder.estimate(key).bit_length())
+
+    def remember_use(self, keyspace: Keyspace, key: bytes, idle_s: int | None, frequency: int | None) -> None:
+        """Have eviction know how a key was used where it came from, as far as the policy goes by that."""
+        is_lfu = self.config.maxmemory_policy.endswith("-lfu")
+        if idle_s is not None and not is_lfu:
+            keyspace.set_idle(key, idle_s)
+        elif frequency is not None and is_lfu:
+            # The reverse of what OBJECT FREQ tells: a step of 8 stands for twice as much use.
+            recorder = self.hot_keys.recorder
+            missing = (1 << frequency // 8 >> 1) - recorder.estimate(key)
+            if missing > 0:
+                recorder.weigh(key, missing)
 
     def _touched(self, keyspace: Keyspace, key: bytes) -> None:
         """A key that somebody attends to was changed, or has ended."""
@@ -367,7 +433,12 @@ def _no_loop(delay_s: float, function: Callable[[], None]) -> None:
     """Until there is an event loop; tick() is late, but does it as well."""
 
 
-def _no_server() -> None:
+def _no_processor() -> tuple[int, int]:
+    """Without a server: an engine's clock need not be the machine's."""
+    return 0, 0
+
+
+def _no_server(saves: bool) -> None:
     """An engine without a server around it has nothing to shut down."""
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeAlias
 
 from kora import REDIS_VERSION
+from kora.engine.loading import percent_loaded
 from kora.engine.snapshot import Snapshot, by_lowest
 from kora.observe.histogram import percentiles
 
@@ -97,11 +98,29 @@ def _memory(snapshot: Snapshot) -> Iterator[Field]:
 
 
 def _persistence(snapshot: Snapshot) -> Iterator[Field]:
-    yield "loading", int(snapshot.state == "loading")
-    yield "rdb_changes_since_last_save", snapshot.changes
-    yield "rdb_bgsave_in_progress", 0
+    yield "loading", int(bool(snapshot.loading))
+    yield "async_loading", 0
+    changes, is_running, last_s, is_ok, elapsed_s, running_s, count, processed, total, buffered = snapshot.saves
+    yield "current_cow_size", buffered
+    yield "current_save_keys_processed", processed
+    yield "current_save_keys_total", total
+    yield "rdb_changes_since_last_save", changes
+    yield "rdb_bgsave_in_progress", is_running
+    yield "rdb_last_save_time", last_s
+    yield "rdb_last_bgsave_status", "ok" if is_ok else "err"
+    yield "rdb_last_bgsave_time_sec", elapsed_s
+    yield "rdb_current_bgsave_time_sec", running_s
+    yield "rdb_saves", count
     yield "aof_enabled", int(snapshot.appendonly)
     yield "aof_rewrite_in_progress", 0
+    if snapshot.loading:
+        started_s, total_bytes, loaded_bytes, eta_s, used_memory_bytes = snapshot.loading
+        yield "loading_start_time", started_s
+        yield "loading_total_bytes", total_bytes
+        yield "loading_rdb_used_mem", used_memory_bytes
+        yield "loading_loaded_bytes", loaded_bytes
+        yield "loading_loaded_perc", f"{percent_loaded(total_bytes, loaded_bytes):.2f}"
+        yield "loading_eta_seconds", eta_s
 
 
 def _stats(snapshot: Snapshot) -> Iterator[Field]:
@@ -251,40 +270,3 @@ def human_bytes(size_bytes: int) -> str:
         if size < 1024:
             return f"{size:.2f}{unit}"
     return f"{size / 1024:.2f}P"
-
-
-# From where on MEMORY DOCTOR finds something unusual; what is less is nothing to talk about.
-_WORTH_A_LOOK_BYTES: Final = 5 << 20
-_PEAK_RATIO: Final = 1.5
-_RSS_RATIO: Final = 2.0
-_RSS_OF_NOTHING_BYTES: Final = 64 << 20  # of the process itself, without any data
-_CLIENT_BYTES: Final = 200_000
-
-
-def diagnose(snapshot: Snapshot) -> str:
-    """MEMORY DOCTOR: what is unusual about the memory in use, a line for each."""
-    used, peak, rss = snapshot.memory_bytes, snapshot.memory_peak_bytes, snapshot.rss_bytes
-    if used < _WORTH_A_LOOK_BYTES:
-        return "There is little data, of which nothing can be told yet.\n"
-    lines = []
-    if peak > used * _PEAK_RATIO:
-        lines.append(
-            f"Peak: there were {human_bytes(peak)} of data, and are {human_bytes(used)}. What was freed may still be "
-            "held by the process, for the next time; MEMORY PURGE gives some of it back."
-        )
-    if rss > used * _RSS_RATIO + _RSS_OF_NOTHING_BYTES:
-        lines.append(
-            f"Resident memory: the process takes {human_bytes(rss)} for {human_bytes(used)} of data. Either it held "
-            "more before, or clients' buffers and background work take it; a restart would tell."
-        )
-    if snapshot.clients and snapshot.clients_memory_bytes > snapshot.clients * _CLIENT_BYTES:
-        lines.append(
-            f"Clients: {snapshot.clients} connections take {human_bytes(snapshot.clients_memory_bytes)}. Look at "
-            "tot-mem in CLIENT LIST; client-output-buffer-limit and maxmemory-clients set limits."
-        )
-    if snapshot.maxmemory and used > snapshot.maxmemory:
-        lines.append(
-            f"Limit: the data takes {human_bytes(used)}, and maxmemory is {human_bytes(snapshot.maxmemory)}; "
-            f"the policy is {snapshot.maxmemory_policy}."
-        )
-    return "".join(f"{line}\n" for line in lines) or "Nothing about the memory in use is unusual.\n"

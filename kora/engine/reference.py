@@ -14,6 +14,7 @@ from kora.observe.shard_stats import ShardStats
 from kora.resp.parser import FastReader, Parser
 from kora.store.keyspace import Keyspace
 from kora.store.shard import Shard
+from kora.store.walk import Databases, Layout, ReferenceWalk, Walk
 from kora.types.limits import Limits
 from kora.types.rdb.payload import Tools
 
@@ -35,6 +36,25 @@ class Implementation(Protocol):
     def make_keyspace(self, index: int, shards: Sequence[Shard]) -> Keyspace: ...
     def make_parser(self) -> Parser: ...
     def make_receiver(self) -> Receiver: ...
+
+    def load_records(
+        self,
+        keyspace: Keyspace,
+        window: bytes,
+        at: int,
+        stop: int,
+        now_ms: int | None,
+        string_bytes_max: int,
+        is_lfu: bool,
+    ) -> tuple[int, int, int, bool]:
+        """Load records of a snapshot from a place on, up to the first that begins at `stop` or behind it.
+
+        Ends early at one that it does not know.  Keys whose time was over by `now_ms` are left out.  Returns where it
+        ended, how many keys were loaded and left out, and whether the record there goes on beyond the window.
+        """
+
+    def walk_over(self, databases: Databases, layout: Layout) -> Walk:
+        """Begin a snapshot of all that these databases hold now; one that was given up has ended by that."""
 
     def attach(self, engine: "Engine", call: Any) -> None:
         """Before the first request: get to know the engine; `call` has what is asked of kora.engine.call."""
@@ -79,6 +99,21 @@ class Reference:
 
     def make_receiver(self) -> Receiver:
         return Receiver()
+
+    def load_records(
+        self,
+        keyspace: Keyspace,
+        window: bytes,
+        at: int,
+        stop: int,
+        now_ms: int | None,
+        string_bytes_max: int,
+        is_lfu: bool,
+    ) -> tuple[int, int, int, bool]:
+        return at, 0, 0, False  # kora/persist/loading.py reads them
+
+    def walk_over(self, databases: Databases, layout: Layout) -> Walk:
+        return ReferenceWalk(databases, layout, self._clock)
 
     # call() looks all of this up in the engine and its settings.
 

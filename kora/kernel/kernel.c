@@ -9,6 +9,7 @@
 #include "pack.c"
 #include "parser.c"
 #include "rdb.c"
+#include "save.c"
 #include "table.c"
 #include "text.c"
 #include "type_hash.c"
@@ -16,3 +17,5 @@
 #include "type_set.c"
 #include "type_sorted_set.c"
 #include "type_stream.c"
+
+#include "load.c" /* last, since it makes values of all types */

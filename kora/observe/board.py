@@ -22,6 +22,10 @@ COMMAND_STARTED: Final = 3  # 0 unless a command that may take long is running
 KEY_LENGTH: Final = 4
 BUSY_FROM: Final = 5  # a script runs, and from when on clients are attended to (busy-reply-threshold); 0 for never
 
+# Bytes of the files that are loaded, and of these what has been; zeros once that is done.
+LOADING_BYTES: Final = 5
+LOADED_BYTES: Final = 6
+
 # Texts, zero-padded to their places by command_text() and address_text(), once for all commands.
 _COMMAND: Final = slice(64, 96)
 _ADDRESS: Final = slice(96, 160)
@@ -48,6 +52,8 @@ class Activity:
     command_elapsed_ns: int
     key_prefix: str
     address: str
+    loading_bytes: int  # 0 unless data is being loaded
+    loaded_bytes: int
 
 
 class Board:
@@ -118,6 +124,8 @@ class Board:
             command_elapsed_ns=max(0, now_ns - started) if started else 0,
             key_prefix=_text(key) if started else "",
             address=_text(address.rstrip(b"\0")) if started else "",
+            loading_bytes=words[LOADING_BYTES],
+            loaded_bytes=words[LOADED_BYTES],
         )
 
     def close(self) -> None:

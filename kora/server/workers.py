@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from kora.engine.doctor import begin_recent
 from kora.observe.board import CLIENT, HEARTBEAT, HEARTBEAT_NS
 from kora.observe.loop_stats import JobStats
+from kora.observe.recent import ENDED, prefix_of
 from kora.store.expiry import expire_cycle
+from kora.store.keyspace import Keyspace
 from kora.store.lazyfree import free_some
 from kora.store.shard import Shard
 
@@ -22,10 +25,15 @@ if TYPE_CHECKING:
     from kora.engine.engine import Engine
 
 BUDGET_NS: Final = 1_000_000
+# Less than that, since it goes on for seconds, and whoever comes meanwhile waits for the rest of a turn.
+_SNAPSHOT_BUDGET_NS: Final = 300_000
 # Full collections look at every container object there is; younger ones at what is new.
 _FULL_COLLECTION_TURNS: Final = 60
 # Hashes with fields that are due which are looked at in a turn, in each database.
 _HASHES_PER_TURN: Final = 100
+# Keys that are drawn at each turn in a database that has so many with a deadline.
+_ENDED_SAMPLED: Final = 2
+_ENDED_FROM: Final = 1_000
 
 
 @dataclass(frozen=True)
@@ -84,9 +92,10 @@ class Worker:
 
 def _expire(worker: Worker) -> bool:
     engine = worker.engine
-    if not engine.active_expire:
+    if not engine.active_expire or engine.loading is not None:
         return False
     databases = engine.databases.used()
+    _note_ended(engine, databases)
     return bool(databases) and expire_cycle(
         worker.shard,
         databases,
@@ -97,9 +106,20 @@ def _expire(worker: Worker) -> bool:
     )
 
 
+def _note_ended(engine: "Engine", databases: "list[Keyspace]") -> None:
+    """Draw some keys where there are many, to tell whose it is that end."""
+    now_ms = engine.clock.wall_ms()
+    for keyspace in databases:
+        drawn = keyspace.sample(_ENDED_SAMPLED, volatile=True) if keyspace.volatile >= _ENDED_FROM else ()
+        for key in drawn:
+            deadline_ms = keyspace.deadline(key)
+            if deadline_ms is not None and deadline_ms <= now_ms:
+                engine.recent.note(ENDED, prefix_of(key))
+
+
 def _expire_fields(worker: Worker) -> bool:
     engine = worker.engine
-    if not engine.active_expire:
+    if not engine.active_expire or engine.loading is not None:
         return False
     now_ms = engine.clock.wall_ms()
     looked = [
@@ -112,6 +132,10 @@ def _expire_fields(worker: Worker) -> bool:
 def _index_vectors(worker: Worker) -> bool:
     engine = worker.engine
     return engine.indexing.run(engine.databases, BUDGET_NS, engine.clock)
+
+
+def _save(worker: Worker) -> bool:
+    return worker.engine.saves.step(_SNAPSHOT_BUDGET_NS)
 
 
 def _lazyfree(worker: Worker) -> bool:
@@ -173,6 +197,7 @@ JOBS: Final = (
     Job("expire-cycle", _expire, per_shard=True, share=0.25, event="expire-cycle"),
     Job("field-expire-cycle", _expire_fields, per_shard=False, share=0.1, event="expire-cycle"),
     Job("vector-indexing", _index_vectors, per_shard=False, share=0.25),
+    Job("snapshot-step", _save, per_shard=False, share=0.25, event="snapshot-step"),
     Job("lazyfree", _lazyfree, per_shard=True, share=0.25, event="eviction-lazyfree"),
     Job("eviction-cycle", _evict, per_shard=False, share=0.25),
     Job("hotkey-decay", _decay_hot_keys, per_shard=False, share=0.02, period_s=60.0),
@@ -205,6 +230,8 @@ class Workers:
         workers = [Worker(engine, shard, shard_jobs) for shard in engine.shards]
         workers.append(Worker(engine, engine.shards[0], server_jobs))
         self._tasks = [asyncio.create_task(worker.run()) for worker in workers]
+        engine.processor_ns = _processor_ns
+        begin_recent(engine)
         self._beat()
 
     async def stop(self) -> None:
@@ -228,3 +255,13 @@ class Workers:
         self._engine.tick()
         self._due_ns = now_ns + HEARTBEAT_NS
         self._timer = asyncio.get_running_loop().call_later(HEARTBEAT_NS / 1e9, self._beat)
+
+
+def _processor_ns() -> tuple[int, int]:
+    """How long the main thread ran, and had to wait for a processor, which is 0 where the system does not tell."""
+    try:
+        with open("/proc/self/schedstat", "rb") as file:
+            ran_ns, waited_ns, _ = map(int, file.read().split())
+    except OSError:
+        return time.thread_time_ns(), 0
+    return ran_ns, waited_ns

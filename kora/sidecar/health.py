@@ -80,6 +80,15 @@ class Health:
             return Running(None, None, None, activity.client_id, _ms(activity.turn_elapsed_ns))
         return None
 
+    @property
+    def loading(self) -> dict[str, Any] | None:
+        """How far the loading of the data has come, if it goes on."""
+        total_bytes, loaded_bytes = self.activity.loading_bytes, self.activity.loaded_bytes
+        if not total_bytes:
+            return None
+        percent = round(100 * loaded_bytes / total_bytes, 2)
+        return {"total_bytes": total_bytes, "loaded_bytes": loaded_bytes, "percent": percent}
+
     def to_json(self, status: str) -> dict[str, Any]:
         running = self.running
         return {
@@ -91,6 +100,7 @@ class Health:
                 "stall_ms": self.stall_ms,
             },
             "running": asdict(running) if running else None,
+            "loading": self.loading,
         }
 
 

@@ -23,6 +23,7 @@ def status(snapshot: Snapshot, age_ns: int, health: Health, restarts: int) -> di
         "state": health.activity.state,
         "live": health.live,
         "ready": health.ready,
+        "loading": health.loading,
         "shards": len(snapshot.shards),
         "clients": snapshot.clients,
         "clients_max": snapshot.clients_max,

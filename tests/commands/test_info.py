@@ -250,7 +250,7 @@ def test_errorstats_are_counted_by_the_first_word(run):
 
 def test_an_error_that_is_not_text_does_not_break_info(run):
     with pytest.raises(CommandError):
-        run("DEBUG", "ERROR", b"\xff\xfe")
+        run("DEBUG", "ERROR", b"\xff\xfe happens")
     assert b"errorstat_\xff\xfe:count=1" in run("INFO", "errorstats")
 
 

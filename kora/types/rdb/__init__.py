@@ -8,6 +8,7 @@
     streams.py   streams, whose blocks are listpacks too
     vectors.py   vector sets, as the value of a module that Redis does not have
     payload.py   a value by itself, with the version and the checksum of DUMP
+    file_reader.py   a file of values, read a window at a time
 
 Whatever is read is rebuilt element by element, so it is always looked at in full: lengths, duplicates, order, and
 references from one part to another.  What is announced is never believed: nothing is reserved for it.

@@ -13,10 +13,12 @@ from kora.types import lzf
 # What LZF makes of three bytes at best.
 _GROWTH_MAX: Final = 264 // 3
 # A string's length in Redis, if nobody says otherwise (proto-max-bulk-len).
-_STRING_BYTES_MAX: Final = 512 << 20
+STRING_BYTES_MAX: Final = 512 << 20
 
 _INTEGER_BYTES: Final = (1, 2, 4)
 _COMPRESSED: Final = 3
+
+MODULE_LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 _DOUBLE: Final = struct.Struct("<d")
 
@@ -25,6 +27,23 @@ Decompress = Callable[[bytes, int], bytes | None]
 
 class Damaged(Exception):
     """These bytes are not what they should be; the text says why, for logs."""
+
+
+class NoElements(Damaged):
+    """A value is whole but has no elements, as none may be."""
+
+
+class UnknownModule(Damaged):
+    """A value of a module's own type; the reader stands behind the module's id."""
+
+    def __init__(self, module_id: int) -> None:
+        super().__init__(f"a value of the module type {module_name(module_id)}, which is not known")
+        self.module_id = module_id
+
+
+def module_name(module_id: int) -> str:
+    """The name of a module's type: six bits a letter, of nine, in front of ten of a version (moduleTypeNameByID)."""
+    return "".join(MODULE_LETTERS[module_id >> 10 + 6 * place & 0x3F] for place in range(8, -1, -1))
 
 
 class Reader:
@@ -38,7 +57,7 @@ class Reader:
         place: int = 0,
         stop: int | None = None,
         decompress: Decompress = lzf.decompress,
-        string_bytes_max: int = _STRING_BYTES_MAX,
+        string_bytes_max: int = STRING_BYTES_MAX,
     ) -> None:
         self._data = data
         self._stop = len(data) if stop is None else stop
@@ -51,18 +70,21 @@ class Reader:
         """How many bytes there are yet."""
         return self._stop - self.place
 
+    def more(self, count: int) -> None:
+        """There are less than so many bytes: get hold of them, or raise Damaged."""
+        raise Damaged("it ends too early")
+
     def take(self, count: int) -> bytes:
+        if self.place + count > self._stop:
+            self.more(count)
         start = self.place
-        stop = start + count
-        if stop > self._stop:
-            raise Damaged("it ends too early")
-        self.place = stop
+        self.place = stop = start + count
         return self._data[start:stop]
 
     def byte(self) -> int:
+        if self.place >= self._stop:
+            self.more(1)
         place = self.place
-        if place >= self._stop:
-            raise Damaged("it ends too early")
         self.place = place + 1
         return self._data[place]
 
@@ -87,24 +109,22 @@ class Reader:
         return count
 
     def string(self) -> bytes:
-        place = self.place
-        if place >= self._stop:
-            raise Damaged("it ends too early")
-        first = self._data[place]
+        if self.place >= self._stop:
+            self.more(1)
+        first = self._data[self.place]
         if first < 0x40:
             # Nearly all there are.
-            start = place + 1
-            stop = start + first
-            if stop > self._stop:
-                raise Damaged("it ends too early")
-            self.place = stop
+            if self.place + first >= self._stop:
+                self.more(1 + first)
+            start = self.place + 1
+            self.place = stop = start + first
             return self._data[start:stop]
         if first < 0xC0:
             length = self.length()
             if length > self._string_bytes_max:
                 raise Damaged("a string over the limit")
             return self.take(length)
-        self.place = place + 1
+        self.place += 1
         how = first & 0x3F
         if how < _COMPRESSED:
             return b"%d" % self.integer(_INTEGER_BYTES[how])

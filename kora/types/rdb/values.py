@@ -20,7 +20,7 @@ from kora.types.vector_set import VectorSet
 
 from .older import unpack_ziplist, unpack_zipmap
 from .packs import HEAD_BYTES, entry, intset, pack, unpack, unpack_intset
-from .reader import Damaged, Reader
+from .reader import Damaged, NoElements, Reader
 from .streams import read_stream, write_stream
 from .vectors import read_vectors, write_vectors
 from .writer import Writer
@@ -235,7 +235,7 @@ def read(reader: Reader, type_: int, make: Make) -> Any:
     value = make(fill.kind)
     fill.fill(reader, value)
     if not value and not value.keeps_when_empty:
-        raise Damaged("a value without elements")
+        raise NoElements("a value without elements")
     return value
 
 

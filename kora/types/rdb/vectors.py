@@ -13,10 +13,9 @@ from typing import Final
 from kora.types.vector_distance import COMPONENT_BYTES, METRICS
 from kora.types.vector_set import COMPONENT_MAX, SIZE_MAX, VectorSet
 
-from .reader import Damaged, Reader
+from .reader import MODULE_LETTERS, Damaged, Reader, UnknownModule
 from .writer import Writer
 
-_LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _VERSION: Final = 1
 # RDB_MODULE_OPCODE_… (rdb.h)
 _END: Final = 0
@@ -29,7 +28,7 @@ def _module_id(name: str, version: int) -> int:
     """Six bits a letter, of nine, and ten of a version (moduleTypeEncodeId, module.c)."""
     number = 0
     for letter in name:
-        number = number << 6 | _LETTERS.index(letter)
+        number = number << 6 | MODULE_LETTERS.index(letter)
     return number << 10 | version
 
 
@@ -51,8 +50,9 @@ def write_vectors(writer: Writer, value: VectorSet) -> None:
 
 
 def read_vectors(reader: Reader, value: VectorSet) -> None:
-    if reader.length() != _MODULE:
-        raise Damaged("a value of a module that is not known")
+    module_id = reader.length()
+    if module_id != _MODULE:
+        raise UnknownModule(module_id)
     size = _read_number(reader)
     metric = _read_string(reader).decode("ascii", "replace")
     last_id, count = _read_number(reader), _read_number(reader)

@@ -1,0 +1,1 @@
+"""What outlives the process: snapshot files, the journal, and how both are read again."""
