@@ -890,11 +890,11 @@ struct entry {
     uint32_t key_bytes;
     uint32_t value_bytes; /* of a STRING */
     uint32_t touched_s;   /* Unix time when the key was last used */
-    uint8_t kind;
-    uint8_t flags : 2;
+    uint8_t kind : 2;
     uint8_t length_bin : 6; /* where keyspace->lengths counts it */
-    uint8_t key_at;         /* where the key begins, in bytes from `body` */
-    uint8_t object_kind;    /* enum object_kind */
+    uint8_t flags;
+    uint8_t key_at;      /* where the key begins, in bytes from `body` */
+    uint8_t object_kind; /* enum object_kind */
     char body[];
 };
 

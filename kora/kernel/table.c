@@ -620,8 +620,8 @@ static void fill_header(struct entry *entry, const struct key *key, enum kind ki
     entry->key_bytes = (uint32_t)key->bytes;
     entry->value_bytes = (uint32_t)value_bytes;
     entry->touched_s = now_s;
-    entry->kind = (uint8_t)kind;
-    entry->flags = flags & (FLAG_DEADLINE | FLAG_RAW);
+    entry->kind = kind & 3;
+    entry->flags = (uint8_t)flags;
     entry->key_at = (uint8_t)(PAYLOAD_BYTES[kind] + (flags & FLAG_DEADLINE ? sizeof(int64_t) : 0));
     entry->object_kind = NO_OBJECT;
 }
@@ -772,7 +772,7 @@ struct entry *keyspace_store(struct keyspace *keyspace, const struct key *key, s
     if (value->bytes <= INTEGER_BYTES_MAX && parse_integer(value->data, value->bytes, &integer))
         return keyspace_store_integer(keyspace, key, entry, integer);
     if (entry != NULL && entry->kind == STRING && entry->value_bytes == value->bytes) {
-        entry->flags &= FLAG_DEADLINE; /* the usual case of all: a value of the same size */
+        entry->flags &= (uint8_t)~FLAG_RAW; /* the usual case of all: a value of the same size */
     } else {
         entry = prepare(keyspace, key, entry, STRING, value->bytes);
         count_length(keyspace, entry, value->bytes);
@@ -966,7 +966,7 @@ void keyspace_move(struct keyspace *keyspace, const struct key *key, struct keys
         memcpy(value_data(entry), large.block, large.bytes);
         free(large.block);
     }
-    entry->flags = (entry->flags & FLAG_DEADLINE) | (raw & FLAG_RAW);
+    entry->flags = (uint8_t)((entry->flags & ~FLAG_RAW) | raw);
     if (ends)
         keyspace_set_deadline(target_keyspace, target, entry, deadline_ms);
     keyspace_changed(target_keyspace, target);
