@@ -971,6 +971,7 @@ bool service_bounds(struct service *service, struct reading *reading, int64_t cl
 void service_narrow(struct service *service, struct reading *reading, int64_t age_ns);
 /* Settle on a time, and charge the wait; keeps the client's mean pause. */
 void service_arrive(struct service *service, struct reading *reading, bool is_told, int64_t last_ns, int64_t *pause_ns);
+void service_end_run(struct kernel *kernel);
 void service_next_run(struct kernel *kernel, unsigned slot, uint64_t started);
 /* As many of a command as Python has run, which began at that time on average. */
 void service_ran(struct kernel *kernel, unsigned slot, int64_t started_ns, unsigned count);
