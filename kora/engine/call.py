@@ -275,15 +275,16 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
             slot = command.slot
             client.db.stats.commands[slot].record(elapsed_ns)
             if slot != run_slot or run_count == RUN_MAX:
-                if run_count and not engine.nested:
-                    engine.service.ran(run_slot, (run_start_ns + run_last_ns) // 2, run_count)
-                run_slot, run_count, run_start_ns = slot, 0, started_ns
+                run_count = _end_run(engine, run_slot, run_start_ns, run_last_ns, run_count)
+                run_slot, run_start_ns = slot, started_ns
             run_count += 1
             run_last_ns = started_ns
             if elapsed_ns >= HEAVY_NS:
                 note_access(client, command, argv, 1, elapsed_ns, _request_bytes(argv) + len(data))
                 if elapsed_ns >= NOTABLE_NS:
                     engine.service.note(client, slot, first_key(command, argv), started_ns, now_ns)
+                    run_count = _end_run(engine, run_slot, run_start_ns, run_last_ns, run_count)
+                    run_slot = -1
         if elapsed_ns >= engine.slow_ns or len(data) >= engine.large_reply_bytes:
             engine.slowness.note(client, command, argv, elapsed_ns, len(data))
             now_ns = engine.now_ns = monotonic_ns()
@@ -296,8 +297,14 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
                 client.halted = True
         if client.halted:
             break
-    if run_count and not engine.nested:
-        engine.service.ran(run_slot, (run_start_ns + run_last_ns) // 2, run_count)
+    _end_run(engine, run_slot, run_start_ns, run_last_ns, run_count)
+
+
+def _end_run(engine: "Engine", slot: int, start_ns: int, last_ns: int, count: int) -> int:
+    """So many of a command ran one after the other; what runs inside another is a part of that.  Returns 0."""
+    if count and not engine.nested:
+        engine.service.ran(slot, (start_ns + last_ns) // 2, count)
+    return 0
 
 
 def call_journaled(client: Client, command: Command, argv: list[bytes]) -> Reply:

@@ -400,7 +400,7 @@ cdef extern from "kernel.h":
     bint service_bounds(service *service, reading *reading, int64_t client_id, int64_t last_ns)
     void service_narrow(service *service, reading *reading, int64_t age_ns)
     void service_arrive(service *service, reading *reading, bint is_told, int64_t last_ns, int64_t *pause_ns)
-    void service_ran(service *service, unsigned slot, int64_t started_ns, unsigned count)
+    void service_ran(kernel *kernel, unsigned slot, int64_t started_ns, unsigned count)
     void service_note(service *service, const culprit *culprit, int64_t start_ns, int64_t stop_ns)
     int64_t service_end(kernel *kernel, reading *reading, const char *address, int64_t client_id)
     void service_note_job(service *service, int label, int64_t start_ns, int64_t stop_ns)
@@ -786,7 +786,7 @@ cdef class Service:
         self._python = self._python.outer
 
     def ran(self, unsigned slot, int64_t started_ns, unsigned count):
-        service_ran(self.c, slot, started_ns, count)
+        service_ran(self._kernel.c, slot, started_ns, count)
 
     def note(self, client, int slot, bytes key not None, int64_t start_ns, int64_t stop_ns):
         cdef culprit culprit

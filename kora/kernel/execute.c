@@ -1506,6 +1506,7 @@ static __attribute__((noinline, cold)) void note_interval(struct kernel *kernel,
     int64_t start_ns = turn->begun_ns + (int64_t)clock_elapsed_ns(&kernel->clock, turn->begun, turn->started);
     int64_t stop_ns = turn->begun_ns + (int64_t)clock_elapsed_ns(&kernel->clock, turn->begun, now);
     service_note(&kernel->service, &culprit, start_ns, stop_ns);
+    service_end_run(kernel);
 }
 
 bool settle(struct kernel *kernel, struct turn *turn, const struct command *command, const struct argument *argv,

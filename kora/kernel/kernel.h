@@ -891,7 +891,7 @@ int64_t clock_wall_ms(struct clock *clock);
 #define NOTABLE_NS 100000
 #define INTERVALS 512
 #define RUN_MAX 16
-#define RUNS 32 /* of a read that are kept until it ends; where there are more, those are recorded before */
+#define RUNS 256 /* of a read that are kept until it ends; where there are more, those are recorded before */
 #define CULPRIT_KEY_BYTES 32
 #define ADDRESS_BYTES 64
 
@@ -981,8 +981,10 @@ bool service_bounds(struct service *service, struct reading *reading, int64_t cl
 void service_narrow(struct service *service, struct reading *reading, int64_t age_ns);
 /* Settle on a time, and charge the wait; keeps the client's mean pause. */
 void service_arrive(struct service *service, struct reading *reading, bool is_told, int64_t last_ns, int64_t *pause_ns);
+void service_end_run(struct kernel *kernel);
 void service_next_run(struct kernel *kernel, unsigned slot, uint64_t started);
-void service_ran(struct service *service, unsigned slot, int64_t started_ns, unsigned count);
+/* As many of a command as Python has run, which began at that time on average. */
+void service_ran(struct kernel *kernel, unsigned slot, int64_t started_ns, unsigned count);
 void service_note(struct service *service, const struct culprit *culprit, int64_t start_ns, int64_t stop_ns);
 /* The replies are handed over: record all that ran; returns when. */
 int64_t service_end(struct kernel *kernel, struct reading *reading, const char *address, int64_t client_id);
