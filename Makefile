@@ -8,6 +8,7 @@
 #   make compile  the kernel again, in place, after a change of its C or Cython; only what changed, warnings are errors
 #   make sanitize the suite, then ten minutes of make fuzz, on a kernel that ends the process at its first false step
 #   make fuzz     random requests, on the kernel and on pure Python; ARGS="--seconds 60"
+#   make fuzz-snapshots   snapshots with bytes flipped and cut, the same way
 #   make docs     write the generated reference tables again
 #   make clean    forget everything that was built
 
@@ -23,7 +24,7 @@ KERNEL := $(wildcard kora/kernel/*.c kora/kernel/*.h kora/kernel/*.pyx kora/kern
 NODE := build/node
 NODE_PACKAGES := tests/e2e/applications/node
 
-.PHONY: run test check bench compile sanitize fuzz docs soak clean
+.PHONY: run test check bench compile sanitize fuzz fuzz-snapshots docs soak clean
 
 run: $(VENV)/installed
 	@$(BIN)/python -m kora.kernel || true
@@ -99,6 +100,9 @@ sanitize: $(VENV)/installed-dev $(NODE)/installed
 # tests/fuzz/atheris_target.py goes on from there byte by byte; it needs pip install -e ".[fuzz]" in .venv.
 fuzz: $(VENV)/installed-dev
 	$(BIN)/python tests/fuzz/run.py $(ARGS)
+
+fuzz-snapshots: $(VENV)/installed-dev
+	$(BIN)/python tests/fuzz/snapshots.py $(ARGS)
 
 # Eighty times the random programs of `make test`, then 50 million commands, after which memory must be what it was,
 # and 10 million accesses, of which HOTKEYS must find the hottest keys.

@@ -36,6 +36,22 @@ class Implementation(Protocol):
     def make_parser(self) -> Parser: ...
     def make_receiver(self) -> Receiver: ...
 
+    def load_records(
+        self,
+        keyspace: Keyspace,
+        window: bytes,
+        at: int,
+        stop: int,
+        now_ms: int | None,
+        string_bytes_max: int,
+        is_lfu: bool,
+    ) -> tuple[int, int, int, bool]:
+        """Load records of a snapshot from a place on, up to the first that begins at `stop` or behind it.
+
+        Ends early at one that it does not know.  Keys whose time was over by `now_ms` are left out.  Returns where it
+        ended, how many keys were loaded and left out, and whether the record there goes on beyond the window.
+        """
+
     def attach(self, engine: "Engine", call: Any) -> None:
         """Before the first request: get to know the engine; `call` has what is asked of kora.engine.call."""
 
@@ -79,6 +95,18 @@ class Reference:
 
     def make_receiver(self) -> Receiver:
         return Receiver()
+
+    def load_records(
+        self,
+        keyspace: Keyspace,
+        window: bytes,
+        at: int,
+        stop: int,
+        now_ms: int | None,
+        string_bytes_max: int,
+        is_lfu: bool,
+    ) -> tuple[int, int, int, bool]:
+        return at, 0, 0, False  # kora/persist/loading.py reads them
 
     # call() looks all of this up in the engine and its settings.
 

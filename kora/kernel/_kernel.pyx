@@ -365,6 +365,20 @@ cdef extern from "kernel.h":
     size_t lzf_compress_ "lzf_compress"(const unsigned char *data, size_t bytes, unsigned char *out, size_t room)
     bint lzf_decompress_ "lzf_decompress"(const unsigned char *data, size_t bytes, unsigned char *out, size_t out_bytes)
 
+    struct load_terms:
+        int64_t now_ms
+        size_t string_bytes_max
+        bint is_lfu
+
+    struct loaded:
+        size_t at
+        uint64_t keys
+        uint64_t expired
+        bint is_cut
+
+    loaded load_records(keyspace *keyspace, const unsigned char *data, size_t at, size_t stop, size_t bytes,
+                        const load_terms *terms)
+
 
 cdef object encode2 = _encode2  # within C's reach
 cdef object encode3 = _encode3
@@ -1801,6 +1815,21 @@ cdef class Kernel:
         """One request in so many is recorded for hot keys; 0: none."""
         self.c.sampling_ratio = ratio
         self.c.samples_left = 1 + <int64_t>(kernel_random(self.c) % <uint64_t>(2 * ratio - 1)) if ratio else INT64_MAX
+
+    def load_records(self, Keyspace keyspace not None, bytes window not None, size_t at, size_t stop, now_ms,
+                     size_t string_bytes_max, bint is_lfu):
+        """kora.engine.reference.Implementation.load_records()."""
+        cdef load_terms terms
+        cdef size_t window_bytes = PyBytes_GET_SIZE(window)
+        terms.now_ms = INT64_MIN if now_ms is None else now_ms
+        terms.string_bytes_max = string_bytes_max
+        terms.is_lfu = is_lfu
+        if at > window_bytes:
+            raise IndexError(at)
+        cdef loaded loaded = load_records(
+            &keyspace.c, <const unsigned char *>PyBytes_AS_STRING(window), at, min(stop, window_bytes), window_bytes,
+            &terms)
+        return loaded.at, loaded.keys, loaded.expired, loaded.is_cut
 
     def reset_stats(self):
         self.turn_max_ns = 0

@@ -16,3 +16,5 @@
 #include "type_set.c"
 #include "type_sorted_set.c"
 #include "type_stream.c"
+
+#include "load.c" /* last, since it makes values of all types */

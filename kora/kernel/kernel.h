@@ -17,6 +17,7 @@
  *   bits.c      commands on strings as rows of bits
  *   stats.c     clocks, histograms, hot keys
  *   rdb.c       the checksum of Redis' dumps, and the compression of strings in them
+ *   load.c      records of a snapshot, straight into a database
  *   execute.c   the batch executor and the commands that it knows
  *
  * THE WAY OF A READ.  Receiver.receive() of _kernel.pyx is what the event loop calls; Kernel.execute() gives the bytes to
@@ -1175,5 +1176,24 @@ size_t lzf_compress(const unsigned char *data, size_t bytes, unsigned char *out,
 
 /* Returns whether the data is in order, and gives exactly so many bytes. */
 bool lzf_decompress(const unsigned char *data, size_t bytes, unsigned char *out, size_t out_bytes);
+
+/* --- load.c --- */
+
+struct load_terms {
+    int64_t now_ms; /* keys whose time was over by then are left out; INT64_MIN: none are */
+    size_t string_bytes_max;
+    bool is_lfu; /* eviction goes by how often keys are used, not by when they were last */
+};
+
+struct loaded {
+    size_t at; /* of the first record that was not loaded */
+    uint64_t keys, expired;
+    bool is_cut; /* that one goes on beyond the bytes that there are, if it is in order */
+};
+
+/* Load records of `data`, which has so many bytes, from a place on until one that begins at `stop` or behind it, or that
+ * is for the reference to read.  Keys that are loaded were not there before. */
+struct loaded load_records(struct keyspace *keyspace, const unsigned char *data, size_t at, size_t stop, size_t bytes,
+                           const struct load_terms *terms);
 
 #endif

@@ -6,13 +6,15 @@ be made to run code, and both ends are the same interpreter.  The first value na
     to the sidecar      ["settings", {name: value}]   first of all, and when one changes
                         ["shard", number, values]     a part of the answer to a request, for Snapshot.shards
                         ["snapshot", number, values]  the rest, and its end; Snapshot.from_plain() reads it
+                        ["glance", values]            as kora.engine.glance gives them
     to the data process ["listening"]                 the HTTP port is open
                         ["failed", text]              it cannot be opened; the sidecar ends
                         ["snapshot", number, with_histograms]
+                        ["glance"]
 
 The settings that the sidecar cannot do without are metrics_bind, metrics_port, loop_stall_ms and started_ms (wall
-clock); version, kernel, restarts (how often the sidecar was), log_level and log_format have defaults.  It passes over
-names that it does not know.
+clock); version, kernel, restarts (how often the sidecar was), keeps_history, log_level and log_format have defaults.
+It passes over names that it does not know.
 """
 
 import marshal

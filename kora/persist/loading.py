@@ -17,7 +17,7 @@ from kora.engine.loading import Loading
 from kora.engine.scripting import runtime
 from kora.errors import CommandError
 from kora.types.kinds import type_name
-from kora.types.rdb.file_reader import FileReader
+from kora.types.rdb.file_reader import WINDOW_BYTES, FileReader
 from kora.types.rdb.reader import Damaged, NoElements, UnknownModule, module_name
 from kora.types.rdb.values import NEWEST, read
 
@@ -138,6 +138,7 @@ class _Loader:
         self._reader = FileReader(file, size_bytes, engine.implementation.rdb_tools, config.proto_max_bulk_len)
         self._reader.on_read = self._note_progress
         self._report = Report()
+        self._changes = {keyspace.index: keyspace.changes for keyspace in engine.databases.used()}
         self._db = engine.databases[0]
         # For the record.
         self._start = 0
@@ -149,7 +150,6 @@ class _Loader:
         self._turn_ns = engine.monotonic_ns()
 
     def run(self) -> Steps[Report]:
-        changes = {keyspace.index: keyspace.changes for keyspace in self._engine.databases.used()}
         try:
             self._read_head()
             while (yield from self._records()):
@@ -163,10 +163,7 @@ class _Loader:
                 self._start,
             ) from None
         finally:
-            # They are no changes that a save would have to wait for.
-            for keyspace in self._engine.databases.used():
-                keyspace.changes = changes.get(keyspace.index, 0)
-            self._note_progress()
+            self._settle()
         self._report.stop = self._reader.offset
         return self._report
 
@@ -187,9 +184,11 @@ class _Loader:
         while True:
             self._start = reader.offset
             if self._engine.monotonic_ns() - self._turn_ns >= TURN_NS:
-                self._note_progress()
+                self._settle()
                 yield
                 self._turn_ns = self._engine.monotonic_ns()
+            if self._load_fast():
+                continue
             self._what = "a record"
             self._deadline_ms, self._idle_s, self._frequency = 0, None, None
             code = reader.byte()
@@ -205,6 +204,31 @@ class _Loader:
                 self._load_key(code)
 
     # Keys
+
+    def _load_fast(self) -> bool:
+        """Have the kernel load some records; whether it has."""
+        reader, report = self._reader, self._report
+        config = self._engine.config
+        now_ms = None if self._in_journal else self._engine.clock.wall_ms()
+        while True:
+            place, keys, expired, is_cut = self._engine.implementation.load_records(
+                self._db,
+                reader.window,
+                reader.place,
+                reader.place + _STEP_BYTES,
+                now_ms,
+                config.proto_max_bulk_len,
+                self._is_lfu,
+            )
+            if place > reader.place:
+                reader.place = place
+                report.keys += keys
+                report.expired += expired
+                return True
+            in_window = len(reader.window) - place
+            if not is_cut or in_window >= min(reader.left, _WINDOW_BYTES_MAX):
+                return False
+            reader.widen(max(WINDOW_BYTES, 2 * in_window))
 
     def _load_key(self, type_: int) -> None:
         reader, report, db = self._reader, self._report, self._db
@@ -332,9 +356,13 @@ class _Loader:
     # The end
 
     def _read_foot(self) -> None:
-        if self._report.version < _CHECKSUM_SINCE:
-            return
         self._start = self._reader.offset
+        if self._report.version < _CHECKSUM_SINCE:
+            if self._reader.left:
+                # A checksum, perhaps, and it is the version that is wrong.
+                self._what = f"a file of version {self._report.version}"
+                raise Damaged("more behind the end")
+            return
         self._what = "the checksum"
         computed = self._reader.crc()
         written = self._reader.integer(8) % (1 << 64)
@@ -346,6 +374,13 @@ class _Loader:
 
     def _refusal(self, reason: str) -> CannotLoad:
         return CannotLoad(self._path, self._start, reason)
+
+    def _settle(self) -> None:
+        """Before others see what there is."""
+        self._note_progress()
+        # What is loaded are no changes that would have to be saved.
+        for keyspace in self._engine.databases.used():
+            keyspace.changes = self._changes.get(keyspace.index, 0)
 
     def _note_progress(self) -> None:
         engine = self._engine

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from kora.engine import snapshot
+from kora.engine import glance, snapshot
 from kora.log import logger
 from kora.observe.frame import Decoder, Message, encode
 
@@ -111,6 +111,8 @@ class Feed(asyncio.Protocol):
         match message:
             case ["snapshot", number, with_histograms]:
                 self._send_snapshot(number, bool(with_histograms))
+            case ["glance"]:
+                self._send(["glance", glance.take(self._engine)])
             case ["listening"]:
                 log.info("sidecar listening", port=self._engine.config.metrics_port, pid=self.pid)
                 if not self._first_answer.done():
@@ -154,6 +156,7 @@ class Feed(asyncio.Protocol):
             "metrics_port": config.metrics_port,
             "loop_stall_ms": config.loop_stall_ms,
             "restarts": self.restarts,
+            "keeps_history": True,
             "log_level": config.log_level,
             "log_format": config.log_format,
         }

@@ -43,6 +43,7 @@ class Feed(asyncio.Protocol):
         self._request: _Request | None = None
         self._shards: list[Any] = []  # that have come for it
         self._next_number = 1
+        self._glance: asyncio.Future[dict[str, Any]] | None = None
 
     async def first_settings(self) -> Settings | None:
         """None if the data process has gone without a word."""
@@ -64,6 +65,17 @@ class Feed(asyncio.Protocol):
             # The request stays: its answer is used whenever it comes, and until then nobody asks again.
             self.timeouts += 1
         return self._latest
+
+    async def glance(self) -> dict[str, Any] | None:
+        """What kora.engine.glance gives; None while the data process is too busy.  For one who asks at a time."""
+        if self._glance is None:
+            self._glance = self._loop.create_future()
+            self.send(["glance"])
+        await asyncio.wait([self._glance], timeout=self._timeout_s)
+        if not self._glance.done():
+            return None  # its answer is for whoever asks next
+        answer, self._glance = self._glance, None
+        return None if answer.cancelled() else answer.result()
 
     @property
     def age_ns(self) -> int | None:
@@ -93,6 +105,8 @@ class Feed(asyncio.Protocol):
         self._told.set()
         if self._request is not None:
             self._request.answer.cancel()  # nobody need wait any more
+        if self._glance is not None:
+            self._glance.cancel()
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -108,6 +122,8 @@ class Feed(asyncio.Protocol):
                 self._shards = []
                 self._request.answer.set_result(self._latest)
                 self._request = None
+            case ["glance", values] if self._glance is not None:
+                self._glance.set_result(values)
             case ["settings", values]:
                 self.settings = Settings.from_plain(values)
                 self._told.set()

@@ -15,6 +15,7 @@ class Settings:
     version: str = ""
     kernel: str = ""
     restarts: int = 0  # of the sidecar
+    keeps_history: bool = False  # asks for a snapshot every second, for the dashboard
     # How the sidecar's own log lines look and which are written, as the settings of these names say.
     log_level: str = "info"
     log_format: str = "json"

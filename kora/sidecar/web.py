@@ -18,8 +18,10 @@ from kora.log import logger
 from kora.observe.board import Board
 from kora.sidecar.feed import Feed
 from kora.sidecar.health import OK, Health, examine
+from kora.sidecar.live import Live
 from kora.sidecar.metrics import OPENMETRICS, TEXT, View, render, wants_openmetrics
 from kora.sidecar.own_stats import OwnStats
+from kora.sidecar.page import BadParameter, Page
 from kora.sidecar.settings import Settings
 from kora.sidecar.status import status
 
@@ -46,22 +48,32 @@ class Site:
         self._feed = feed
         self._board = board
         self._own = OwnStats()
+        self._live = Live(feed, board)
+        self._page = Page(self._live)
         self._endpoints = (
             Endpoint("/", self.index, "this list"),
             Endpoint("/metrics", self.metrics, "every number, for Prometheus"),
             Endpoint("/health/live", self.live, "503 while the server is shutting down or its data loop is stuck"),
             Endpoint("/health/ready", self.ready, "503 also while it is loading, or busy running a script"),
             Endpoint("/status", self.status, "the server at a glance, as JSON"),
+            Endpoint("/dashboard", self._page.page, "the server's life, second by second, to look at"),
+            Endpoint("/dashboard/live", self._page.stream, "what the dashboard is told, as server-sent events"),
+            Endpoint("/history", self.history, "the last 15 minutes: ?metric=commands&from=&to=&step=, as JSON"),
             Endpoint("/health", self.ready, "as /health/ready"),
             Endpoint("/healthz", self.ready, "as /health/ready"),
         )
-        self._paths = frozenset(endpoint.path for endpoint in self._endpoints)
+        self._paths = frozenset([*(endpoint.path for endpoint in self._endpoints), *self._page.asset_paths])
 
     def application(self) -> web.Application:
         application = web.Application(middlewares=[self._answer], client_max_size=_BODY_MAX)
         for endpoint in self._endpoints:
             application.router.add_get(endpoint.path, endpoint.handler)
+        for path in self._page.asset_paths:
+            application.router.add_get(path, self._page.asset)
         application.on_response_prepare.append(_set_headers)
+        if self._settings.keeps_history:
+            application.on_startup.append(self._start)
+            application.on_shutdown.append(self._stop)
         return application
 
     # Routes
@@ -105,7 +117,19 @@ class Site:
             return _json({**error, "live": health.live, "ready": health.ready}, 503)
         return _json(status(snapshot, age_ns, self._health(), self._settings.restarts))
 
+    async def history(self, request: web.Request) -> web.Response:
+        try:
+            return _json(self._page.history(request))
+        except BadParameter as error:
+            return _json({"error": str(error)}, 400)
+
     # Inside
+
+    async def _start(self, _: web.Application) -> None:
+        self._live.start()
+
+    async def _stop(self, _: web.Application) -> None:
+        await self._live.stop()
 
     @property
     def _settings(self) -> Settings:
