@@ -275,7 +275,7 @@ class Observer(Talker):
 
     def go_on(self) -> None:
         work, self.first = self.first, b""
-        if not work and self.works and self.chance.random() < 0.02:
+        if not work and self.chance.random() < 0.02:
             work = self.chance.choice(self.works)
         if work:
             if work != b"BGREWRITEAOF":
@@ -357,7 +357,7 @@ class Trial:
         promise: Promise,
         *,
         seed: object,
-        works: tuple[bytes, ...] = (),
+        works: tuple[bytes, ...] = (b"",),
         sync_delay_us: int = 0,
     ) -> None:
         self.layer = FaultLayer(folder)

@@ -74,6 +74,10 @@ def main() -> int:
 
 def try_one(folder: Path, server: str, name: str, seed: str, rounds: int, quiet: bool) -> None:
     flags, promise, works = TRIALS[name]
+    if server == "redis" and promise is Promise.BUT_A_SECOND:
+        # It names the next increment in the manifest before the end of the last one is synced, and then refuses to
+        # start when that end is torn.
+        flags, works = (*flags, "--auto-aof-rewrite-percentage", "0"), (b"",)
     chance = random.Random(seed)
     with Trial(folder, Subject(server, flags), promise, seed=seed, works=works, sync_delay_us=SYNC_DELAY_US) as trial:
         for death in itertools.islice(deaths(chance, works, SURVIVALS[server]), rounds):
