@@ -45,7 +45,7 @@ LIBRARIES: Final = {
     "ssl": ({"server"}, _SOCKETS),
     "subprocess": ({"server"}, _SOCKETS),
     "uvloop": ({"app"}, "which loop runs is kora/app.py's to know"),
-    "time": ({"clock", "server", "sidecar"}, "take a kora.clock.Clock, or the time itself, as an argument"),
+    "time": ({"clock", "server", "sidecar", "cli"}, "take a kora.clock.Clock, or the time itself, as an argument"),
     "datetime": ({"log"}, "take a kora.clock.Clock, or the time itself, as an argument"),
     "hiredis": ({"resp"}, "only kora/resp knows the wire"),
     "numpy": ({"types"}, "vectors are computed with in kora/types, and only there is it loaded, when it is needed"),

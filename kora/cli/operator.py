@@ -3,6 +3,7 @@
     kora docs [settings | commands | metrics | example]   the reference tables, in Markdown; `example` is TOML
     kora docs --write                                     the same into README.md and kora.toml.example
     kora top [URL] [--interval SECONDS] [--once] [--json] what a server does, in this terminal
+    kora check FILE [--fix]                               examine a snapshot or a journal; --fix writes a good copy
     kora version
 
 Every table is rendered from the one that the server itself uses, so that none can fall behind it.
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from kora import REDIS_VERSION, __version__
-from kora.cli import top
+from kora.cli import check, top
 
 README: Final = "README.md"
 EXAMPLE: Final = "kora.toml.example"
@@ -43,6 +44,8 @@ def run(argv: Sequence[str], directory: str = ".") -> int:
         python = ".".join(str(number) for number in sys.version_info[:3])
         print(f"kora {__version__}, follows Redis {REDIS_VERSION}, Python {python}")
         return 0
+    if options.tool == "check":
+        return check.run(options)
     if options.tool == "top":
         return top.run(options)
     return _docs(options, directory)
@@ -57,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     docs.add_argument("--write", action="store_true", help=f"bring {README} and {EXAMPLE} in this folder up to date")
     top.add_arguments(tools.add_parser("top", help="show what a server does, in this terminal", allow_abbrev=False))
+    about = "examine a snapshot or a journal, and write a copy without what is wrong"
+    check.add_arguments(tools.add_parser("check", help=about, allow_abbrev=False))
     tools.add_parser("version", help="print the version")
     return parser
 

@@ -76,7 +76,7 @@ class CannotLoad(Exception):
 
 
 class CorruptFile(CannotLoad):
-    """A file that nobody wrote like that.  `good_bytes` of it, to the end of a record, could be read."""
+    """A file that nobody wrote like that.  `good_bytes` of it, to the end of the last record, could be read."""
 
     def __init__(self, path: str, offset: int, reason: str, good_bytes: int) -> None:
         super().__init__(path, offset, reason)
@@ -140,6 +140,7 @@ class _Loader:
         self._report = Report()
         self._changes = {keyspace.index: keyspace.changes for keyspace in engine.databases.used()}
         self._db = engine.databases[0]
+        self._good_bytes = 0  # to the end of the last record
         # For the record.
         self._start = 0
         self._what = "the head of the file"
@@ -160,7 +161,7 @@ class _Loader:
                 self._path,
                 self._reader.offset,
                 f"{error}, in {self._what}, which begins at byte {self._start}",
-                self._start,
+                self._good_bytes,
             ) from None
         finally:
             self._settle()
@@ -182,7 +183,7 @@ class _Loader:
         """Everything up to something that others should have a turn before, or False at the end."""
         reader = self._reader
         while True:
-            self._start = reader.offset
+            self._start = self._good_bytes = reader.offset
             if self._engine.monotonic_ns() - self._turn_ns >= TURN_NS:
                 self._settle()
                 yield
@@ -368,9 +369,8 @@ class _Loader:
         written = self._reader.integer(8) % (1 << 64)
         self._report.has_checksum = bool(written)
         if written and computed != written and self._engine.config.rdbchecksum:
-            raise WrongChecksum(
-                self._path, self._start, f"the checksum is {computed:016x}, and should be {written:016x}", self._start
-            )
+            reason = f"the checksum is {computed:016x}, and should be {written:016x}"
+            raise WrongChecksum(self._path, self._start, reason, self._good_bytes)
 
     def _refusal(self, reason: str) -> CannotLoad:
         return CannotLoad(self._path, self._start, reason)
