@@ -21,6 +21,8 @@ from kora.errors import ConfigError
 from kora.log import logger
 from kora.observe.board import DRAINING, READY, STATE, Board
 from kora.persist.recovery import CannotRecover, recover
+from kora.persist.saving import Saver
+from kora.persist.snapshots import Snapshots
 from kora.server.connection import Connection
 from kora.server.feed import Feed
 from kora.server.listener import Listeners
@@ -58,6 +60,7 @@ class Server:
         self._config = config
         self._stopping = asyncio.Event()
         self._grace = True
+        self._saves = False
         self._signals = 0
 
     async def run(self) -> int:
@@ -69,6 +72,7 @@ class Server:
         if compiled is not None:
             compiled.keep_freed_memory()
         engine = Engine(config, make_registry(), board=Board.shared(), kernel=compiled)
+        engine.saves = Snapshots(engine, Saver(engine))
         engine.shutdown = self._stop_now
         engine.call_later = loop.call_later
         engine.log = _log_of_engine
@@ -78,7 +82,7 @@ class Server:
         listeners = Listeners()
         workers = Workers(engine)
         feed = Feed(engine) if config.metrics_port else None
-        signals = {number: partial(self._signalled, number) for number in (signal.SIGTERM, signal.SIGINT)}
+        signals = {number: partial(self._signalled, engine, number) for number in (signal.SIGTERM, signal.SIGINT)}
         for number, handle in signals.items():
             loop.add_signal_handler(number, handle)
         engine.pump = Standstill(engine, loop, listeners, signals).attend
@@ -90,6 +94,7 @@ class Server:
             workers.start()
             if not await self._recover(engine):
                 return 0
+            engine.saves.loaded()
             engine.board.words[STATE] = READY
             log.info(
                 "ready",
@@ -105,6 +110,10 @@ class Server:
             if self._grace and config.shutdown_grace_ms:
                 await asyncio.sleep(config.shutdown_grace_ms / 1000)
             await _close_clients(engine)
+            # Again, if anybody has changed anything since it was found that this can be done.
+            if self._saves and not engine.saves.save_before_the_end():
+                log.error("stopped without saving", changes=engine.saves.numbers()[0])
+                return 1
         finally:
             listeners.close()
             await workers.stop()
@@ -137,19 +146,27 @@ class Server:
                 raise ConfigError(str(feed.started.exception()))
         await stopping
 
-    def _signalled(self, number: int) -> None:
+    def _signalled(self, engine: Engine, number: int) -> None:
         self._signals += 1
         if self._signals > 1:
             # Whoever asks twice does not want to wait.  The sidecar ends by itself when the feed closes.
             log.warning("stopped at once", signal=signal.Signals(number).name)
             sys.stdout.flush()
             _exit_now()
-        log.info("stopping", signal=signal.Signals(number).name, grace_ms=self._config.shutdown_grace_ms)
+        name = signal.Signals(number).name
+        if engine.loading is None and engine.saves.are_wanted:
+            if not engine.saves.save_before_the_end():
+                log.error("not stopped, since the data cannot be saved", signal=name)
+                self._signals = 0
+                return
+            self._saves = True
+        log.info("stopping", signal=name, grace_ms=self._config.shutdown_grace_ms)
         self._stopping.set()
 
-    def _stop_now(self) -> None:
+    def _stop_now(self, saves: bool) -> None:
         """SHUTDOWN: no grace, since the operator has asked this server and not a load balancer."""
         self._grace = False
+        self._saves = saves
         self._stopping.set()
 
 

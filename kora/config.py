@@ -63,6 +63,7 @@ class Kind(Enum):
     EVENTS = "events"
     PERCENTILES = "percentiles"
     OUTPUT_LIMITS = "output limits"
+    SAVE_POINTS = "save points"
     SHARE = "memory or percent"  # in bytes or, below 0, in per cent of maxmemory
 
 
@@ -321,8 +322,18 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _persistence("appendonly", Kind.ENUM, "no",
                  "Whether writes go to a journal. There is no journal yet, so 'no' is the only value.",
                  choices=("no",)),
-    _persistence("save", Kind.ENUM, "",
-                 "When snapshots are taken. There are none yet, so empty is the only value.", choices=("",)),
+    _persistence("save", Kind.SAVE_POINTS, "3600 1 300 100 60 10000",
+                 "When snapshots are taken: after so many seconds, if so many keys were changed since the last; empty "
+                 "for never, and then stopping the server saves nothing either.",
+                 mutable=True),
+    _persistence("stop-writes-on-bgsave-error", Kind.BOOLEAN, True,
+                 "Refuse writes with MISCONF while snapshots are wanted and the last one failed.", mutable=True),
+    _persistence("rdbcompression", Kind.BOOLEAN, True, "Compress strings in snapshots (LZF).", mutable=True),
+    _persistence("rdb-version", Kind.ENUM, "10",
+                 "The version of snapshots: 10 is read by Redis 7.0 and later; 11, by Redis 7.2 and later, also tells "
+                 "when consumers of streams were last given something. With fields of hashes that end it is 12, which "
+                 "Redis 7.4 and later reads.",
+                 mutable=True, choices=("10", "11")),
     _persistence("dir", Kind.STRING, ".", "The directory of the snapshot and of the journal."),
     _persistence("dbfilename", Kind.STRING, "dump.rdb", "The snapshot's file, in `dir`; it is loaded at the start."),
     _persistence("rdbchecksum", Kind.BOOLEAN, True,
@@ -486,6 +497,9 @@ class Config:
     vector_hnsw_ef_search: int
     appendonly: str
     save: str
+    stop_writes_on_bgsave_error: bool
+    rdbcompression: bool
+    rdb_version: str
     dir: str
     dbfilename: str
     rdbchecksum: bool
@@ -803,6 +817,21 @@ def _parse_percentiles(setting: Setting, text: str) -> Value:
     return " ".join(shown)
 
 
+def _parse_save_points(setting: Setting, text: str) -> Value:
+    words = text.split()
+    if len(words) % 2 or not all(_INTEGER.fullmatch(word) and int(word) <= INT_MAX for word in words):
+        raise ConfigError("Invalid save parameters")
+    if any(int(seconds) < 1 for seconds in words[::2]) or any(int(changes) < 0 for changes in words[1::2]):
+        raise ConfigError("Invalid save parameters")
+    return " ".join(words)
+
+
+def save_points(text: str) -> list[tuple[int, int]]:
+    """Seconds, and changes, of each save point of a setting."""
+    numbers = list(map(int, text.split()))
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
 def percentile_text(percent: float) -> str:
     """As Redis prints it: at most six digits behind the point, and no zeros at the end."""
     return f"{percent:f}".rstrip("0").removesuffix(".")
@@ -856,11 +885,13 @@ _PARSERS: Final[Mapping[Kind, Callable[[Setting, str], Value]]] = {
     Kind.PERCENTILES: _parse_percentiles,
     Kind.OUTPUT_LIMITS: _parse_output_limits,
     Kind.SHARE: _parse_share,
+    Kind.SAVE_POINTS: _parse_save_points,
 }
 
 _ACCEPTS: Final[Mapping[Kind, str]] = {
     Kind.OUTPUT_LIMITS: 'a class (normal, replica or pubsub), two sizes and seconds, such as "pubsub 32mb 8mb 60"',
     Kind.SHARE: "a number of bytes such as 1048576, 512mb or 1gb, or a part of maxmemory such as 5%",
+    Kind.SAVE_POINTS: 'pairs of seconds and changes, such as "3600 1 300 100"',
     Kind.PERCENTILES: 'numbers from 0 to 100, such as "50 99 99.9"',
     Kind.EVENTS: "letters such as KEA: K or E for where to publish, and classes of events",
     Kind.STRING: "a string",

@@ -87,6 +87,25 @@ class StillLoading(CommandError):
     message = "LOADING Redis is loading the dataset in memory"
 
 
+class DiskFault(CommandError):
+    """Writes are refused because the disk is not well; scripts that say that they write are told `of_scripts`."""
+
+    of_scripts: str
+
+
+class CannotSave(DiskFault):
+    of_scripts = (
+        "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Writable"
+        " scripts are blocked. Use 'no-writes' flag for read only scripts."
+    )
+    message = (
+        "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that"
+        " may modify the data set are disabled, because this instance is configured to report errors during writes if"
+        " RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about"
+        " the RDB error."
+    )
+
+
 class InternalError(CommandError):
     message = "ERR internal error"
 

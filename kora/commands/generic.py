@@ -464,9 +464,8 @@ def object_freq(client: Client, argv: list[bytes]) -> Reply:
     db, key = client.db, argv[2]
     if db.inspect(key, quietly=True) is None:
         return None
-    # What eviction goes by, in Redis' range: from 0 to 255, about 8 more where it is used twice as much.  Unlike Redis'
-    # it is there whatever the policy, so that redis-cli --hotkeys always works.
-    return min(255, 8 * client.engine.hot_keys.recorder.estimate(key).bit_length())
+    # Unlike Redis' it is there whatever the policy, so that redis-cli --hotkeys always works.
+    return client.engine.frequency(key)
 
 
 @generic(

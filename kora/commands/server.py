@@ -9,7 +9,7 @@ from kora.engine.info import diagnose, render, wanted_sections
 from kora.engine.registry import Family
 from kora.engine.snapshot import take
 from kora.errors import CommandError, DatabaseOutOfRange, NotAnInteger, SyntaxFault, busy
-from kora.resp.reply import OK, Reply, Verbatim
+from kora.resp.reply import OK, Reply, Simple, Verbatim
 from kora.store.keyspace import Keyspace
 from kora.store.lazyfree import free_all
 from kora.types.number import parse_integer
@@ -189,7 +189,7 @@ def dbsize(client: Client, argv: list[bytes]) -> Reply:
     tips=("request_policy:all_shards", "response_policy:all_succeeded"),
 )
 def flushdb(client: Client, argv: list[bytes]) -> Reply:
-    return _flush(client, [client.db], argv[1:])
+    return _flush(client, [client.db], argv[1:], all_of_them=False)
 
 
 @server(
@@ -202,10 +202,10 @@ def flushdb(client: Client, argv: list[bytes]) -> Reply:
     tips=("request_policy:all_shards", "response_policy:all_succeeded"),
 )
 def flushall(client: Client, argv: list[bytes]) -> Reply:
-    return _flush(client, client.engine.databases.used(), argv[1:])
+    return _flush(client, client.engine.databases.used(), argv[1:], all_of_them=True)
 
 
-def _flush(client: Client, databases: list[Keyspace], words: list[bytes]) -> Reply:
+def _flush(client: Client, databases: list[Keyspace], words: list[bytes], all_of_them: bool) -> Reply:
     engine = client.engine
     wanted = [word.upper() for word in words]
     if wanted not in ([], [b"ASYNC"], [b"SYNC"]):
@@ -214,6 +214,8 @@ def _flush(client: Client, databases: list[Keyspace], words: list[bytes]) -> Rep
     engine.tracking.flush()
     for keyspace in databases:
         engine.flush_database(keyspace)
+    if all_of_them:
+        engine.saves.forget()
     if wanted == [b"SYNC"] or (not wanted and not engine.config.lazyfree_lazy_user_flush):
         for shard in engine.shards:
             free_all(shard, engine.clock)
@@ -303,11 +305,49 @@ def role(client: Client, argv: list[bytes]) -> Reply:
 
 
 @server(
+    "SAVE",
+    "Writes a snapshot; nobody is served until it is done.",
+    flags="admin noscript no_async_loading no_multi",
+    since="1.0.0",
+    complexity="O(N) where N is the number of keys in all databases.",
+)
+def save(client: Client, argv: list[bytes]) -> Reply:
+    client.engine.saves.save()
+    return OK
+
+
+@server(
+    "BGSAVE [SCHEDULE]",
+    "Begins to write a snapshot of the data as it is now, in the background.",
+    flags="admin noscript no_async_loading",
+    since="1.0.0",
+    complexity="O(1), and O(N) in the background.",
+)
+def bgsave(client: Client, argv: list[bytes]) -> Reply:
+    if len(argv) > 2 or (len(argv) == 2 and argv[1].upper() != b"SCHEDULE"):
+        raise SyntaxFault
+    begun = client.engine.saves.begin(may_wait=len(argv) == 2)
+    return Simple("Background saving started" if begun else "Background saving scheduled")
+
+
+@server(
+    "LASTSAVE",
+    "Returns the Unix time of the last snapshot, or of the start.",
+    flags="loading stale fast",
+    since="1.0.0",
+    acl="admin dangerous",
+    tips=("nondeterministic_output",),
+)
+def lastsave(client: Client, argv: list[bytes]) -> Reply:
+    return client.engine.saves.last_ms // 1000
+
+
+@server(
     "SHUTDOWN [nosave_save=NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
-    "Stops the server.",
+    "Stops the server, and saves the data before if there are save points.",
     flags="admin noscript loading stale no_multi allow_busy",
     since="1.0.0",
-    complexity="O(1) where nothing is saved.",
+    complexity="O(N) when saving, where N is the number of keys in all databases; else O(1).",
 )
 def shutdown(client: Client, argv: list[bytes]) -> Reply:
     words = {word.upper() for word in argv[1:]}
@@ -316,15 +356,18 @@ def shutdown(client: Client, argv: list[bytes]) -> Reply:
     if b"ABORT" in words:
         if len(words) > 1:
             raise SyntaxFault
+        # There are no replicas to wait for: what shuts down does so before the next command.
         raise CommandError("ERR No shutdown in progress.")
     engine = client.engine
     if engine.busy_script and b"NOSAVE" not in words:
         raise busy(engine.busy_script)
-    if b"SAVE" in words:
-        raise CommandError("ERR There is no persistence yet, so that nothing can be saved: use SHUTDOWN NOSAVE")
+    # What is only half there must not take the place of what is on the disk.
+    saves = (b"SAVE" in words or engine.saves.are_wanted) and b"NOSAVE" not in words and engine.loading is None
+    if saves and not engine.saves.save_before_the_end() and b"FORCE" not in words:
+        raise CommandError("ERR Errors trying to SHUTDOWN. Check logs.")
     # As in Redis, a client sees the connection close, and only an error has a reply.
     client.skip_replies(1)
-    engine.shutdown()
+    engine.shutdown(saves)
     if engine.scripting is not None:
         engine.scripting.stop()
     return None

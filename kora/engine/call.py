@@ -375,6 +375,11 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
     # As in Redis, whatever is on its way takes part in making room; what is over the limit by a little is let be.
     if engine.config.maxmemory and not engine.make_room(EVICTION_BUDGET_NS) and needs_memory:
         return OutOfMemory()
+    if engine.disk_faults:
+        # PING, too: a server that cannot keep what it is told is not well.
+        changes = "write" in flags or (ending is not None and ending.writes) or command.name == "ping"
+        if changes:
+            return engine.disk_fault
     if client.listens_only and command.name not in _OF_SUBSCRIBERS:
         return SubscribersOnly(command.name)
     if engine.loading is not None and "loading" not in flags:

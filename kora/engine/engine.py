@@ -21,9 +21,11 @@ from kora.engine.outbound import NoOutbound, Outbound, Travels
 from kora.engine.pubsub import PubSub
 from kora.engine.reference import Implementation, Reference
 from kora.engine.registry import Registry
+from kora.engine.saves import NoSaves, Saves
 from kora.engine.slowness import Slowness
 from kora.engine.tracking import Tracking
 from kora.engine.transactions import Watches
+from kora.errors import DiskFault
 from kora.observe.board import BUSY, LOADED_BYTES, LOADING_BYTES, READY, STATE, Board
 from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
@@ -134,7 +136,10 @@ class Engine:
         self.paused_writes_only = False
         self.active_expire = True  # DEBUG SET-ACTIVE-EXPIRE
         self.loading: Loading | None = None  # while data is being loaded
-        self.shutdown: Callable[[], None] = _no_server  # set by whoever runs the server
+        self.saves: Saves = NoSaves()  # set by whoever has files
+        self.disk_faults: dict[str, DiskFault] = {}  # why writes are refused, by who cannot write to the disk
+        # shutdown(saves): whether to save the data where snapshots are wanted; set by whoever runs the server.
+        self.shutdown: Callable[[bool], None] = _no_server
         # log("warning", "a constant phrase", field=value): set by whoever knows where logs go.
         self.log: Callable[..., None] = _no_log
         self.http_logged_ms = 0
@@ -223,9 +228,10 @@ class Engine:
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at every request; it tests only this one flag."""
         is_loading = self.loading is not None
-        self.gated = bool(self.config.maxmemory or self.paused_until_ms or self.busy_script or is_loading)
+        is_narrow = bool(self.paused_until_ms or self.busy_script or is_loading or self.disk_faults)
+        self.gated = is_narrow or bool(self.config.maxmemory)
         # The kernel does not show monitors what it runs.
-        aside = bool(self.paused_until_ms or self.busy_script or is_loading or self.slowness.monitors)
+        aside = is_narrow or bool(self.slowness.monitors)
         self.implementation.set_gate(aside, self.config.maxmemory)
 
     def set_loading(self, loading: Loading | None) -> None:
@@ -239,6 +245,19 @@ class Engine:
         loading, words = self.loading, self.board.words
         words[LOADING_BYTES] = loading.total_bytes if loading is not None else 0
         words[LOADED_BYTES] = loading.loaded_bytes if loading is not None else 0
+
+    def set_disk_fault(self, source: str, fault: DiskFault | None) -> None:
+        """What is to be kept cannot be written to the disk: refuse writes, until it can."""
+        if fault is None:
+            self.disk_faults.pop(source, None)
+        else:
+            self.disk_faults[source] = fault
+        self.update_gate()
+
+    @property
+    def disk_fault(self) -> DiskFault | None:
+        """What writes are answered: that of snapshots before that of the journal, as in Redis."""
+        return self.disk_faults[max(self.disk_faults)] if self.disk_faults else None
 
     def set_busy(self, word: str) -> None:
         """A script has run for too long: SCRIPT or FUNCTION, whose KILL may end it; "" when it is over."""
@@ -341,6 +360,10 @@ class Engine:
         self.field_deadlines[keyspace.index].clear()
         return keyspace.flush()
 
+    def frequency(self, key: bytes) -> int:
+        """How often a key is used, as eviction sees it and in Redis' range: 8 more, up to 255, for twice as often."""
+        return min(255, 8 * self.hot_keys.recorder.estimate(key).bit_length())
+
     def remember_use(self, keyspace: Keyspace, key: bytes, idle_s: int | None, frequency: int | None) -> None:
         """Have eviction know how a key was used where it came from, as far as the policy goes by that."""
         is_lfu = self.config.maxmemory_policy.endswith("-lfu")
@@ -394,7 +417,7 @@ def _no_loop(delay_s: float, function: Callable[[], None]) -> None:
     """Until there is an event loop; tick() is late, but does it as well."""
 
 
-def _no_server() -> None:
+def _no_server(saves: bool) -> None:
     """An engine without a server around it has nothing to shut down."""
 
 

@@ -100,8 +100,18 @@ def _memory(snapshot: Snapshot) -> Iterator[Field]:
 def _persistence(snapshot: Snapshot) -> Iterator[Field]:
     yield "loading", int(bool(snapshot.loading))
     yield "async_loading", 0
-    yield "rdb_changes_since_last_save", snapshot.changes
-    yield "rdb_bgsave_in_progress", 0
+    if snapshot.saves:
+        changes, is_running, last_s, is_ok, elapsed_s, running_s, count, processed, total, buffered = snapshot.saves
+        yield "current_cow_size", buffered
+        yield "current_save_keys_processed", processed
+        yield "current_save_keys_total", total
+        yield "rdb_changes_since_last_save", changes
+        yield "rdb_bgsave_in_progress", is_running
+        yield "rdb_last_save_time", last_s
+        yield "rdb_last_bgsave_status", "ok" if is_ok else "err"
+        yield "rdb_last_bgsave_time_sec", elapsed_s
+        yield "rdb_current_bgsave_time_sec", running_s
+        yield "rdb_saves", count
     yield "aof_enabled", int(snapshot.appendonly)
     yield "aof_rewrite_in_progress", 0
     if snapshot.loading:

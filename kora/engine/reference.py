@@ -14,6 +14,7 @@ from kora.observe.shard_stats import ShardStats
 from kora.resp.parser import FastReader, Parser
 from kora.store.keyspace import Keyspace
 from kora.store.shard import Shard
+from kora.store.walk import Databases, Layout, ReferenceWalk, Walk
 from kora.types.limits import Limits
 from kora.types.rdb.payload import Tools
 
@@ -51,6 +52,9 @@ class Implementation(Protocol):
         Ends early at one that it does not know.  Keys whose time was over by `now_ms` are left out.  Returns where it
         ended, how many keys were loaded and left out, and whether the record there goes on beyond the window.
         """
+
+    def walk_over(self, databases: Databases, layout: Layout) -> Walk:
+        """Begin a snapshot of all that these databases hold now; one that was given up has ended by that."""
 
     def attach(self, engine: "Engine", call: Any) -> None:
         """Before the first request: get to know the engine; `call` has what is asked of kora.engine.call."""
@@ -107,6 +111,9 @@ class Reference:
         is_lfu: bool,
     ) -> tuple[int, int, int, bool]:
         return at, 0, 0, False  # kora/persist/loading.py reads them
+
+    def walk_over(self, databases: Databases, layout: Layout) -> Walk:
+        return ReferenceWalk(databases, layout, self._clock)
 
     # call() looks all of this up in the engine and its settings.
 

@@ -333,6 +333,8 @@ class Scripting:
             is_read_only = "no-writes" in flags
             if read_only and not is_read_only:
                 raise CommandError("ERR Can not execute a script with write flag using *_ro command.")
+            if engine.disk_fault is not None and not is_read_only:
+                raise CommandError(engine.disk_fault.of_scripts)
             if is_full and not is_read_only and "allow-oom" not in flags:
                 raise OutOfMemory
             is_full = False
@@ -661,6 +663,8 @@ class Scripting:
         if rule:
             if rule & _WRITES and self._is_read_only:
                 return self._rejected(command, "ERR Write commands are not allowed from read-only scripts.")
+            if rule & _WRITES and not self._has_written and engine.disk_fault is not None:
+                return self._rejected(command, engine.disk_fault.message)
             if rule & _NEEDS_MEMORY and not self._ignores_memory:
                 return self._rejected(command, OutOfMemory.message)
             if rule & _WRITES:

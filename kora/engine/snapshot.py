@@ -72,6 +72,10 @@ class Snapshot:
     # While data is being loaded: Unix time of its start, bytes of the files, of these loaded, seconds left, and what
     # memory the snapshot's writer took.
     loading: list[int]
+    # Snapshot files, if this server has any: changes since the last, whether one is being written, Unix time of the
+    # last, whether the last in the background went well, how many seconds it took and the one under way has taken (or
+    # -1), how many were begun, keys written and to be written to the one under way, and what it takes in memory.
+    saves: list[int]
     lazyfree_pending: int
     # Over the last 1.6 s, per second.
     commands_rate: int
@@ -231,6 +235,7 @@ def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | 
         memory_peak_bytes=engine.memory_peak_bytes,
         changes=engine.changes,
         loading=[] if engine.loading is None else engine.loading.numbers(),
+        saves=engine.saves.numbers(),
         lazyfree_pending=sum(pending_keys(shard) for shard in engine.shards),
         commands_rate=commands_rate,
         bytes_in_rate=bytes_in_rate,

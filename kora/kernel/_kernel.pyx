@@ -14,7 +14,7 @@ from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
-from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, UINT64_MAX, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
@@ -30,6 +30,9 @@ from kora.store.keyspace import nobody as _nobody
 from kora.store.lazyfree import EFFORT_MIN, DiscardedValue, discard_value
 from kora.types.limits import Limits
 from kora.types.rdb.payload import Tools
+from kora.types.rdb.values import type_of as _type_of
+from kora.types.rdb.values import write as _write
+from kora.types.rdb.writer import Writer
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
@@ -210,6 +213,11 @@ cdef extern from "kernel.h":
         uint32_t count
         uint32_t volatile_count
 
+    struct saved_part:
+        uint32_t database
+        unsigned slot
+        uint64_t place
+
     struct keyspace:
         void *owner
         bint attends_all
@@ -222,6 +230,7 @@ cdef extern from "kernel.h":
         uint32_t now_s
         shard_stats **by_run
         shard_stats *stats
+        saved_part saved
 
     struct key:
         const char *data
@@ -236,6 +245,7 @@ cdef extern from "kernel.h":
         int64_t deadline_ms
 
     struct discarded:
+        table *slots
         unsigned slots_count
         unsigned slot
         uint64_t keys
@@ -275,6 +285,30 @@ cdef extern from "kernel.h":
     uint64_t discarded_free_some(kernel *kernel, discarded *discarded, shard_stats *stats, uint64_t entries_max)
     void discarded_free(kernel *kernel, discarded *discarded)
     const char *keyspace_audit(const keyspace *keyspace, int64_t *memory_bytes)
+
+    int NO_STAMPS, IDLE_STAMPS, FREQUENCY_STAMPS
+
+    struct buffer:
+        char *data
+        size_t bytes
+
+    struct saving:
+        bint is_on
+        bint is_muted
+        bint failed
+        bint compresses
+        unsigned char version
+        int stamps
+        uint64_t records
+        unsigned char unfinished
+        buffer out
+
+    bint saving_begin(saving *saving)
+    void saving_end(saving *saving)
+    bint saving_walk(kernel *kernel, table *slots, unsigned slots_count, saved_part *part, int64_t stop_ns,
+                     uint64_t records_max)
+    void buffer_append(buffer *buffer, const char *data, size_t bytes)
+    void preserve(keyspace *keyspace, entry *entry)
 
     struct output:
         char *data
@@ -332,6 +366,8 @@ cdef extern from "kernel.h":
         uint64_t slow_ns
         uint64_t large_reply_bytes
         void (*note)(turn *turn, const command *command, const argument *argv, size_t argc, size_t reply_bytes) noexcept
+        saving saving
+        bint (*tell_object)(kernel *kernel, void *object, buffer *buffer) noexcept
 
     void kernel_init(kernel *kernel, const uint64_t *secret)
     void kernel_free(kernel *kernel)
@@ -439,14 +475,36 @@ cdef void *_make_object(kernel *kernel, int object_kind) noexcept:
     return <void *>value
 
 
+cdef bint _tell_object(kernel *kernel, void *object, buffer *buffer) noexcept:
+    cdef bytes data
+    try:
+        value = <object>object
+        writer = Writer(compress if kernel.saving.compresses else None)
+        type_ = _type_of(value, kernel.saving.version)
+        writer.data.append(type_)
+        _write(writer, type_, value)
+        data = bytes(writer.data)
+    except Exception as error:
+        (<Kernel>kernel.owner).walk.error = error
+        return False
+    buffer_append(buffer, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    return True
+
+
 # --- Redis' serialization ---
 
 crc64_prepare()
 
 
 def crc64(const unsigned char[::1] data not None, uint64_t crc=0):
-    """kora.types.crc64.crc64()."""
-    return crc64_(crc, &data[0], data.shape[0]) if data.shape[0] else crc
+    """kora.types.crc64.crc64(); others run meanwhile."""
+    cdef size_t data_bytes = data.shape[0]
+    if data_bytes == 0:
+        return crc
+    cdef const unsigned char *start = &data[0]
+    with nogil:
+        crc = crc64_(crc, start, data_bytes)
+    return crc
 
 
 def compress(bytes data not None):
@@ -742,6 +800,7 @@ cdef class Discarded:
     """Keys of one shard that were taken out of a database: see kora.store.lazyfree."""
 
     cdef discarded c
+    cdef saved_part saved
     cdef Kernel _kernel
 
     def __dealloc__(self):
@@ -902,6 +961,11 @@ cdef class Keyspace:
             return None
         self.c.stats.hits += 1
         entry.touched_s = self.c.now_s
+        if self._kernel.c.saving.is_on and (
+            entry.object_kind == STREAM_OBJECT
+            or (entry.object_kind == HASH_OBJECT and (<Hash>entry_object(entry)).c.timed_count)
+        ):
+            preserve(&self.c, entry)  # see kora.store.keyspace
         return self._value_of_kind(entry, kind)
 
     def inspect(self, bytes name not None, bint quietly=False):
@@ -951,6 +1015,8 @@ cdef class Keyspace:
         if entry is NULL:
             return None
         entry.touched_s = self.c.now_s
+        if entry.kind == OBJECT:
+            preserve(&self.c, entry)  # who has it may change it
         return self._value(entry, True) if kind is None else self._value_of_kind(entry, kind)
 
     def part(self, bytes name not None, size_t start, size_t count):
@@ -1003,6 +1069,8 @@ cdef class Keyspace:
         """Put a value of any kind in place of an entry's, or of none."""
         cdef argument argument
         cdef text text
+        if entry is not NULL:
+            preserve(&self.c, entry)
         if type(value) is bytes:
             argument.data = PyBytes_AS_STRING(value)
             argument.bytes = PyBytes_GET_SIZE(value)
@@ -1030,6 +1098,7 @@ cdef class Keyspace:
         cdef entry *entry = keyspace_find(&self.c, key)
         cdef bint is_new = entry is NULL
         if entry is not NULL and entry_has_deadline(entry):
+            preserve(&self.c, entry)
             entry = keyspace_drop_deadline(&self.c, key, entry)
         self._store(key, entry, value)
         if is_new:
@@ -1083,6 +1152,8 @@ cdef class Keyspace:
         cdef size_t length
         if entry is not NULL and entry.kind == OBJECT:
             raise WrongType
+        if entry is not NULL:
+            preserve(&self.c, entry)
         text.data = PyBytes_AS_STRING(part)
         text.bytes = PyBytes_GET_SIZE(part)
         length = entry_string(keyspace_edit(&self.c, &key, entry, offset, text), digits).bytes
@@ -1168,6 +1239,7 @@ cdef class Keyspace:
     def expire(self, bytes name not None, int64_t deadline_ms):
         cdef key key
         cdef entry *entry = self._peek(name, &key)
+        preserve(&self.c, entry)
         keyspace_set_deadline(&self.c, &key, entry, deadline_ms)
         keyspace_changed(&self.c, &key)
 
@@ -1176,6 +1248,7 @@ cdef class Keyspace:
         cdef entry *entry = self._peek(name, &key)
         if entry is NULL or not entry_has_deadline(entry):
             return False
+        preserve(&self.c, entry)
         keyspace_drop_deadline(&self.c, &key, entry)
         keyspace_changed(&self.c, &key)
         return True
@@ -1350,8 +1423,18 @@ cdef class Keyspace:
             part = Discarded.__new__(Discarded)
             part._kernel = self._kernel
             part.c = keyspace_discard(&self.c, shard.slot_start, shard.slot_stop)
-            if part.c.keys:
+            if not part.c.keys:
+                continue
+            if (
+                self._kernel.c.saving.is_on
+                and not self._kernel.c.saving.is_muted
+                and self.c.saved.slot < <unsigned>SLOTS
+            ):
+                part.saved.database = self.c.saved.database
+                self._kernel.walk._held.append((part, shard))
+            else:
                 shard.lazyfree.append(part)
+        self.c.saved.slot = SLOTS
         self.average_ttl_ms = 0
         self.c.changes += forgotten
         return forgotten
@@ -1378,6 +1461,95 @@ cdef class Keyspace:
         if wrong is not NULL:
             raise AssertionError(wrong.decode())
         return sums
+
+
+cdef class Walk:
+    """kora.store.walk.Walk.  Made by Kernel.walk_over()."""
+
+    cdef Kernel _kernel
+    cdef object _databases
+    cdef readonly list _held  # what was flushed meanwhile, with its shard
+    cdef readonly uint64_t records_total
+    cdef public object error
+    cdef readonly bint is_over
+
+    def __cinit__(self, Kernel kernel not None, databases, layout):
+        cdef Keyspace keyspace
+        cdef saving *saving = &kernel.c.saving
+        self._kernel = kernel
+        self._databases = databases
+        self._held = []
+        if not saving_begin(saving):
+            # After 62 in a row that were given up before they were marked: once in a blue moon, and then in one piece.
+            saving.is_on = saving.is_muted = True
+            for keyspace in databases():
+                keyspace.c.saved.slot = 0
+                keyspace.c.saved.place = 0
+                saving_walk(kernel.c, keyspace.c.slots, SLOTS, &keyspace.c.saved, INT64_MAX, UINT64_MAX)
+            saving_end(saving)
+            saving_begin(saving)
+        saving.version = layout.version
+        saving.compresses = layout.compress is not None
+        saving.stamps = {"": NO_STAMPS, "idle": IDLE_STAMPS, "frequency": FREQUENCY_STAMPS}[layout.stamps]
+        for keyspace in databases():
+            keyspace.c.saved.database = keyspace.index
+            keyspace.c.saved.slot = 0
+            keyspace.c.saved.place = 0
+            self.records_total += keyspace.c.count
+
+    @property
+    def records(self):
+        return self._kernel.c.saving.records
+
+    @property
+    def size_bytes(self):
+        return self._kernel.c.saving.out.bytes
+
+    def take(self):
+        cdef buffer *out = &self._kernel.c.saving.out
+        cdef bytes data = PyBytes_FromStringAndSize(out.data, out.bytes)
+        out.bytes = 0
+        return data
+
+    def step(self, int64_t stop_ns, uint64_t records_max=UINT64_MAX):
+        cdef Keyspace keyspace
+        cdef Discarded part
+        cdef kernel *kernel = self._kernel.c
+        if self.is_over:
+            return True
+        kernel.now_ms = 0
+        while self._held:
+            part, shard = self._held[0]
+            if not saving_walk(kernel, part.c.slots, part.c.slots_count, &part.saved, stop_ns, records_max):
+                return False
+            del self._held[0]
+            shard.lazyfree.append(part)
+        for keyspace in self._databases():
+            if not saving_walk(kernel, keyspace.c.slots, SLOTS, &keyspace.c.saved, stop_ns, records_max):
+                return False
+        if kernel.saving.failed and self.error is None:
+            self.error = AssertionError("a value was changed before it was saved")
+        self.is_over = True
+        self._end()
+        return True
+
+    cdef int _end(self) except -1:
+        # What is in the buffer is still to be taken.
+        self._kernel.c.saving.is_on = False
+        self._kernel.c.saving.unfinished = 0
+        if self._kernel.walk is self:
+            self._kernel.walk = None
+        return 0
+
+    def give_up(self):
+        if self.is_over:
+            return
+        self._kernel.c.saving.is_muted = True
+        self._kernel.c.saving.out.bytes = 0
+        self.error = None
+        for part, shard in self._held:
+            shard.lazyfree.append(part)
+        self._held.clear()
 
 
 # --- Values that are no strings ---
@@ -1669,6 +1841,7 @@ cdef class Kernel:
     cdef bint _leaves  # whether they do; False while one goes that is there already
     cdef object _run_errands
     cdef public object running  # the client whose turn it is
+    cdef readonly Walk walk  # of the snapshot under way
     cdef int64_t turn_max_ns  # as LoopStats has it
     cdef uint64_t _large_request_bytes
     # Of the current turn.  A turn inside a turn has its own room.
@@ -1687,6 +1860,7 @@ cdef class Kernel:
         self.c.object_bytes = _object_bytes
         self.c.make_object = _make_object
         self.c.note = _note
+        self.c.tell_object = _tell_object
         self.c.touched = _touched
         self.c.ended = _ended
         for object_kind, compiled in enumerate(_CLASSES):
@@ -1744,6 +1918,12 @@ cdef class Kernel:
     def make_keyspace(self, int index, shards):
         self._lazyfree = shards[0].lazyfree
         return Keyspace(self, index, shards)
+
+    def walk_over(self, databases, layout):
+        """Begin a snapshot; databases() gives those there are.  One that was given up ends by that."""
+        self.walk = None
+        self.walk = Walk(self, databases, layout)
+        return self.walk
 
     def make_parser(self):
         return Parser()

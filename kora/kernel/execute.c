@@ -30,6 +30,8 @@ void kernel_init(struct kernel *kernel, const uint64_t secret[2])
 void kernel_free(struct kernel *kernel)
 {
     hot_keys_free(&kernel->hot_keys);
+    buffer_free(&kernel->saving.out);
+    buffer_free(&kernel->saving.scratch);
     free(kernel->shards);
     kernel->shards = NULL;
     limits_release(kernel->limits);
@@ -1299,6 +1301,21 @@ static bool keys_fit(const struct argument *argv, size_t argc)
     return true;
 }
 
+/* What a command may change, before it does. */
+static __attribute__((noinline)) void preserve_keys(struct keyspace *keyspace, const struct command *command,
+                                                    const struct argument *argv, size_t argc)
+{
+    int64_t last = command->last_key < 0 ? (int64_t)argc + command->last_key : command->last_key;
+    if (command->first_key == 0 || last >= (int64_t)argc)
+        return;
+    for (int64_t at = command->first_key; at <= last; at += command->key_step) {
+        struct key key = key_of(keyspace->kernel, argv[at].data, argv[at].bytes);
+        struct entry *entry = keyspace_peek(keyspace, &key);
+        if (entry != NULL)
+            preserve(keyspace, entry);
+    }
+}
+
 size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, size_t place, struct output *output,
                  size_t bytes_max)
 {
@@ -1318,6 +1335,8 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
             return place;
         if (command->lengthy)
             board_begin(kernel, turn, command, argv, request->argc);
+        if (UNLIKELY(kernel->saving.is_on) && command->writes)
+            preserve_keys(turn->keyspace, command, argv, request->argc);
         size_t mark = output->bytes;
         bool done = command->operation(kernel, turn, request, argv, output);
         if (command->lengthy)

@@ -9,6 +9,7 @@
 #include "pack.c"
 #include "parser.c"
 #include "rdb.c"
+#include "save.c"
 #include "table.c"
 #include "text.c"
 #include "type_hash.c"

@@ -18,6 +18,7 @@
  *   stats.c     clocks, histograms, hot keys
  *   rdb.c       the checksum of Redis' dumps, and the compression of strings in them
  *   load.c      records of a snapshot, straight into a database
+ *   save.c      snapshots: keys and values as Redis' RDB files have them
  *   execute.c   the batch executor and the commands that it knows
  *
  * THE WAY OF A READ.  Receiver.receive() of _kernel.pyx is what the event loop calls; Kernel.execute() gives the bytes to
@@ -67,6 +68,13 @@
  *     is what makes a field take half of what it takes in Redis, with its three blocks.
  *
  * What is rare is left to Python: deadlines of fields are in the object, and operations step aside for a hash with any.
+ *
+ * A SNAPSHOT is the data at one moment, written while commands go on, without a copy of anything.  An entry carries the
+ * number of a snapshot, its EPOCH, in the upper bits of its flags: of the last that has it.  A snapshot begins with a new
+ * number, which makes all entries unsaved at once; new ones are born with it, so that they are not in it.  A walk over
+ * all tables writes what is unsaved, and who is about to change, move or remove an unsaved entry has it written before
+ * (preserve()).  Where contents are, they tell which database they were then: SWAPDB takes that along, and what FLUSHDB
+ * takes away is walked before it is freed.
  *
  * The hash is keyed (SipHash) with a secret of the process, since whoever can choose keys must not be able to choose
  * collisions.  Memory is counted exactly, as what the allocator has set aside for each block.
@@ -863,6 +871,9 @@ enum kind { STRING, INTEGER, LARGE, OBJECT };
 
 #define FLAG_DEADLINE 1 /* deadline_ms stands in front of everything */
 #define FLAG_RAW 2      /* edited in place: its encoding is `raw`, however short it is */
+#define EPOCH_UNIT 4    /* from there on: the snapshot that has this entry, or was under way when it was made */
+#define EPOCH_MASK 0xFC
+#define EPOCHS 64
 
 struct entry {
     uint32_t key_bytes;
@@ -926,6 +937,12 @@ struct keyspace {
     uint32_t now_s; /* Unix time, set a few times per second: coarse is enough for idle times */
     struct shard_stats *by_run[SLOTS >> RUN_BITS]; /* borrowed: who counts what concerns a slot */
     struct shard_stats *stats; /* of the shard that owns the key last looked at: who counts the command that runs */
+    /* Of the contents, for the snapshot under way. */
+    struct saved_part {
+        uint32_t database; /* that they were when it began */
+        unsigned slot;     /* where its walk goes on */
+        uint64_t place;
+    } saved;
 };
 
 void keyspace_init(struct keyspace *keyspace, struct kernel *kernel);
@@ -1030,6 +1047,48 @@ void discarded_free(struct kernel *kernel, struct discarded *discarded); /* all,
  * memory of each run of slots to memory_bytes[]; returns what is wrong, or NULL. */
 const char *keyspace_audit(const struct keyspace *keyspace, int64_t memory_bytes[SLOTS >> RUN_BITS]);
 
+/* --- Snapshots (save.c) --- */
+
+struct buffer {
+    char *data; /* owned */
+    size_t bytes, capacity;
+};
+
+enum stamps { NO_STAMPS, IDLE_STAMPS, FREQUENCY_STAMPS };
+
+/* The snapshot under way. */
+struct saving {
+    bool is_on;      /* there are unsaved entries */
+    bool is_muted;   /* nobody wants it any more: the walk only marks entries, so that numbers can be used again */
+    bool failed;     /* there was a value that could not be told */
+    bool compresses; /* strings, by LZF */
+    uint8_t epoch;   /* its number, as it stands in flags: also while there is none */
+    uint8_t unfinished; /* snapshots begun since the last that has all entries */
+    uint8_t version;    /* of RDB */
+    enum stamps stamps; /* of use, which keys have */
+    int64_t database;   /* that what comes next in `out` belongs to; -1: none yet */
+    uint64_t records;   /* written */
+    struct buffer out;
+    struct buffer scratch;
+};
+
+static inline bool is_saved(const struct saving *saving, const struct entry *entry)
+{
+    return (entry->flags & EPOCH_MASK) == saving->epoch;
+}
+
+/* Make all entries unsaved.  False: there is no free number, and a muted walk over everything must come before. */
+bool saving_begin(struct saving *saving);
+/* All entries are saved, or marked. */
+void saving_end(struct saving *saving);
+/* Write an entry, and mark it. */
+void save_entry(struct kernel *kernel, struct entry *entry, uint32_t database);
+/* Save what is unsaved, from a place on, until a point in time or so many records; false: there is more. */
+bool saving_walk(struct kernel *kernel, struct table *slots, unsigned slots_count, struct saved_part *part,
+                 int64_t stop_ns, uint64_t records_max);
+void buffer_append(struct buffer *buffer, const char *data, size_t bytes);
+void buffer_free(struct buffer *buffer);
+
 /* --- The executor (execute.c) --- */
 
 /* Replies, encoded.  They stand in a small block that is used again and again, until they outgrow it: then `grow`
@@ -1117,7 +1176,18 @@ struct kernel {
     uint64_t large_reply_bytes;
     void (*note)(struct turn *turn, const struct command *command, const struct argument *argv, size_t argc,
                  size_t reply_bytes);
+    struct saving saving;
+    /* Append the type of RDB and the value of an object that only Python can tell; 0 where it cannot. */
+    int (*tell_object)(struct kernel *kernel, void *object, struct buffer *buffer);
 };
+
+/* Before an entry is changed, moved or removed. */
+static inline void preserve(struct keyspace *keyspace, struct entry *entry)
+{
+    struct kernel *kernel = keyspace->kernel;
+    if (UNLIKELY(kernel->saving.is_on) && !is_saved(&kernel->saving, entry))
+        save_entry(kernel, entry, keyspace->saved.database);
+}
 
 void kernel_init(struct kernel *kernel, const uint64_t secret[2]);
 void kernel_free(struct kernel *kernel);

@@ -483,6 +483,7 @@ static void remove_entry(struct keyspace *keyspace, unsigned slot, uint64_t hash
     struct shard_stats *stats = stats_of(keyspace, slot);
     struct table *whole = &keyspace->slots[slot];
     unsigned is_volatile = entry->flags & FLAG_DEADLINE ? 1 : 0;
+    preserve(keyspace, entry);
     clear_place(table, place_of(table, hash, entry));
     table->count--;
     table->volatile_count -= is_volatile;
@@ -582,7 +583,7 @@ static struct entry *insert(struct keyspace *keyspace, const struct key *key, en
 {
     struct shard_stats *stats = stats_of(keyspace, key->slot);
     struct entry *entry = allocate(bytes_needed(key, kind, flags, value_bytes));
-    fill_header(entry, key, kind, flags, value_bytes, keyspace->now_s);
+    fill_header(entry, key, kind, flags | keyspace->kernel->saving.epoch, value_bytes, keyspace->now_s);
     memcpy(key_data(entry), key->data, key->bytes);
     struct table *table = room_for(keyspace, key, stats);
     put_bucket(table, make_bucket(tag_of(key->hash), entry));
@@ -609,6 +610,7 @@ static struct entry *reshape(struct keyspace *keyspace, const struct key *key, s
                              unsigned flags, size_t value_bytes)
 {
     struct shard_stats *stats = stats_of(keyspace, key->slot);
+    flags = (flags & ~EPOCH_MASK) | (entry->flags & EPOCH_MASK);
     bool keeps_payload = entry->kind == kind;
     bool had_deadline = entry->flags & FLAG_DEADLINE, has_deadline = flags & FLAG_DEADLINE;
     int64_t deadline_ms = had_deadline ? entry_deadline_ms(entry) : 0;
@@ -843,6 +845,7 @@ void keyspace_move(struct keyspace *keyspace, const struct key *key, struct keys
 {
     struct table *table = NULL;
     struct entry *entry = look_up(keyspace, key, &table);
+    preserve(keyspace, entry);
     struct shard_stats *stats = stats_of(keyspace, key->slot);
     enum kind kind = entry->kind;
     bool ends = entry_has_deadline(entry);
@@ -872,6 +875,8 @@ void keyspace_move(struct keyspace *keyspace, const struct key *key, struct keys
     tell(keyspace, key->hash, key->data, key->bytes);
 
     entry = keyspace_find(target_keyspace, target);
+    if (entry != NULL)
+        preserve(target_keyspace, entry);
     if (entry != NULL && entry_has_deadline(entry))
         entry = keyspace_drop_deadline(target_keyspace, target, entry);
     if (kind == LARGE) {
@@ -898,10 +903,12 @@ void keyspace_swap(struct keyspace *keyspace, struct keyspace *other)
     keyspace->count = other->count;
     keyspace->volatile_count = other->volatile_count;
     memcpy(keyspace->counts_by_run, other->counts_by_run, sizeof keyspace->counts_by_run);
+    keyspace->saved = other->saved;
     other->slots = kept.slots;
     other->count = kept.count;
     other->volatile_count = kept.volatile_count;
     memcpy(other->counts_by_run, kept.counts_by_run, sizeof other->counts_by_run);
+    other->saved = kept.saved;
 }
 
 /* --- Walks --- */
@@ -942,6 +949,62 @@ uint64_t keyspace_walk(struct keyspace *keyspace, unsigned slot, uint64_t place,
         if (table->buckets[at])
             visit(context, bucket_entry(table->buckets[at]));
     return place;
+}
+
+/* Save what is unsaved in one table; false where it ended before.  It is begun anew then, since a command may have moved
+ * what is in it, and passes over what is saved by now. */
+static bool save_table(struct kernel *kernel, struct table *table, uint32_t database, int64_t stop_ns,
+                       uint64_t *records_left)
+{
+    /* What is saved between two looks at the clock: a dozen microseconds. */
+    enum { AHEAD = 8, RECORDS = 32, BYTES = 8192 };
+    struct saving *saving = &kernel->saving;
+    uint64_t unlooked = 0;
+    size_t bytes = saving->out.bytes;
+    size_t buckets = buckets_count(table);
+    for (size_t at = 0; at < buckets; at++) {
+        if (at + AHEAD < buckets && table->buckets[at + AHEAD])
+            PREFETCH(bucket_entry(table->buckets[at + AHEAD]));
+        if (!table->buckets[at])
+            continue;
+        struct entry *entry = bucket_entry(table->buckets[at]);
+        if (is_saved(saving, entry))
+            continue;
+        if (*records_left == 0)
+            return false;
+        if (unlooked == RECORDS || saving->out.bytes - bytes >= BYTES) {
+            if (clock_monotonic_ns(&kernel->clock) >= stop_ns)
+                return false;
+            unlooked = 0;
+            bytes = saving->out.bytes;
+        }
+        save_entry(kernel, entry, database);
+        unlooked++;
+        --*records_left;
+    }
+    return true;
+}
+
+bool saving_walk(struct kernel *kernel, struct table *slots, unsigned slots_count, struct saved_part *part,
+                 int64_t stop_ns, uint64_t records_max)
+{
+    while (slots != NULL && part->slot < slots_count) {
+        struct table *slot = &slots[part->slot];
+        uint64_t place = part->place;
+        if (slot->count > 0) {
+            if (!save_table(kernel, step(slot, &place), part->database, stop_ns, &records_max))
+                return false;
+        } else {
+            place = 0;
+        }
+        part->place = place;
+        if (place == 0)
+            part->slot++;
+        if (slot->count > 0 && clock_monotonic_ns(&kernel->clock) >= stop_ns)
+            return false;
+    }
+    part->slot = slots_count;
+    return true;
 }
 
 /* Remove an entry because its time is over. */

@@ -35,6 +35,11 @@ EVENTS: Final = (
     Event("eviction-lazyfree", "Freeing values that were unlinked or evicted, in the background.", "server/workers"),
     Event("loop-lag", "How late the event loop ran its heartbeat: what everybody waited.", "server/workers"),
     Event("gc", "A garbage collection of the interpreter.", "server/workers"),
+    Event("snapshot-step", "A turn of the job that walks over the data for a snapshot.", "server/workers"),
+    Event("rdb-save", "Writing a snapshot while nobody is served: SAVE, SHUTDOWN.", "persist/snapshots"),
+    Event(
+        "rdb-unlink-temp-file", "Removing the file of a snapshot that was given up, beside the loop.", "persist/saving"
+    ),
     Event("fork", "fork(2).", "", never="snapshots and rewrites do not fork"),
     Event("active-defrag-cycle", "Moving values together.", "", never="memory is not defragmented"),
 )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from kora.engine.engine import Engine
 
 BUDGET_NS: Final = 1_000_000
+# Less than that, since it goes on for seconds, and whoever comes meanwhile waits for the rest of a turn.
+_SNAPSHOT_BUDGET_NS: Final = 300_000
 # Full collections look at every container object there is; younger ones at what is new.
 _FULL_COLLECTION_TURNS: Final = 60
 # Hashes with fields that are due which are looked at in a turn, in each database.
@@ -114,6 +116,10 @@ def _index_vectors(worker: Worker) -> bool:
     return engine.indexing.run(engine.databases, BUDGET_NS, engine.clock)
 
 
+def _save(worker: Worker) -> bool:
+    return worker.engine.saves.step(_SNAPSHOT_BUDGET_NS)
+
+
 def _lazyfree(worker: Worker) -> bool:
     if worker.shard.lazyfree:
         free_some(worker.shard, BUDGET_NS, worker.engine.clock)
@@ -173,6 +179,7 @@ JOBS: Final = (
     Job("expire-cycle", _expire, per_shard=True, share=0.25, event="expire-cycle"),
     Job("field-expire-cycle", _expire_fields, per_shard=False, share=0.1, event="expire-cycle"),
     Job("vector-indexing", _index_vectors, per_shard=False, share=0.25),
+    Job("snapshot-step", _save, per_shard=False, share=0.25, event="snapshot-step"),
     Job("lazyfree", _lazyfree, per_shard=True, share=0.25, event="eviction-lazyfree"),
     Job("eviction-cycle", _evict, per_shard=False, share=0.25),
     Job("hotkey-decay", _decay_hot_keys, per_shard=False, share=0.02, period_s=60.0),

@@ -12,6 +12,8 @@ In the kernel strings are no Python objects, and what it hands out are copies.  
 place by whoever found them for that, and then shown to updated().
 
 Who waits for a key, watches it or keeps a copy of it has it attended to, and is told of every change.
+
+While a snapshot is written, what it has not been to yet is kept before it changes: see kora/store/walk.py.
 """
 
 from binascii import crc_hqx
@@ -28,6 +30,7 @@ from kora.store.shard import RUN_BITS, Shard
 from kora.store.sizes import DEADLINE_BYTES, entry_size, size_of, weigh
 from kora.store.slots import OPEN_BRACE, SLOT_MASK, SLOTS, slot_of
 from kora.store.table import EMPTY, PART_MAX, SplitTable, Table, parts, random_key, scan
+from kora.store.walk import Part, ReferenceWalk
 from kora.types.limits import Limits
 
 _NO_TABLES: Final[tuple[Table, ...]] = (EMPTY,) * SLOTS
@@ -41,6 +44,7 @@ _TOUCHED_MASK: Final = 1023
 # What swap() exchanges.
 _CONTENTS: Final = (
     "_tables", "_deadlines", "_touched", "_occupied", "_places", "_heaviest", "_count", "volatile", "average_ttl_ms",
+    "_part",
 )  # fmt: skip
 
 # What SCAN may look at beyond the keys it was asked for, when slots are empty: with fewer keys than this it walks the
@@ -59,6 +63,7 @@ class Keyspace:
         "_heaviest",
         "_limits",
         "_occupied",
+        "_part",
         "_places",
         "_shards_by_run",
         "_stats_by_run",
@@ -108,6 +113,7 @@ class Keyspace:
         self._touched: list[int] = []  # by slot & _TOUCHED_MASK: now_s when a key was last used
         self._occupied: list[int] = []  # slots with keys, in no order
         self._places: list[int] = []  # by slot: its place in _occupied
+        self._part: Part | None = None  # of the snapshot under way, if these are in it
         self._count = 0
         self._heaviest = 1  # no table holds more keys than this
         self.volatile = 0  # keys that have a deadline
@@ -131,6 +137,8 @@ class Keyspace:
         self._touched[slot & _TOUCHED_MASK] = self.now_s
         if type(value) is not kind and not _is_kind(value, kind):
             raise WrongType
+        if self._part is not None and _changes_when_read(value):
+            self._part.keep(slot, key)
         return value
 
     def inspect(self, key: bytes, quietly: bool = False) -> Any:
@@ -172,6 +180,8 @@ class Keyspace:
         self._touched[slot & _TOUCHED_MASK] = self.now_s
         if kind is not None and type(value) is not kind and not _is_kind(value, kind):
             raise WrongType
+        if self._part is not None and type(value) is not bytes:
+            self._part.keep(slot, key)  # who has it may change it
         return value
 
     def outline(self, key: bytes) -> Any:
@@ -226,6 +236,8 @@ class Keyspace:
         """Store a value in place of whatever is there; a deadline goes.  The value is the keyspace's from then on."""
         slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
         stats = self.stats = self._stats_by_run[slot >> RUN_BITS]
+        if self._part is not None:
+            self._part.keep(slot, key)
         if self.volatile:
             self._drop_deadline(slot, key)
         table = self._tables[slot]
@@ -264,7 +276,7 @@ class Keyspace:
             value = words[place + 1]
             table = tables[slot]
             old = table.get(key)
-            if type(old) is bytes and len(old) == len(value) and not self.volatile:
+            if type(old) is bytes and len(old) == len(value) and not self.volatile and self._part is None:
                 table[key] = value
                 touched[slot & _TOUCHED_MASK] = now_s
                 if self._attended or self.attends_all:
@@ -285,6 +297,8 @@ class Keyspace:
     def replace(self, key: bytes, value: Any) -> None:
         """Store another value for a key that find() has found; its deadline stays."""
         slot = self._found_slot if key is self._found_key else self._locate(key)
+        if self._part is not None:
+            self._part.keep(slot, key)
         table = self._tables[slot]
         old = table[key]
         if type(old) is not bytes or type(value) is not bytes or len(old) != len(value):
@@ -301,6 +315,8 @@ class Keyspace:
         even where nothing is overwritten, and its deadline stays.
         """
         slot = self._found_slot if key is self._found_key else self._locate(key)
+        if self._part is not None:
+            self._part.keep(slot, key)
         value = self._tables[slot].get(key)
         if value is None:
             buffer = bytearray(offset + len(part))
@@ -399,7 +415,10 @@ class Keyspace:
 
     def expire(self, key: bytes, deadline_ms: int) -> None:
         """Set when a key that is there ends."""
-        self._set_deadline(self._locate(key), key, deadline_ms)
+        slot = self._locate(key)
+        if self._part is not None:
+            self._part.keep(slot, key)
+        self._set_deadline(slot, key, deadline_ms)
         self._changed(key)
 
     def persist(self, key: bytes) -> bool:
@@ -407,6 +426,8 @@ class Keyspace:
         slot = self._locate(key)
         if key not in self._deadlines[slot]:
             return False
+        if self._part is not None:
+            self._part.keep(slot, key)
         self._forget_deadline(slot, key)
         self._changed(key)
         return True
@@ -526,7 +547,11 @@ class Keyspace:
         for slot in self._occupied:
             shard = self._shards_by_run[slot >> RUN_BITS]
             shard.stats.keys -= len(self._tables[slot])
-            discard(shard, self._tables[slot], self._deadlines[slot])
+            if self._part is None:
+                discard(shard, self._tables[slot], self._deadlines[slot])
+        if self._part is not None:
+            self._part.flush()
+            self._part = None
         self._tables = self._deadlines = _NO_TABLES
         self._touched, self._occupied, self._places = [], [], []
         self._heaviest = 1
@@ -544,6 +569,17 @@ class Keyspace:
         self.changes += 1
         for keyspace in (self, other):
             keyspace._tell_all_attended(other if keyspace is self else self)
+
+    # Being saved
+
+    def begin_part(self, walk: ReferenceWalk) -> Part:
+        """A snapshot begins: what is here now is in it."""
+        self._part = part = Part(walk, self.index, self._tables, self._deadlines, self._touched, self._shards_by_run)
+        return part
+
+    def end_part(self) -> None:
+        """The snapshot has all it wants."""
+        self._part = None
 
     # Being attentive
 
@@ -641,6 +677,8 @@ class Keyspace:
 
     def _remove(self, slot: int, key: bytes) -> Any:
         """Take a key out; returns its value."""
+        if self._part is not None:
+            self._part.keep(slot, key)
         table = self._tables[slot]
         value = table.pop(key)
         stats = self._stats_of(slot)
@@ -723,6 +761,15 @@ class Keyspace:
 
 def nobody(*_: object) -> None:
     """Nobody wants to know."""
+
+
+def _changes_when_read(value: Any) -> bool:
+    """Whether commands that look may change it: hashes lose fields whose time is over, streams have readers."""
+    return (
+        type(value) is not bytes
+        and type(value) is not bytearray
+        and (value.kind == "stream" or (value.kind == "hash" and value.next_deadline_ms))
+    )
 
 
 def _is_kind(value: Any, kind: type) -> bool:
