@@ -285,9 +285,11 @@ class Observer(Talker):
             self.send([(b"LLEN", SHARED), (b"INFO", b"persistence")], [self._shown, self._told])
 
     def _begun(self, work: bytes, reply: Any, now_ns: int) -> None:
+        if isinstance(reply, hiredis.ReplyError) and "in progress" not in str(reply):
+            raise Lost(f"{work.decode()} is answered with {reply}")
         if work == b"BGREWRITEAOF":
             self.rewrites += 1
-        elif isinstance(reply, hiredis.ReplyError):  # one is going on
+        elif isinstance(reply, hiredis.ReplyError):
             self.snapshots.pop()
         else:
             self.snapshots[-1].begun_ns = now_ns
