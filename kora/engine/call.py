@@ -177,6 +177,7 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
     `-ERR internal error`, logged once with its traceback.  Stops after a command that sets client.halted.
     """
     engine = client.engine
+    effects = engine.implementation.effects
     table = engine.commands
     monotonic_ns = engine.monotonic_ns
     started_ns = engine.now_ns
@@ -215,7 +216,10 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
             key = argv[command.first_key] if 0 < command.first_key < len(argv) else b""
             engine.board.begin_command(started_ns, command.board_name, client.board_address, key)
         try:
-            reply = command.handler(client, argv)
+            if effects.on:
+                reply = call_journaled(client, command, argv)
+            else:
+                reply = command.handler(client, argv)
             data = client.encode(reply)  # looked up only now: HELLO may have changed it
         except Exception as error:
             data = failed(client, command, error)
@@ -243,6 +247,19 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
                 client.halted = True
         if client.halted:
             break
+
+
+def call_journaled(client: Client, command: Command, argv: list[bytes]) -> Reply:
+    """Run a command by its handler, and have the journal know what it has changed."""
+    journal = client.engine.journal
+    changes = journal.enter()
+    try:
+        reply = command.handler(client, argv)
+    except BaseException:
+        journal.leave()
+        raise
+    journal.settle(client, command, argv, changes)
+    return reply
 
 
 def run_inside(client: Client, requests: list[list[bytes]], size_bytes: int) -> list[bytes]:
@@ -304,8 +321,9 @@ def run_again(client: Client, command: Command, argv: list[bytes]) -> bytes:
     if wish is not None:
         engine.tracking.admit(client, wish, command, argv)
     started_ns = engine.monotonic_ns()
+    run = call_journaled if engine.journal.on else _call_plainly
     try:
-        data = client.encode(command.handler(client, argv))
+        data = client.encode(run(client, command, argv))
     except Exception as error:
         data = failed(client, command, error)
     finally:
@@ -316,6 +334,10 @@ def run_again(client: Client, command: Command, argv: list[bytes]) -> bytes:
         if elapsed_ns >= engine.slow_ns or len(data) >= engine.large_reply_bytes:
             engine.slowness.note_unblocked(client, command, argv, elapsed_ns, len(data))
     return data
+
+
+def _call_plainly(client: Client, command: Command, argv: list[bytes]) -> Reply:
+    return command.handler(client, argv)
 
 
 def refuse(client: Client, error: ProtocolError) -> bytes:

@@ -18,6 +18,7 @@
  *   stats.c     clocks, histograms, hot keys
  *   rdb.c       the checksum of Redis' dumps, and the compression of strings in them
  *   load.c      records of a snapshot, straight into a database
+ *   journal.c   what changes, on its way to the journal
  *   save.c      snapshots: keys and values as Redis' RDB files have them
  *   execute.c   the batch executor and the commands that it knows
  *
@@ -614,7 +615,7 @@ bool stream_delete(struct stream *stream, struct stream_id id); /* false: there 
  * no more entries than the limit, if it is not 0. */
 uint64_t stream_keep(struct stream *stream, uint64_t length, bool approximate, uint64_t limit);
 uint64_t stream_keep_since(struct stream *stream, struct stream_id id, bool approximate, uint64_t limit);
-uint64_t stream_shed(struct stream *stream, uint64_t count); /* whole blocks, the last first */
+uint64_t stream_shed(struct stream *stream, uint64_t count);        /* whole blocks, the last first */
 void stream_copy(const struct stream *stream, struct stream *copy); /* into a new one, which has its limits */
 void stream_free(struct stream *stream);
 const char *stream_audit(const struct stream *stream, int64_t bytes_beside);
@@ -655,7 +656,7 @@ static inline struct block *stream_block(const struct stream *stream, uint32_t p
 struct argument {
     const char *data;
     size_t bytes;
-    char *block; /* NULL, or where data points to */
+    char *block;           /* NULL, or where data points to */
     size_t block_capacity; /* BLOCK_TAKEN once the block belongs to an entry: data is only good as long as that is */
 };
 
@@ -804,9 +805,9 @@ struct hot_keys {
     size_t count;
     uint64_t recorded; /* weight, since the list was last cleared */
     struct hot_cost {
-        uint64_t cost; /* at least `error`, and what was recorded since */
-        uint32_t key;  /* its place */
-    } heap[HOT_KEYS];  /* four children each, no less than their parent */
+        uint64_t cost;              /* at least `error`, and what was recorded since */
+        uint32_t key;               /* its place */
+    } heap[HOT_KEYS];               /* four children each, no less than their parent */
     uint64_t identities[HOT_KEYS];  /* by place: the key's hash and its database */
     uint16_t heap_places[HOT_KEYS]; /* by place */
     uint16_t next[HOT_KEYS];        /* in its bucket: a place, or HOT_KEYS for none */
@@ -923,6 +924,7 @@ struct kernel;
 
 struct keyspace {
     struct kernel *kernel; /* borrowed */
+    uint32_t index;        /* the database's number */
     void *owner;           /* borrowed: what touched() and ended() are called with */
     /* How many keys are attended to, by the low bits of their hashes; NULL while there are none.  Owned. */
     uint32_t *attended;
@@ -1144,10 +1146,52 @@ struct command {
     void *row; /* borrowed: the Command */
 };
 
+/* --- What the journal is told (journal.c) --- */
+
+#define JOURNAL_KEPT_MAX (4u << 20) /* bytes of room that stay when it is emptied */
+
+struct journal {
+    bool on;
+    bool told;  /* the operation that runs has told its effect: its request is not for the journal */
+    char *data; /* owned */
+    size_t bytes;
+    size_t capacity;
+    int64_t database; /* of the effect told last, or -1 if the next is to name its own */
+    unsigned depth;   /* of the group of effects that is open */
+    size_t group_at;  /* where it begins */
+    size_t group_effects;
+};
+
+#define WORD(letters) ((struct text){letters, sizeof letters - 1})
+
+/* Append an effect: a request that changes the same when it is replayed. */
+void journal_append(struct journal *journal, uint32_t database, const struct text *words, size_t count);
+void journal_request(struct journal *journal, uint32_t database, const struct argument *argv, size_t argc);
+/* One effect that another has. */
+void journal_copy(struct journal *journal, uint32_t database, const struct journal *other);
+/* What is appended from one to the other is a transaction, if it is more than one effect. */
+void journal_begin(struct journal *journal);
+void journal_end(struct journal *journal);
+void journal_clear(struct journal *journal);
+void journal_free(struct journal *journal);
+
+struct turn;
+
+/* For operations, where the journal is on: an effect in place of the request's words, which would do something else at
+ * another time. */
+void journal_instead(struct kernel *kernel, const struct turn *turn, const struct text *words, size_t count);
+void journal_deadline(struct kernel *kernel, const struct turn *turn, const struct argument *key, int64_t deadline_ms);
+/* A string; its deadline stays where there is none given. */
+void journal_value(struct kernel *kernel, const struct turn *turn, const struct argument *key, struct text value,
+                   const int64_t *deadline_ms);
+void journal_removal(struct kernel *kernel, const struct turn *turn, const struct argument *key);
+
 struct kernel {
     uint64_t secret[2];
     struct clock clock;
-    int64_t now_ms;                        /* wall clock, read at most once per batch; 0: not read yet */
+    int64_t now_ms;    /* wall clock, read at most once per batch; 0: not read yet */
+    bool is_replaying; /* nothing ends by itself: the journal says what ended, and when */
+    struct journal journal;
     /* Gives back a reference to an OBJECT; must not come back into the kernel. */
     void (*release)(struct kernel *kernel, void *object);
     int64_t (*object_bytes)(void *object); /* what is counted for one that is not the kernel's own */
