@@ -629,6 +629,8 @@ def contents(line: Line, writers: list[Writer]) -> dict[bytes, State]:
     for database in range(DATABASES):
         assert line.run(b"SELECT", b"%d" % database) == b"OK"
         keys = line.run(b"KEYS", b"*")
+        if isinstance(keys, hiredis.ReplyError):
+            raise Lost(f"KEYS is answered with {keys}")
         kinds = line.pipeline([(b"TYPE", key) for key in keys]) if keys else []
         requests = [_READS[kind](key) for key, kind in zip(keys, kinds, strict=True) if kind != b"none"]
         requests += [(b"PEXPIRETIME", key) for key in keys]
