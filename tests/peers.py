@@ -25,6 +25,7 @@ _PACKAGES: Final = {
     "promtool": "prometheus",
     "redis-benchmark": "redis-tools",
     "redis-cli": "redis-tools",
+    "redis-check-rdb": "redis-tools",
     "redis-server": "redis-server",
 }
 

@@ -30,6 +30,8 @@ from kora.config import (
 )
 from kora.errors import CommandError, ConfigError
 
+pytestmark = pytest.mark.once
+
 MB = 1024 * 1024
 NAMES = [setting.name for setting in SETTINGS]
 ALIASES = [alias for setting in SETTINGS for alias in setting.aliases]
@@ -141,6 +143,10 @@ def values_of(setting: Setting) -> st.SearchStrategy:
             return st.lists(st.floats(0, 100), max_size=4).map(lambda found: setting.parse(" ".join(map(repr, found))))
         case Kind.EVENTS:
             return st.text("KEAg$lshzxetdmn", max_size=6).map(setting.parse)
+        case Kind.SAVE_POINTS:
+            return st.lists(st.tuples(st.integers(1, 1 << 30), st.integers(0, 1 << 30)), max_size=4).map(
+                lambda points: " ".join(f"{seconds} {changes}" for seconds, changes in points)
+            )
         case Kind.OUTPUT_LIMITS:
             limits = st.tuples(st.sampled_from(("normal", "replica", "pubsub")), *[st.integers(0, 1 << 40)] * 3)
             return limits.map(lambda words: setting.parse(" ".join(map(str, words))))
@@ -322,7 +328,8 @@ def test_loglevel_is_redis_name_for_log_level(load):
         (["--protected-mode", "true"], "--protected-mode: protected-mode must be yes or no, not 'true'"),
         (["--log-format", "xml"], "--log-format: log-format must be one of json, text, not 'xml'"),
         (["--appendonly", "yes"], "--appendonly: appendonly must be no, not 'yes'"),
-        (["--save", "60 1"], "--save: save must be \"\", not '60 1'"),
+        (["--save", "60"], "--save: save must be pairs of seconds and changes, such as \"3600 1 300 100\", not '60'"),
+        (["--save", "0 1"], "--save: save must be pairs of seconds and changes, such as \"3600 1 300 100\", not '0 1'"),
         (["--maxmemory", "lots"], "maxmemory must be a number of bytes such as 1048576, 512mb or 1gb, not 'lots'"),
         (["--proto-max-bulk-len", "1kb"], "such as 1048576, 512mb or 1gb, at least 1mb, not '1kb'"),
         (["-c"], "-c: needs a value"),
@@ -553,7 +560,9 @@ def test_flag_outweighs_environment_outweighs_file_outweighs_default(load, write
 def test_get_shows_values_in_redis_form(load):
     config = load("--maxmemory", "1gb", "--bind", "127.0.0.1", "::1", "--unixsocketperm", "0700")
     names = ["maxmemory", "bind", "unixsocketperm", "protected-mode", "save", "timeout"]
-    assert list(config.get(*names).values()) == [str(1024 * MB), "127.0.0.1 ::1", "700", "yes", "", "0"]
+    assert list(config.get(*names).values()) == [
+        str(1024 * MB), "127.0.0.1 ::1", "700", "yes", "3600 1 300 100 60 10000", "0"
+    ]  # fmt: skip
 
 
 def test_get_takes_patterns_in_any_case_and_several():

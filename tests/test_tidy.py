@@ -14,6 +14,8 @@ from typing import Final
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 
 # Who may import whom: a room, which is a module of kora/ or a folder, imports from itself and from lower floors.
@@ -36,6 +38,7 @@ _SIDECAR_ONLY: Final = (
     "the data process does not load what only the sidecar needs; render and aggregate in kora/sidecar"
 )
 _SOCKETS: Final = "below the sockets everything is synchronous and is fed bytes and numbers; move this to kora/server"
+_TOOLS_ONLY: Final = "the server has no use for it: what operators run lives in kora/cli"
 LIBRARIES: Final = {
     "aiohttp": ({"sidecar"}, _SIDECAR_ONLY),
     "prometheus_client": ({"sidecar"}, _SIDECAR_ONLY),
@@ -48,6 +51,9 @@ LIBRARIES: Final = {
     "time": ({"clock", "server", "sidecar", "cli"}, "take a kora.clock.Clock, or the time itself, as an argument"),
     "datetime": ({"log"}, "take a kora.clock.Clock, or the time itself, as an argument"),
     "hiredis": ({"resp"}, "only kora/resp knows the wire"),
+    "redis": ({"cli"}, _TOOLS_ONLY),
+    "textual": ({"cli"}, _TOOLS_ONLY),
+    "rich": ({"cli"}, _TOOLS_ONLY),
     "numpy": ({"types"}, "vectors are computed with in kora/types, and only there is it loaded, when it is needed"),
     "usearch": ({"types"}, "graphs of vectors are kora/types/vector_rows.py's business"),
     "structlog": ({"log"}, "import `logger` from kora.log"),

@@ -4,6 +4,8 @@
     kora docs --write                                     the same into README.md and kora.toml.example
     kora top [URL] [--interval SECONDS] [--once] [--json] what a server does, in this terminal
     kora check FILE [--fix]                               examine a snapshot or a journal; --fix writes a good copy
+    kora import URL [--to URL]                            copy the keys of a running Redis into a running Kora
+    kora export rdb FILE [URL]                            write the keys of a running server to an RDB file
     kora version
 
 Every table is rendered from the one that the server itself uses, so that none can fall behind it.
@@ -16,8 +18,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from kora import REDIS_VERSION, __version__
-from kora.cli import check, top
+from kora.cli import check, exporting, importing, top
 
+_TOOLS: Final = {"check": check.run, "export": exporting.run, "import": importing.run, "top": top.run}
 README: Final = "README.md"
 EXAMPLE: Final = "kora.toml.example"
 
@@ -44,10 +47,8 @@ def run(argv: Sequence[str], directory: str = ".") -> int:
         python = ".".join(str(number) for number in sys.version_info[:3])
         print(f"kora {__version__}, follows Redis {REDIS_VERSION}, Python {python}")
         return 0
-    if options.tool == "check":
-        return check.run(options)
-    if options.tool == "top":
-        return top.run(options)
+    if options.tool in _TOOLS:
+        return _TOOLS[options.tool](options)
     return _docs(options, directory)
 
 
@@ -62,6 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     top.add_arguments(tools.add_parser("top", help="show what a server does, in this terminal", allow_abbrev=False))
     about = "examine a snapshot or a journal, and write a copy without what is wrong"
     check.add_arguments(tools.add_parser("check", help=about, allow_abbrev=False))
+    about = "copy the keys of a running Redis into a running Kora"
+    importing.add_arguments(tools.add_parser("import", help=about, allow_abbrev=False))
+    about = "write the keys of a running server to a file"
+    exporting.add_arguments(tools.add_parser("export", help=about, allow_abbrev=False))
     tools.add_parser("version", help="print the version")
     return parser
 

@@ -10,6 +10,8 @@ from kora.engine.registry import Family
 from kora.errors import CommandError
 from kora.resp.reply import OK, Reply, Simple
 from kora.types.hyperloglog import (
+    BYTES_MAX,
+    HEADER_BYTES,
     REGISTERS,
     HyperLogLog,
     count_registers,
@@ -22,6 +24,27 @@ hyperloglog = Family("hyperloglog")
 
 def _open(client: Client, value: Any) -> HyperLogLog:
     return HyperLogLog(value, client.engine.limits.hll_sparse_max_bytes)
+
+
+def _find(client: Client, key: bytes) -> Any:
+    """What Keyspace.find() has, and that may be a copy; a long string that is none is refused before."""
+    _refuse_long(client, key)
+    return client.db.find(key, bytes)
+
+
+def _read(client: Client, key: bytes) -> Any:
+    """As that, of Keyspace.read()."""
+    try:
+        _refuse_long(client, key)
+    except CommandError:
+        client.db.touch(key)  # it was looked up, and is there
+        raise
+    return client.db.read(key, bytes)
+
+
+def _refuse_long(client: Client, key: bytes) -> None:
+    if client.db.length(key) > BYTES_MAX:
+        _open(client, client.db.part(key, 0, HEADER_BYTES))
 
 
 def _store(client: Client, key: bytes, found: HyperLogLog, is_new: bool) -> None:
@@ -41,7 +64,7 @@ def _store(client: Client, key: bytes, found: HyperLogLog, is_new: bool) -> None
 )
 def pfadd(client: Client, argv: list[bytes]) -> Reply:
     _, key, *elements = argv
-    value = client.db.find(key, bytes)
+    value = _find(client, key)
     is_new = value is None
     found = HyperLogLog(sparse_max_bytes=client.engine.limits.hll_sparse_max_bytes) if is_new else _open(client, value)
     changed = 0
@@ -71,7 +94,7 @@ def pfcount(client: Client, argv: list[bytes]) -> Reply:
     _, *keys = argv
     if len(keys) > 1:
         return count_registers(_largest(_registers(client, keys, [])))
-    value = client.db.read(keys[0], bytes)
+    value = _read(client, keys[0])
     if value is None:
         return 0
     found = _open(client, value)
@@ -88,7 +111,7 @@ def pfcount(client: Client, argv: list[bytes]) -> Reply:
 def _registers(client: Client, keys: list[bytes], found: list[HyperLogLog]) -> Iterable[bytes]:
     """The registers of each, one after another, since the first that is wrong ends it; what was found is noted."""
     for key in keys:
-        value = client.db.read(key, bytes)
+        value = _read(client, key)
         if value is not None:
             found.append(_open(client, value))
             yield found[-1].registers()
@@ -111,7 +134,7 @@ def pfmerge(client: Client, argv: list[bytes]) -> Reply:
     db = client.db
     sources: list[HyperLogLog] = []
     registers = _largest(_registers(client, argv[1:], sources))
-    value = db.find(target, bytes)
+    value = _find(client, target)
     is_new = value is None
     found = HyperLogLog(sparse_max_bytes=client.engine.limits.hll_sparse_max_bytes) if is_new else _open(client, value)
     if not all(source.is_sparse for source in sources):
@@ -134,7 +157,7 @@ def pfmerge(client: Client, argv: list[bytes]) -> Reply:
 )
 def pfdebug(client: Client, argv: list[bytes]) -> Reply:
     _, word, key = argv
-    value = client.db.find(key, bytes)
+    value = _find(client, key)
     if value is None:
         raise CommandError("ERR The specified key does not exist")
     found = _open(client, value)

@@ -4,15 +4,20 @@ from collections.abc import Iterable
 from typing import Final
 
 from kora.engine.client import Client
+from kora.engine.doctor import gather
 from kora.engine.registry import Command, Family
 from kora.errors import CommandError
 from kora.observe import histogram, latency_report
+from kora.observe.doctor import LAST_S, to_text
+from kora.observe.doctor_rules import examine
 from kora.observe.spikes import EVENTS, graph
 from kora.resp.reply import OK, Replies, Reply, Verbatim
 
 latency = Family("server")
 
 _FLAGS: Final = "admin noscript loading stale"
+# Of DOCTOR's findings those that are about time.
+_AREAS: Final = ("latency", "persistence", "machine")
 _TIPS: Final = ("nondeterministic_output", "request_policy:all_nodes", "response_policy:special")
 
 latency.container(
@@ -115,7 +120,10 @@ def doctor(client: Client, argv: list[bytes]) -> Reply:
         hz=config.hz,
         lazy_eviction=config.lazyfree_lazy_eviction,
     )
-    return Verbatim(latency_report.render(client.engine.slowness.spikes, settings, _now_s(client)))
+    report = latency_report.render(client.engine.slowness.spikes, settings, _now_s(client))
+    facts = gather(client.engine, LAST_S)
+    findings = examine(facts, _AREAS)
+    return Verbatim(f"{report}\n{to_text(facts, findings)}" if findings else report)
 
 
 @latency(

@@ -230,7 +230,7 @@ class _Migration:
         # The client may have gone.
         if wait is not None and self._client.waiting is wait:
             if isinstance(self._reply, CommandError):
-                data = call.failed(self._client, wait.command, self._reply)
+                data = call.failed(self._client, wait.command, self._reply, wait.argv)
             else:
                 data = self._client.encode(self._reply)
             self._engine.blocking.end(wait, data)

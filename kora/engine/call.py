@@ -21,7 +21,10 @@ from kora.errors import (
     wrong_arity,
 )
 from kora.observe.board import CLIENT
+from kora.observe.commandlog import WORD_BYTES_MAX
 from kora.observe.hotkeys import HEAVY_BYTES_BITS, HEAVY_NS_BITS
+from kora.observe.recent import ERRORS
+from kora.observe.spikes import NOBODY, Offender
 from kora.resp.reply import Reply, encode_error
 from kora.store.slots import slot_of
 
@@ -38,6 +41,8 @@ _BIG_REPLY_BYTES = 1 << 14
 # What is recorded for hot keys always.
 HEAVY_NS: Final = 1 << HEAVY_NS_BITS
 HEAVY_BYTES: Final = 1 << HEAVY_BYTES_BITS
+# A turn of so many commands, behind which there are more, is part of a large pipeline.
+FULL_TURN: Final = 256
 # How long a command may take part in making room: Redis' limit at its default tenacity (evictionTimeLimitUs, evict.c).
 EVICTION_BUDGET_NS = 500_000
 
@@ -116,6 +121,8 @@ def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes
     elapsed_ns = engine.now_ns - started_ns
     if elapsed_ns > engine.loop.turn_max_ns:
         engine.loop.turn_max_ns = elapsed_ns
+    if len(requests) >= FULL_TURN and client.more:
+        engine.note_full_turn(client, elapsed_ns)
     return out[0] if len(out) == 1 else b"".join(out)
 
 
@@ -222,7 +229,7 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
                 reply = command.handler(client, argv)
             data = client.encode(reply)  # looked up only now: HELLO may have changed it
         except Exception as error:
-            data = failed(client, command, error)
+            data = failed(client, command, error, argv)
         if engine.errands:
             data = run_errands(client, data)
         out.append(data)
@@ -325,7 +332,7 @@ def run_again(client: Client, command: Command, argv: list[bytes]) -> bytes:
     try:
         data = client.encode(run(client, command, argv))
     except Exception as error:
-        data = failed(client, command, error)
+        data = failed(client, command, error, argv)
     finally:
         client.command = latest
         engine.tracking.settle()
@@ -364,7 +371,7 @@ def _reject(client: Client, command: Command | None, error: CommandError, argv: 
         error = CommandError(f"EXECABORT Transaction discarded because of: {error.message.removeprefix('ERR ')}")
     elif client.transaction is not None:
         client.transaction.is_broken = True
-    engine.count_error(error.prefix)
+    _note_error(client, "" if command is None else command.name, _first_key(command, argv), error.prefix)
     out.append(client.encode(error))
 
 
@@ -465,7 +472,7 @@ _AS_GOOD_AS_WRITING: Final = frozenset(("publish", "spublish", "pfcount", "eval"
 _OUTSIDE_TRANSACTIONS: Final = frozenset(("exec", "discard", "multi", "watch", "quit", "reset"))
 
 
-def failed(client: Client, command: Command, error: Exception) -> bytes:
+def failed(client: Client, command: Command, error: Exception, argv: Sequence[bytes] = ()) -> bytes:
     """The reply to a command that ran and raised: the client's mistake, or no more than that it was ours."""
     engine = client.engine
     if not isinstance(error, CommandError):
@@ -473,8 +480,23 @@ def failed(client: Client, command: Command, error: Exception) -> bytes:
         engine.log("error", "internal error", command=command.name, exc_info=error)
         error = InternalError()
     client.db.stats.commands[command.slot].failed += 1
-    engine.count_error(error.prefix)
+    _note_error(client, command.name, _first_key(command, argv), error.prefix)
     return client.encode(error)
+
+
+def _note_error(client: Client, command: str, key: bytes, prefix: str) -> None:
+    engine = client.engine
+    engine.count_error(prefix)
+    deed = engine.recent.note(ERRORS, f"{prefix} {command}")
+    if deed.offender is NOBODY:
+        if client.is_script and engine.scripting is not None:
+            client = engine.scripting.caller
+        deed.offender = Offender(command, key[:WORD_BYTES_MAX], client.address, client.name)
+
+
+def _first_key(command: Command | None, argv: Sequence[bytes]) -> bytes:
+    """Of a request that may not have all its words."""
+    return argv[command.first_key] if command is not None and 0 < command.first_key < len(argv) else b""
 
 
 def note_script_call(client: Client, command: Command, argv: list[bytes], reply: Reply, elapsed_ns: int) -> None:
@@ -504,8 +526,12 @@ def note_access(
         weight *= len(keys)
         keys = [keys[int(random() * len(keys))]]
     is_write = "write" in command.flags
+    # Who does not touch is listed like everybody else, but makes no key look used to eviction.
+    weighs = not client.never_touches or command.name == "touch"
     for key in keys:
-        hot_keys.recorder.record(key, slot_of(key), client.db.index, is_write, client.id, weight, share_ns, share_bytes)
+        hot_keys.recorder.record(
+            key, slot_of(key), client.db.index, is_write, client.id, weight, share_ns, share_bytes, weighs
+        )
 
 
 def _request_bytes(argv: list[bytes]) -> int:

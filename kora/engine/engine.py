@@ -14,6 +14,7 @@ from kora.engine.acl import Acl
 from kora.engine.blocking import Blocking
 from kora.engine.client import Client
 from kora.engine.client_memory import ClientEvictor
+from kora.engine.doctor import end_second
 from kora.engine.hotkeys import HotKeyRecords
 from kora.engine.journal import Journal
 from kora.engine.loading import Loading
@@ -30,7 +31,8 @@ from kora.errors import DiskFault
 from kora.observe.board import BUSY, LOADED_BYTES, LOADING_BYTES, READY, STATE, Board
 from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
-from kora.observe.spikes import NEVER_NS
+from kora.observe.recent import CONNECTIONS, TURNS, Recent, host_of
+from kora.observe.spikes import NEVER_NS, NOBODY, Offender
 from kora.store.eviction import Evictor
 from kora.store.fields import FieldDeadlines
 from kora.store.indexing import Indexing
@@ -139,7 +141,7 @@ class Engine:
         self.paused_writes_only = False
         self.active_expire = True  # DEBUG SET-ACTIVE-EXPIRE
         self.loading: Loading | None = None  # while data is being loaded
-        self.saves: Saves = NoSaves()  # set by whoever has files
+        self.saves: Saves = NoSaves(self)  # set by whoever has files
         self.disk_faults: dict[str, DiskFault] = {}  # why writes are refused, by who cannot write to the disk
         # shutdown(saves): whether to save the data where snapshots are wanted; set by whoever runs the server.
         self.shutdown: Callable[[bool], None] = _no_server
@@ -154,6 +156,9 @@ class Engine:
         self.loop = LoopStats()
         self.jobs: dict[str, JobStats] = {}
         self.rates = Rates(3, self.started_ns)  # commands, bytes in, bytes out
+        self.recent = Recent(self.started_ns)  # what DOCTOR looks at
+        # How long the loop's thread ran, and waited for a processor to run on: set by whoever runs the server.
+        self.processor_ns: Callable[[], tuple[int, int]] = _no_processor
         self.memory_peak_bytes = 0
         # Of the current turn: when the running command began, which is when the one before it ended.
         self.now_ns = self.started_ns
@@ -182,6 +187,7 @@ class Engine:
         client = Client(self, self._next_client_id, address, local_address)
         self._next_client_id += 1
         self.connections_received += 1
+        self.recent.note(CONNECTIONS, host_of(address))
         self.clients[client.id] = client
         return client
 
@@ -197,6 +203,7 @@ class Engine:
             self.pubsub.forget(client)
             self.tracking.stop(client)
             self.slowness.monitors.forget(client)
+            self.recent.unread.pop(client.id, None)
 
     def kill(self, client: Client) -> None:
         """End a connection; that of the client that runs a command only behind the reply."""
@@ -306,6 +313,8 @@ class Engine:
             bytes_in = sum(block.bytes_in for block in blocks)
             self.rates.sample((commands, bytes_in, sum(block.bytes_out for block in blocks)), now_ns)
             self.hot_keys.adapt(self.rates.latest(0))
+        if self.recent.is_due(now_ns):
+            end_second(self, now_ns)
 
     def catch_up(self) -> None:
         """Keys may have ended without a command: tell those who wait for them or keep copies of them."""
@@ -321,6 +330,12 @@ class Engine:
         if prefix not in self.errors and len(self.errors) >= ERROR_PREFIXES_MAX:
             prefix = OTHER_ERRORS
         self.errors[prefix] = self.errors.get(prefix, 0) + 1
+
+    def note_full_turn(self, client: Client, elapsed_ns: int) -> None:
+        """A client had a turn of many commands, and has sent more."""
+        deed = self.recent.note(TURNS, str(client.id), elapsed_ns)
+        if deed.offender is NOBODY:
+            deed.offender = Offender(client.last_command, b"", client.address, client.name)
 
     @property
     def memory_bytes(self) -> int:
@@ -342,6 +357,7 @@ class Engine:
         self.client_evictor.evicted = 0
         self.connections_received = self.connections_rejected = self.protocol_errors = self.internal_errors = 0
         self.loop.reset()
+        self.rates.reset()
         self.implementation.reset_stats()
 
     def _make_database(self, index: int) -> Keyspace:
@@ -434,6 +450,11 @@ class Engine:
 
 def _no_loop(delay_s: float, function: Callable[[], None]) -> None:
     """Until there is an event loop; tick() is late, but does it as well."""
+
+
+def _no_processor() -> tuple[int, int]:
+    """Without a server: an engine's clock need not be the machine's."""
+    return 0, 0
 
 
 def _no_server(saves: bool) -> None:

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from kora import REDIS_VERSION
 from kora.engine.loading import percent_loaded
-from kora.engine.snapshot import Snapshot
+from kora.engine.snapshot import Snapshot, by_lowest
 from kora.observe.histogram import percentiles
 
 Field: TypeAlias = tuple[str, object]
@@ -100,18 +100,17 @@ def _memory(snapshot: Snapshot) -> Iterator[Field]:
 def _persistence(snapshot: Snapshot) -> Iterator[Field]:
     yield "loading", int(bool(snapshot.loading))
     yield "async_loading", 0
-    if snapshot.saves:
-        changes, is_running, last_s, is_ok, elapsed_s, running_s, count, processed, total, buffered = snapshot.saves
-        yield "current_cow_size", buffered
-        yield "current_save_keys_processed", processed
-        yield "current_save_keys_total", total
-        yield "rdb_changes_since_last_save", changes
-        yield "rdb_bgsave_in_progress", is_running
-        yield "rdb_last_save_time", last_s
-        yield "rdb_last_bgsave_status", "ok" if is_ok else "err"
-        yield "rdb_last_bgsave_time_sec", elapsed_s
-        yield "rdb_current_bgsave_time_sec", running_s
-        yield "rdb_saves", count
+    changes, is_running, last_s, is_ok, elapsed_s, running_s, count, processed, total, buffered = snapshot.saves
+    yield "current_cow_size", buffered
+    yield "current_save_keys_processed", processed
+    yield "current_save_keys_total", total
+    yield "rdb_changes_since_last_save", changes
+    yield "rdb_bgsave_in_progress", is_running
+    yield "rdb_last_save_time", last_s
+    yield "rdb_last_bgsave_status", "ok" if is_ok else "err"
+    yield "rdb_last_bgsave_time_sec", elapsed_s
+    yield "rdb_current_bgsave_time_sec", running_s
+    yield "rdb_saves", count
     yield from _journal(snapshot)
     if snapshot.loading:
         started_s, total_bytes, loaded_bytes, eta_s, used_memory_bytes = snapshot.loading
@@ -215,6 +214,30 @@ def _keyspace(snapshot: Snapshot) -> Iterator[Field]:
         yield f"db{index}", f"keys={keys},expires={volatile},avg_ttl={average_ttl_ms}"
 
 
+def _keysizes(snapshot: Snapshot) -> Iterator[Field]:
+    # As Redis 8, which has no line for kinds that are not named here.
+    for index, lengths in snapshot.lengths.items():
+        for kind, name in _DISTRIBUTIONS.items():
+            bins = ",".join(f"{_short(lowest)}={keys}" for lowest, keys in by_lowest(lengths.get(kind, ())))
+            if bins:
+                yield f"db{index}_distrib_{name}", bins
+
+
+_DISTRIBUTIONS: Final = {
+    "string": "strings_sizes",
+    "list": "lists_items",
+    "set": "sets_items",
+    "zset": "zsets_items",
+    "hash": "hashes_items",
+}
+
+
+def _short(number: int) -> str:
+    """A power of two: 512, 1K, 2M."""
+    unit = (number.bit_length() - 1) // 10 if number else 0
+    return f"{number >> 10 * unit}{' KMGTPE'[unit].strip()}"
+
+
 _UNSAFE: Final = str.maketrans("#:\r\n", "____")
 
 
@@ -240,10 +263,12 @@ _SECTIONS: Final[dict[str, Callable[[Snapshot], Iterator[Field]]]] = {
     "latencystats": _latencystats,
     "cluster": _cluster,
     "keyspace": _keyspace,
+    "keysizes": _keysizes,
     "hotkeys": _hotkeys,
 }
-# What INFO shows unasked: all but the two that grow with the number of commands, and one that Redis 7 does not have.
-_DEFAULT: Final = frozenset(_SECTIONS) - {"commandstats", "latencystats", "hotkeys"}
+# What INFO shows unasked: all but the two that grow with the number of commands, and those that Redis 7 does not have:
+# there are tools that take any name which begins with `db0` for a database.
+_DEFAULT: Final = frozenset(_SECTIONS) - {"commandstats", "latencystats", "keysizes", "hotkeys"}
 
 
 def human_bytes(size_bytes: int) -> str:
@@ -256,40 +281,3 @@ def human_bytes(size_bytes: int) -> str:
         if size < 1024:
             return f"{size:.2f}{unit}"
     return f"{size / 1024:.2f}P"
-
-
-# From where on MEMORY DOCTOR finds something unusual; what is less is nothing to talk about.
-_WORTH_A_LOOK_BYTES: Final = 5 << 20
-_PEAK_RATIO: Final = 1.5
-_RSS_RATIO: Final = 2.0
-_RSS_OF_NOTHING_BYTES: Final = 64 << 20  # of the process itself, without any data
-_CLIENT_BYTES: Final = 200_000
-
-
-def diagnose(snapshot: Snapshot) -> str:
-    """MEMORY DOCTOR: what is unusual about the memory in use, a line for each."""
-    used, peak, rss = snapshot.memory_bytes, snapshot.memory_peak_bytes, snapshot.rss_bytes
-    if used < _WORTH_A_LOOK_BYTES:
-        return "There is little data, of which nothing can be told yet.\n"
-    lines = []
-    if peak > used * _PEAK_RATIO:
-        lines.append(
-            f"Peak: there were {human_bytes(peak)} of data, and are {human_bytes(used)}. What was freed may still be "
-            "held by the process, for the next time; MEMORY PURGE gives some of it back."
-        )
-    if rss > used * _RSS_RATIO + _RSS_OF_NOTHING_BYTES:
-        lines.append(
-            f"Resident memory: the process takes {human_bytes(rss)} for {human_bytes(used)} of data. Either it held "
-            "more before, or clients' buffers and background work take it; a restart would tell."
-        )
-    if snapshot.clients and snapshot.clients_memory_bytes > snapshot.clients * _CLIENT_BYTES:
-        lines.append(
-            f"Clients: {snapshot.clients} connections take {human_bytes(snapshot.clients_memory_bytes)}. Look at "
-            "tot-mem in CLIENT LIST; client-output-buffer-limit and maxmemory-clients set limits."
-        )
-    if snapshot.maxmemory and used > snapshot.maxmemory:
-        lines.append(
-            f"Limit: the data takes {human_bytes(used)}, and maxmemory is {human_bytes(snapshot.maxmemory)}; "
-            f"the policy is {snapshot.maxmemory_policy}."
-        )
-    return "".join(f"{line}\n" for line in lines) or "Nothing about the memory in use is unusual.\n"

@@ -33,6 +33,7 @@ from kora.engine.lua.packing import (
     unpack_number,
 )
 from kora.errors import CommandError, OutOfMemory, busy
+from kora.observe.board import BUSY_FROM
 from kora.resp.parser import split_words
 from kora.resp.reply import (
     BigNumber,
@@ -341,12 +342,15 @@ class Scripting:
         own = self._client
         own.db = client.db
         own.user = client.user
+        own.never_touches = client.never_touches
         self.caller = client
         self.running = script
         self.request = argv
         self._started_ns = started_ns = engine.monotonic_ns()
         threshold_ms = config.busy_reply_threshold
         self._look_ns = started_ns + threshold_ms * 1_000_000 if threshold_ms else _NEVER_NS
+        if threshold_ms:
+            engine.board.words[BUSY_FROM] = self._look_ns
         self._ticked_ns = started_ns
         self._instructions = _INSTRUCTIONS_FIRST
         self._is_read_only = is_read_only
@@ -361,6 +365,7 @@ class Scripting:
         engine = self._engine
         engine.nested -= 1
         engine.in_script = False
+        engine.board.words[BUSY_FROM] = 0
         self.running = None
         self.request = ()
         self._end_reason = _STOPPED if self._is_stopped else b""
@@ -684,7 +689,7 @@ class Scripting:
             else:
                 reply = command.handler(client, argv)
         except Exception as error:
-            failed(client, command, error)
+            failed(client, command, error, argv)
             reply = client.reply
         if engine.errands:
             run_errands(client)

@@ -94,7 +94,7 @@ class Slowness:
         self, client: "Client", command: "Command", argv: Sequence[bytes], elapsed_ns: int, reply_bytes: int
     ) -> None:
         words = [cut_word(word) for word in argv[:WORDS_MAX]]
-        key = _first_key(command, argv)
+        key = first_key(command, argv)
         self.note_cut(client, command, words, len(argv), key, elapsed_ns, _bytes_of(argv), reply_bytes)
 
     def note_cut(
@@ -141,7 +141,7 @@ class Slowness:
     ) -> None:
         """A command that waited for its keys has got them: it ran once more, and so long."""
         if elapsed_ns >= self.spikes.threshold_ns:
-            key = _first_key(command, argv)
+            key = first_key(command, argv)
             self._note_spike("command-unblocking", elapsed_ns, Offender(command.name, key, client.address, client.name))
         self._record(client, command, argv, elapsed_ns, reply_bytes)
 
@@ -194,7 +194,8 @@ def _bytes_of(argv: Sequence[bytes]) -> int:
     return len(str(len(argv))) + 3 + sum([len(word) + len(str(len(word))) + 5 for word in argv])
 
 
-def _first_key(command: "Command", argv: Sequence[bytes]) -> bytes:
+def first_key(command: "Command", argv: Sequence[bytes]) -> bytes:
+    """Of a request that has the words that its command asks for."""
     if 0 < command.first_key < len(argv):
         return argv[command.first_key]
     keys = command.keys(argv) if command.key_specs else []

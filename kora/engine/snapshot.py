@@ -67,12 +67,14 @@ class Snapshot:
     slot_names: list[str]
     # Databases that hold keys: number → [keys, keys with a deadline, average TTL in ms].
     databases: dict[int, list[int]]
+    # Their keys by the kind and length of the value, as Keyspace.lengths() has them.
+    lengths: dict[int, dict[str, list[int]]]
     memory_peak_bytes: int
     changes: int
     # While data is being loaded: Unix time of its start, bytes of the files, of these loaded, seconds left, and what
     # memory the snapshot's writer took.
     loading: list[int]
-    # Snapshot files, if this server has any: changes since the last, whether one is being written, Unix time of the
+    # Snapshot files: changes since the last, whether one is being written, Unix time of the
     # last, whether the last in the background went well, how many seconds it took and the one under way has taken (or
     # -1), how many were begun, keys written and to be written to the one under way, and what it takes in memory.
     saves: list[int]
@@ -232,6 +234,7 @@ def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | 
             for keyspace in engine.databases.used()
             if (keys := len(keyspace))
         },
+        lengths={keyspace.index: keyspace.lengths() for keyspace in engine.databases.used() if len(keyspace)},
         memory_peak_bytes=engine.memory_peak_bytes,
         changes=engine.changes,
         loading=[] if engine.loading is None else engine.loading.numbers(),
@@ -278,6 +281,11 @@ def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | 
         config_file=engine.config.file or "",
         journal=engine.journal.keeper.numbers() if engine.journal.keeper is not None else {},
     )
+
+
+def by_lowest(bins: Sequence[int]) -> list[tuple[int, int]]:
+    """(Shortest length, keys) of those bins of Snapshot.lengths that have keys: the next begins at twice that."""
+    return [(1 << place >> 1, keys) for place, keys in enumerate(bins) if keys]
 
 
 def copy_shard(shard: "Shard", histograms: bool = True) -> dict[str, Plain]:

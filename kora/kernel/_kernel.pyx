@@ -51,9 +51,9 @@ cdef extern from "<sys/socket.h>":
     int MSG_NOSIGNAL
 
 cdef extern from "kernel.h":
-    int SLOTS, RUN_BITS, BATCH_REQUESTS, HISTOGRAM_HALF, SKETCH_DEPTH, SKETCH_WIDTH, HOT_KEYS
+    int SLOTS, RUN_BITS, LENGTH_BINS, BATCH_REQUESTS, HISTOGRAM_HALF, SKETCH_DEPTH, SKETCH_WIDTH, HOT_KEYS
     uint64_t KEY_BYTES_MAX
-    int OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, STREAM_OBJECT
+    int NO_OBJECT, OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, STREAM_OBJECT
     int OBJECT_KINDS, VALUE_OFFSET
     int OBJECT, FLAG_RAW, FLAG_DEADLINE, INTEGER_BYTES_MAX, LARGE_BYTES_MIN, COMMAND_NAME_MAX
 
@@ -165,7 +165,7 @@ cdef extern from "kernel.h":
     void shard_stats_reset(shard_stats *stats)
     void command_stats_record(command_stats *stats, uint64_t elapsed_ns)
     void hot_keys_weigh(hot_keys *hot, uint64_t hash, uint64_t accesses)
-    void hot_keys_record(hot_keys *hot, const hot_access *access)
+    void hot_keys_list(hot_keys *hot, const hot_access *access)
     uint64_t hot_keys_estimate(const hot_keys *hot, uint64_t hash)
     void hot_keys_halve_row(hot_keys *hot, unsigned row)
     void hot_keys_clear(hot_keys *hot)
@@ -227,6 +227,7 @@ cdef extern from "kernel.h":
         uint64_t count
         uint64_t volatile_count
         uint32_t *counts_by_run
+        uint64_t (*lengths)[64]  # LENGTH_BINS
         uint64_t changes
         uint32_t now_s
         shard_stats **by_run
@@ -261,6 +262,7 @@ cdef extern from "kernel.h":
     entry *keyspace_peek(keyspace *keyspace, const key *key)
     void keyspace_changed(keyspace *keyspace, const key *key)
     bint keyspace_updated(keyspace *keyspace, const key *key, entry *entry, bint is_empty)
+    void keyspace_count_anew(keyspace *keyspace, entry *entry)
     void keyspace_attend(keyspace *keyspace, const key *key)
     void keyspace_disregard(keyspace *keyspace, const key *key)
     value *entry_value(const entry *entry)
@@ -363,6 +365,7 @@ cdef extern from "kernel.h":
         journal journal
         void (*release)(kernel *kernel, void *object) noexcept
         int64_t (*object_bytes)(void *object) noexcept
+        size_t (*object_length)(void *object) noexcept
         void *(*make_object)(kernel *kernel, int object_kind) noexcept
         size_t *object_head_bytes
         limits *limits
@@ -440,6 +443,7 @@ cdef object encode3 = _encode3
 cdef enum:
     TURN_BYTES_MAX = 1 << 20
     COMMANDS_PER_TURN = 1024
+    FULL_TURN = 256  # as in kora/engine/call.py
     # As kora/observe/commandlog.py has them.
     WORDS_MAX = 32
     WORD_BYTES_MAX = 128
@@ -468,6 +472,10 @@ cdef void _release(kernel *kernel, void *value) noexcept:
 
 cdef int64_t _object_bytes(void *value) noexcept:
     return (<object>value).counted_bytes
+
+
+cdef size_t _object_length(void *value) noexcept:
+    return len(<object>value)
 
 
 cdef void _touched(void *owner, const char *key, size_t key_bytes) noexcept:
@@ -550,6 +558,8 @@ def decompress(bytes data not None, size_t size_bytes):
 _CLASSES = [None] * OBJECT_KINDS
 _COMPILED = {}
 _KINDS = {}
+# What TYPE answers, by number.  Of those that are no class of the kernel's own there is one.
+_KIND_NAMES = {NO_OBJECT: "string", OTHER_OBJECT: "vectorset"}
 
 
 cdef object _make(limits *limits, compiled):
@@ -567,6 +577,7 @@ def _register(int object_kind, reference, compiled):
     _CLASSES[object_kind] = compiled
     _COMPILED[reference] = compiled
     _KINDS[compiled] = object_kind
+    _KIND_NAMES[object_kind] = reference.kind
 
 
 # --- What is counted ---
@@ -650,7 +661,7 @@ cdef class HotKeys:
         return SKETCH_DEPTH * SKETCH_WIDTH * 4 + HOT_KEYS * sizeof(hot_key) + sizeof(hot_keys)
 
     def record(self, bytes key not None, int slot, int database, bint is_write, uint64_t client, uint64_t weight,
-               uint64_t cpu_ns, uint64_t net_bytes):
+               uint64_t cpu_ns, uint64_t net_bytes, bint weighs=True):
         cdef hot_access access
         access.key.data = PyBytes_AS_STRING(key)
         access.key.bytes = PyBytes_GET_SIZE(key)
@@ -662,7 +673,9 @@ cdef class HotKeys:
         access.weight = weight
         access.cpu_ns = cpu_ns
         access.net_bytes = net_bytes
-        hot_keys_record(self._hot, &access)
+        if weighs:
+            hot_keys_weigh(self._hot, access.key.hash, weight)
+        hot_keys_list(self._hot, &access)
 
     def weigh(self, bytes key not None, uint64_t accesses):
         hot_keys_weigh(
@@ -948,6 +961,18 @@ cdef class Keyspace:
     def volatile(self):
         return self.c.volatile_count
 
+    def lengths(self):
+        cdef int object_kind, count
+        found = {}
+        for object_kind in range(OBJECT_KINDS):
+            count = LENGTH_BINS
+            while count > 0 and self.c.lengths[object_kind][count - 1] == 0:
+                count -= 1
+            if count:
+                counts = [self.c.lengths[object_kind][place] for place in range(count)]
+                found[_KIND_NAMES[object_kind]] = counts
+        return found
+
     @property
     def changes(self):
         return self.c.changes
@@ -1200,6 +1225,7 @@ cdef class Keyspace:
             size_bytes = value.size_bytes
             self.c.stats.memory_bytes += size_bytes - value.counted_bytes
             value.counted_bytes = size_bytes
+            keyspace_count_anew(&self.c, entry)
             keyspace_changed(&self.c, &key)
         if is_stored:
             self._note(&key, value)
@@ -1959,6 +1985,7 @@ cdef class Kernel:
         self.c.release = _release
         self.c.owner = <void *>self
         self.c.object_bytes = _object_bytes
+        self.c.object_length = _object_length
         self.c.make_object = _make_object
         self.c.note = _note
         self.c.tell_object = _tell_object
@@ -2315,6 +2342,8 @@ cdef class Kernel:
         if elapsed_ns > self.turn_max_ns:
             self.turn_max_ns = elapsed_ns
             self._engine.loop.turn_max_ns = elapsed_ns
+        if commands >= FULL_TURN and client.more:
+            self._engine.note_full_turn(client, elapsed_ns)
         turn.keyspace.stats.bytes_out += room.output.bytes
         reply = room.take()
         if parser.c.faulty and not halted:
@@ -2416,7 +2445,7 @@ cdef class Kernel:
         """Answer a request whose running raised an error, or ended in one, and settle it."""
         cdef const request *request = &batch.requests[place]
         client.command = <object>request.command.row
-        data = self._failed(client, client.command, error)
+        data = self._failed(client, client.command, error, _argv(batch, request))
         room.output.failed = False
         output_append(&room.output, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         if room.output.failed:

@@ -1359,14 +1359,18 @@ static __attribute__((noinline)) void end_journaling(struct kernel *kernel, cons
     journal_free(&journaling->early);
 }
 
-/* What a command may change, before it does. */
+/* What a command may change, before it does: where the table cannot tell its keys, whatever its words name. */
 static __attribute__((noinline)) void preserve_keys(struct keyspace *keyspace, const struct command *command,
                                                     const struct argument *argv, size_t argc)
 {
-    int64_t last = command->last_key < 0 ? (int64_t)argc + command->last_key : command->last_key;
-    if (command->first_key == 0 || last >= (int64_t)argc)
-        return;
-    for (int64_t at = command->first_key; at <= last; at += command->key_step) {
+    int64_t first = 1, last = (int64_t)argc - 1, step = 1;
+    if (command->first_key != 0) {
+        first = command->first_key;
+        step = command->key_step;
+        if (command->last_key >= 0 && command->last_key < last)
+            last = command->last_key;
+    }
+    for (int64_t at = first; at <= last; at += step) {
         struct key key = key_of(keyspace->kernel, argv[at].data, argv[at].bytes);
         struct entry *entry = keyspace_peek(keyspace, &key);
         if (entry != NULL)

@@ -17,8 +17,8 @@
  *   bits.c      commands on strings as rows of bits
  *   stats.c     clocks, histograms, hot keys
  *   rdb.c       the checksum of Redis' dumps, and the compression of strings in them
- *   load.c      records of a snapshot, straight into a database
  *   journal.c   what changes, on its way to the journal
+ *   load.c      records of a snapshot, straight into a database
  *   save.c      snapshots: keys and values as Redis' RDB files have them
  *   execute.c   the batch executor and the commands that it knows
  *
@@ -226,6 +226,7 @@ bool parse_integer(const char *data, size_t bytes, int64_t *value);
 /* Writes at most INTEGER_BYTES_MAX bytes, no NUL; returns how many. */
 size_t format_integer(char *target, int64_t value);
 size_t format_unsigned(char *target, uint64_t value);
+size_t integer_bytes(int64_t value); /* what format_integer() would write */
 /* Whether some bytes are this word of capital letters, in whatever case. */
 bool is_word(struct text given, const char *word);
 
@@ -241,7 +242,16 @@ unsigned slot_of(const char *key, size_t bytes);
  * They are Python objects.  Those of the kernel's own classes hold a struct right behind the object's head, so that
  * operations work on it without a call; it begins with a struct value. */
 
-enum object_kind { OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, STREAM_OBJECT, OBJECT_KINDS };
+enum object_kind {
+    NO_OBJECT, /* a string */
+    OTHER_OBJECT,
+    HASH_OBJECT,
+    SET_OBJECT,
+    LIST_OBJECT,
+    SORTED_SET_OBJECT,
+    STREAM_OBJECT,
+    OBJECT_KINDS
+};
 
 /* Up to where values stay in their compact form (kora/types/limits.py), and what else all values of a kernel share. */
 struct limits {
@@ -834,8 +844,9 @@ void command_stats_record(struct command_stats *stats, uint64_t elapsed_ns);
 
 void hot_keys_init(struct hot_keys *hot);
 void hot_keys_free(struct hot_keys *hot);
-void hot_keys_weigh(struct hot_keys *hot, uint64_t hash, uint64_t accesses);
-void hot_keys_record(struct hot_keys *hot, const struct hot_access *access);
+void hot_keys_record(struct hot_keys *hot, const struct hot_access *access); /* both that follow */
+void hot_keys_weigh(struct hot_keys *hot, uint64_t hash, uint64_t accesses); /* in the sketch */
+void hot_keys_list(struct hot_keys *hot, const struct hot_access *access);
 uint64_t hot_keys_estimate(const struct hot_keys *hot, uint64_t hash);
 void hot_keys_halve_row(struct hot_keys *hot, unsigned row);
 void hot_keys_clear(struct hot_keys *hot); /* the list; the sketch goes on */
@@ -881,9 +892,10 @@ struct entry {
     uint32_t value_bytes; /* of a STRING */
     uint32_t touched_s;   /* Unix time when the key was last used */
     uint8_t kind;
-    uint8_t flags;
-    uint8_t key_at;      /* where the key begins, in bytes from `body` */
-    uint8_t object_kind; /* of an OBJECT: enum object_kind */
+    uint8_t flags : 2;
+    uint8_t length_bin : 6; /* where keyspace->lengths counts it */
+    uint8_t key_at;         /* where the key begins, in bytes from `body` */
+    uint8_t object_kind;    /* enum object_kind */
     char body[];
 };
 
@@ -921,6 +933,8 @@ struct split {
 struct kernel;
 
 #define ATTENDED_BITS 12
+/* Lengths of values by their binary digits: 0, 1, 2 to 3, 4 to 7, … */
+#define LENGTH_BINS 64
 
 struct keyspace {
     struct kernel *kernel; /* borrowed */
@@ -935,8 +949,11 @@ struct keyspace {
     uint64_t count;
     uint64_t volatile_count;
     uint32_t counts_by_run[SLOTS >> RUN_BITS]; /* keys in each run of slots: random keys, and skipping what is empty */
-    uint64_t changes;                          /* keys changed since start */
-    uint32_t now_s; /* Unix time, set a few times per second: coarse is enough for idle times */
+    /* Keys by the kind of their value (enum object_kind) and its length: bytes of strings, items of others, as they were
+     * when the keyspace was told last. */
+    uint64_t lengths[OBJECT_KINDS][LENGTH_BINS];
+    uint64_t changes; /* keys changed since start */
+    uint32_t now_s;   /* Unix time, set a few times per second: coarse is enough for idle times */
     struct shard_stats *by_run[SLOTS >> RUN_BITS]; /* borrowed: who counts what concerns a slot */
     struct shard_stats *stats; /* of the shard that owns the key last looked at: who counts the command that runs */
     /* Of the contents, for the snapshot under way. */
@@ -984,6 +1001,8 @@ void keyspace_changed(struct keyspace *keyspace, const struct key *key);
 /* Take note that the value of an entry, one of the kernel's own objects, was changed in place; an empty one goes, and
  * the entry with it: then the answer is false. */
 bool keyspace_updated(struct keyspace *keyspace, const struct key *key, struct entry *entry, bool is_empty);
+/* As that, of an object that is not the kernel's own, but for all that it is counted with: its length only. */
+void keyspace_count_anew(struct keyspace *keyspace, struct entry *entry);
 /* Have changes of a key told, or once less so. */
 void keyspace_attend(struct keyspace *keyspace, const struct key *key);
 void keyspace_disregard(struct keyspace *keyspace, const struct key *key);
@@ -1195,6 +1214,7 @@ struct kernel {
     /* Gives back a reference to an OBJECT; must not come back into the kernel. */
     void (*release)(struct kernel *kernel, void *object);
     int64_t (*object_bytes)(void *object); /* what is counted for one that is not the kernel's own */
+    size_t (*object_length)(void *object); /* and how many items it has */
     void *(*make_object)(struct kernel *kernel, int object_kind); /* a new one, empty; NULL where there is no memory */
     size_t object_head_bytes[OBJECT_KINDS]; /* what an object of the kernel's own takes by itself */
     struct limits *limits;                  /* shared */
@@ -1284,6 +1304,13 @@ void board_end(struct kernel *kernel);
 /* Fill the tables that crc64() needs; once, before the first. */
 void crc64_prepare(void);
 uint64_t crc64(uint64_t crc, const unsigned char *data, size_t bytes);
+
+/* How many bytes a length takes behind the element of a listpack; the limits are Redis' (lpEncodeBacklen, listpack.c),
+ * which gives away one value of two bytes and more. */
+static inline unsigned back_bytes(size_t length)
+{
+    return length < 128 ? 1 : length < 16383 ? 2 : length < 2097151 ? 3 : length < 268435455 ? 4 : 5;
+}
 
 /* Returns how many bytes it takes; 0 if there is no room for that. */
 size_t lzf_compress(const unsigned char *data, size_t bytes, unsigned char *out, size_t room);

@@ -186,12 +186,6 @@ static inline bool give_integer(struct walk *walk, int64_t number, struct text *
     return true;
 }
 
-/* How many bytes a length takes behind an element, as lpEncodeBacklen has it. */
-static inline unsigned back_bytes(size_t length)
-{
-    return length < 128 ? 1 : length < 16383 ? 2 : length < 2097151 ? 3 : length < 268435455 ? 4 : 5;
-}
-
 static bool next_of_listpack(struct walk *walk, struct text *text)
 {
     const unsigned char *at = walk->at;

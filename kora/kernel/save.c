@@ -151,15 +151,10 @@ static void put_listpack(struct saving *saving, const struct listpack *listpack)
     put_text(saving, (struct text){buffer->data, bytes});
 }
 
-/* How long an element was stands behind it; the limits are Redis', which gives away one value of two bytes and more. */
-static unsigned back_length_bytes(size_t length)
-{
-    return length < 128 ? 1 : length < 16383 ? 2 : length < 2097151 ? 3 : length < 268435455 ? 4 : 5;
-}
-
+/* How long an element was stands behind it. */
 static void put_back_length(struct buffer *buffer, size_t length)
 {
-    unsigned bytes = back_length_bytes(length);
+    unsigned bytes = back_bytes(length);
     for (unsigned place = bytes; place-- > 0;)
         put_byte(buffer, (unsigned)(length >> 7 * place & 0x7F) | (place == bytes - 1 ? 0 : 0x80));
 }
@@ -224,7 +219,7 @@ static size_t listpack_bytes(struct text text)
         return number >= -4096 && number < 4096 ? 3 : integer_width(number) + 2;
     }
     size_t bytes = text.bytes + (text.bytes < 64 ? 1 : text.bytes < 4096 ? 2 : 5);
-    return bytes + back_length_bytes(bytes);
+    return bytes + back_bytes(bytes);
 }
 
 /* --- Values: kora/types/rdb/values.py --- */

@@ -122,6 +122,11 @@ void hot_keys_weigh(struct hot_keys *hot, uint64_t hash, uint64_t accesses)
 void hot_keys_record(struct hot_keys *hot, const struct hot_access *access)
 {
     hot_keys_weigh(hot, access->key.hash, access->weight);
+    hot_keys_list(hot, access);
+}
+
+void hot_keys_list(struct hot_keys *hot, const struct hot_access *access)
+{
     hot->recorded += access->weight;
 
     uint64_t identity = access->key.hash ^ access->database * 0x9E3779B97F4A7C15ULL;

@@ -1,8 +1,8 @@
 /* Entries, tables, databases: see kernel.h for the layout, and for why it is as it is.
  *
- * Everything here keeps three sums right as it goes: keys per table, per run of slots and per shard; keys with a
- * deadline; and the shard's memory, to which each block is added when it comes and from which it is taken when it goes.
- * keyspace_audit() counts all of it again. */
+ * Everything here keeps four sums right as it goes: keys per table, per run of slots and per shard; keys with a
+ * deadline; keys by the length of their value; and the shard's memory, to which each block is added when it comes and
+ * from which it is taken when it goes.  keyspace_audit() counts all of it again. */
 
 #include "kernel.h"
 
@@ -191,6 +191,59 @@ static void release_value(struct kernel *kernel, struct entry *entry)
         free(large_of(entry).block);
     else if (entry->kind == OBJECT)
         kernel->release(kernel, entry_object(entry));
+}
+
+/* --- Lengths --- */
+
+/* How many items an object has. */
+static size_t object_length(const struct kernel *kernel, const struct entry *entry)
+{
+    const void *value = entry_value(entry);
+    switch ((enum object_kind)entry->object_kind) {
+    case OTHER_OBJECT:
+        return kernel->object_length(entry_object(entry));
+    case HASH_OBJECT:
+        return hash_count(value);
+    case SET_OBJECT:
+        return set_count(value);
+    case LIST_OBJECT:
+        return list_count(value);
+    case SORTED_SET_OBJECT:
+        return sorted_set_count(value);
+    case STREAM_OBJECT:
+        return ((const struct stream *)value)->length;
+    case NO_OBJECT:
+    case OBJECT_KINDS:
+        break;
+    }
+    return 0;
+}
+
+static inline unsigned length_bin(size_t length)
+{
+    return length == 0 ? 0 : 64u - (unsigned)__builtin_clzll(length);
+}
+
+/* A new value has come into an entry. */
+static inline void count_length(struct keyspace *keyspace, struct entry *entry, size_t length)
+{
+    entry->length_bin = length_bin(length) & (LENGTH_BINS - 1); /* none has 2^63 */
+    keyspace->lengths[entry->object_kind][entry->length_bin]++;
+}
+
+/* The value of an entry goes. */
+static inline void forget_length(struct keyspace *keyspace, const struct entry *entry)
+{
+    keyspace->lengths[entry->object_kind][entry->length_bin]--;
+}
+
+/* It has another length. */
+static inline void change_length(struct keyspace *keyspace, struct entry *entry, size_t length)
+{
+    if (UNLIKELY(length_bin(length) != entry->length_bin)) {
+        forget_length(keyspace, entry);
+        count_length(keyspace, entry, length);
+    }
 }
 
 /* --- Buckets --- */
@@ -498,6 +551,7 @@ static void remove_entry(struct keyspace *keyspace, unsigned slot, uint64_t hash
     keyspace->count--;
     keyspace->volatile_count -= is_volatile;
     keyspace->counts_by_run[slot >> RUN_BITS]--;
+    forget_length(keyspace, entry);
     stats->keys--;
     stats->memory_bytes -= entry_bytes(keyspace->kernel, entry);
     if (whole->count == 0)
@@ -571,9 +625,9 @@ static void fill_header(struct entry *entry, const struct key *key, enum kind ki
     entry->value_bytes = (uint32_t)value_bytes;
     entry->touched_s = now_s;
     entry->kind = (uint8_t)kind;
-    entry->flags = (uint8_t)flags;
+    entry->flags = flags & (FLAG_DEADLINE | FLAG_RAW);
     entry->key_at = (uint8_t)(PAYLOAD_BYTES[kind] + (flags & FLAG_DEADLINE ? sizeof(int64_t) : 0));
-    entry->object_kind = OTHER_OBJECT;
+    entry->object_kind = NO_OBJECT;
 }
 
 static inline size_t bytes_needed(const struct key *key, enum kind kind, unsigned flags, size_t value_bytes)
@@ -582,6 +636,7 @@ static inline size_t bytes_needed(const struct key *key, enum kind kind, unsigne
            value_bytes;
 }
 
+/* What comes into the entry, and its length, is for the caller to fill in. */
 static struct entry *insert(struct keyspace *keyspace, const struct key *key, enum kind kind, unsigned flags,
                             size_t value_bytes)
 {
@@ -609,7 +664,7 @@ static struct entry *insert(struct keyspace *keyspace, const struct key *key, en
 
 /* Give an entry another kind, flags and inline length.  Its deadline stays if it had one and will have one, and so does
  * its value if its kind stays the same; anything else is for the caller to fill in, and what the old value held beside
- * the entry is for the caller to give back, before.  The entry may move. */
+ * the entry is for the caller to give back, before.  So are lengths: forgotten before, or changed.  The entry may move. */
 static struct entry *reshape(struct keyspace *keyspace, const struct key *key, struct entry *entry, enum kind kind,
                              unsigned flags, size_t value_bytes)
 {
@@ -633,9 +688,10 @@ static struct entry *reshape(struct keyspace *keyspace, const struct key *key, s
         entry = allocate(needed + (needed > usable && value_bytes > 256 ? needed / 8 : 0));
         entry->touched_s = old->touched_s;
     }
-    uint8_t object_kind = keeps_payload ? old->object_kind : (uint8_t)OTHER_OBJECT;
+    uint8_t object_kind = keeps_payload ? old->object_kind : (uint8_t)NO_OBJECT, bin = old->length_bin;
     fill_header(entry, key, kind, flags, value_bytes, entry->touched_s);
     entry->object_kind = object_kind;
+    entry->length_bin = bin & (LENGTH_BINS - 1);
     memmove(key_data(entry), old_key, key->bytes + kept_bytes);
     memcpy(payload(entry), kept, keeps_payload ? PAYLOAD_BYTES[kind] : 0);
     if (has_deadline)
@@ -660,7 +716,8 @@ static struct entry *reshape(struct keyspace *keyspace, const struct key *key, s
     return entry;
 }
 
-/* An entry for a new value of some kind: inserted, or given that shape, its old value given back. */
+/* An entry for a new value of some kind: inserted, or given that shape, its old value given back.  The new one's length
+ * is for the caller to count. */
 static struct entry *prepare(struct keyspace *keyspace, const struct key *key, struct entry *entry, enum kind kind,
                              size_t value_bytes)
 {
@@ -668,6 +725,7 @@ static struct entry *prepare(struct keyspace *keyspace, const struct key *key, s
         return insert(keyspace, key, kind, 0, value_bytes);
     void *object = entry->kind == OBJECT ? entry_object(entry) : NULL;
     stats_of(keyspace, key->slot)->memory_bytes -= held_bytes(keyspace->kernel, entry);
+    forget_length(keyspace, entry);
     if (entry->kind == LARGE) {
         free(large_of(entry).block);
         /* Not to be kept by reshape(), which the old kind would make it do. */
@@ -693,6 +751,7 @@ static struct entry *store_large(struct keyspace *keyspace, const struct key *ke
     struct large large = {block, bytes, capacity};
     memcpy(payload(entry), &large, sizeof large);
     stats_of(keyspace, key->slot)->memory_bytes += (int64_t)block_bytes(block);
+    count_length(keyspace, entry, bytes);
     return entry;
 }
 
@@ -716,10 +775,12 @@ struct entry *keyspace_store(struct keyspace *keyspace, const struct key *key, s
     int64_t integer;
     if (value->bytes <= INTEGER_BYTES_MAX && parse_integer(value->data, value->bytes, &integer))
         return keyspace_store_integer(keyspace, key, entry, integer);
-    if (entry != NULL && entry->kind == STRING && entry->value_bytes == value->bytes)
-        entry->flags &= (uint8_t)~FLAG_RAW; /* the usual case of all: a value of the same size */
-    else
+    if (entry != NULL && entry->kind == STRING && entry->value_bytes == value->bytes) {
+        entry->flags &= FLAG_DEADLINE; /* the usual case of all: a value of the same size */
+    } else {
         entry = prepare(keyspace, key, entry, STRING, value->bytes);
+        count_length(keyspace, entry, value->bytes);
+    }
     entry->touched_s = keyspace->now_s;
     memcpy(value_data(entry), value->data, value->bytes);
     return entry;
@@ -728,8 +789,12 @@ struct entry *keyspace_store(struct keyspace *keyspace, const struct key *key, s
 struct entry *keyspace_store_integer(struct keyspace *keyspace, const struct key *key, struct entry *entry,
                                      int64_t value)
 {
-    if (entry == NULL || entry->kind != INTEGER)
+    if (entry == NULL || entry->kind != INTEGER) {
         entry = prepare(keyspace, key, entry, INTEGER, 0);
+        count_length(keyspace, entry, integer_bytes(value));
+    } else {
+        change_length(keyspace, entry, integer_bytes(value));
+    }
     entry->touched_s = keyspace->now_s;
     memcpy(payload(entry), &value, sizeof value);
     return entry;
@@ -747,6 +812,7 @@ struct entry *keyspace_store_object(struct keyspace *keyspace, const struct key 
         value->counted = value->bytes + (int64_t)kernel->object_head_bytes[object_kind];
     }
     stats_of(keyspace, key->slot)->memory_bytes += object_bytes(kernel, entry);
+    count_length(keyspace, entry, object_length(kernel, entry));
     return entry;
 }
 
@@ -766,9 +832,15 @@ bool keyspace_updated(struct keyspace *keyspace, const struct key *key, struct e
     int64_t size_bytes = value->bytes + (int64_t)keyspace->kernel->object_head_bytes[entry->object_kind];
     stats_of(keyspace, key->slot)->memory_bytes += size_bytes - value->counted;
     value->counted = size_bytes;
+    change_length(keyspace, entry, object_length(keyspace->kernel, entry));
     entry->touched_s = keyspace->now_s;
     keyspace_changed(keyspace, key);
     return true;
+}
+
+void keyspace_count_anew(struct keyspace *keyspace, struct entry *entry)
+{
+    change_length(keyspace, entry, object_length(keyspace->kernel, entry));
 }
 
 void keyspace_set(struct keyspace *keyspace, const struct key *key, struct argument *value)
@@ -787,9 +859,11 @@ struct entry *keyspace_edit(struct keyspace *keyspace, const struct key *key, st
     char digits[INTEGER_BYTES_MAX];
     if (entry == NULL) {
         entry = insert(keyspace, key, STRING, 0, 0);
+        count_length(keyspace, entry, 0);
     } else if (entry->kind == INTEGER) {
         struct text text = entry_string(entry, digits);
         entry = prepare(keyspace, key, entry, STRING, text.bytes);
+        count_length(keyspace, entry, text.bytes);
         memcpy(value_data(entry), text.data, text.bytes);
     }
     entry->flags |= FLAG_RAW;
@@ -823,6 +897,7 @@ struct entry *keyspace_edit(struct keyspace *keyspace, const struct key *key, st
         memcpy(payload(entry), &large, sizeof large);
         data = large.block;
     }
+    change_length(keyspace, entry, grown);
     if (offset > length)
         memset(data + length, 0, offset - length);
     memcpy(data + offset, part.data, part.bytes);
@@ -891,10 +966,11 @@ void keyspace_move(struct keyspace *keyspace, const struct key *key, struct keys
         entry = keyspace_store_integer(target_keyspace, target, entry, integer);
     } else {
         entry = prepare(target_keyspace, target, entry, STRING, large.bytes);
+        count_length(target_keyspace, entry, large.bytes);
         memcpy(value_data(entry), large.block, large.bytes);
         free(large.block);
     }
-    entry->flags = (uint8_t)((entry->flags & ~FLAG_RAW) | raw);
+    entry->flags = (entry->flags & FLAG_DEADLINE) | (raw & FLAG_RAW);
     if (ends)
         keyspace_set_deadline(target_keyspace, target, entry, deadline_ms);
     keyspace_changed(target_keyspace, target);
@@ -907,11 +983,13 @@ void keyspace_swap(struct keyspace *keyspace, struct keyspace *other)
     keyspace->count = other->count;
     keyspace->volatile_count = other->volatile_count;
     memcpy(keyspace->counts_by_run, other->counts_by_run, sizeof keyspace->counts_by_run);
+    memcpy(keyspace->lengths, other->lengths, sizeof keyspace->lengths);
     keyspace->saved = other->saved;
     other->slots = kept.slots;
     other->count = kept.count;
     other->volatile_count = kept.volatile_count;
     memcpy(other->counts_by_run, kept.counts_by_run, sizeof other->counts_by_run);
+    memcpy(other->lengths, kept.lengths, sizeof other->lengths);
     other->saved = kept.saved;
 }
 
@@ -1157,6 +1235,8 @@ struct discarded keyspace_discard(struct keyspace *keyspace, unsigned start, uns
     for (unsigned run = start >> RUN_BITS; run < stop >> RUN_BITS; run++)
         keyspace->counts_by_run[run] = 0;
     stats_of(keyspace, start)->keys -= (int64_t)discarded.keys;
+    if (keyspace->count == 0)
+        memset(keyspace->lengths, 0, sizeof keyspace->lengths);
     return discarded;
 }
 
@@ -1234,6 +1314,7 @@ struct tally {
     uint64_t count;
     uint64_t volatile_count;
     int64_t bytes;
+    uint64_t lengths[OBJECT_KINDS][LENGTH_BINS];
 };
 
 static const char *audit_table(const struct keyspace *keyspace, unsigned slot, const struct table *table,
@@ -1251,6 +1332,12 @@ static const char *audit_table(const struct keyspace *keyspace, unsigned slot, c
         count++;
         volatile_count += bucket & BUCKET_VOLATILE;
         tally->bytes += entry_bytes(keyspace->kernel, entry);
+        char digits[INTEGER_BYTES_MAX];
+        size_t length =
+            entry->kind == OBJECT ? object_length(keyspace->kernel, entry) : entry_string(entry, digits).bytes;
+        tally->lengths[entry->object_kind][length_bin(length)]++;
+        if ((entry->kind == OBJECT) != (entry->object_kind != NO_OBJECT))
+            return "an entry has two kinds";
         if (key.slot != slot)
             return "a key is in another slot than its own";
         if (split != NULL && split->parts[split_place(split, key.hash)] != table)
@@ -1285,6 +1372,7 @@ static const char *audit_slot(const struct keyspace *keyspace, unsigned slot, st
         return audit_table(keyspace, slot, table, NULL, 0, tally);
     const struct split *split = table->split;
     struct tally parts = {0};
+    memcpy(parts.lengths, tally->lengths, sizeof parts.lengths);
     for (size_t place = 0; place < (size_t)1 << split->bits; place++) {
         if (!is_first_place(split, place))
             continue;
@@ -1298,14 +1386,17 @@ static const char *audit_slot(const struct keyspace *keyspace, unsigned slot, st
     tally->count += parts.count;
     tally->volatile_count += parts.volatile_count;
     tally->bytes += parts.bytes + (int64_t)(block_bytes(split) + block_bytes(split->parts));
+    memcpy(tally->lengths, parts.lengths, sizeof parts.lengths);
     return NULL;
 }
 
 const char *keyspace_audit(const struct keyspace *keyspace, int64_t memory_bytes[SLOTS >> RUN_BITS])
 {
     uint64_t count = 0, volatile_count = 0;
+    struct tally tally = {0};
     for (unsigned run = 0; run < SLOTS >> RUN_BITS && keyspace->slots != NULL; run++) {
-        struct tally tally = {0};
+        tally.count = tally.volatile_count = 0;
+        tally.bytes = 0;
         for (unsigned slot = run << RUN_BITS; slot < (run + 1) << RUN_BITS; slot++) {
             const char *wrong = audit_slot(keyspace, slot, &tally);
             if (wrong != NULL)
@@ -1319,5 +1410,7 @@ const char *keyspace_audit(const struct keyspace *keyspace, int64_t memory_bytes
     }
     if (count != keyspace->count || volatile_count != keyspace->volatile_count)
         return "the database's counts are wrong";
+    if (memcmp(tally.lengths, keyspace->lengths, sizeof tally.lengths) != 0)
+        return "lengths are counted wrong";
     return NULL;
 }

@@ -70,6 +70,34 @@ size_t format_integer(char *target, int64_t value)
     return 1 + format_unsigned(target + 1, 0 - (uint64_t)value);
 }
 
+size_t integer_bytes(int64_t value)
+{
+    static const uint64_t POWERS[] = {0,
+                                      10,
+                                      100,
+                                      1000,
+                                      10000,
+                                      100000,
+                                      1000000,
+                                      10000000,
+                                      100000000,
+                                      1000000000,
+                                      10000000000,
+                                      100000000000,
+                                      1000000000000,
+                                      10000000000000,
+                                      100000000000000,
+                                      1000000000000000,
+                                      10000000000000000,
+                                      100000000000000000,
+                                      1000000000000000000,
+                                      10000000000000000000U};
+    uint64_t magnitude = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
+    /* log10 from log2, by 1233 / 4096; it is that or one more. */
+    unsigned digits = (64u - (unsigned)__builtin_clzll(magnitude | 1)) * 1233 >> 12;
+    return digits + (magnitude >= POWERS[digits]) + (value < 0);
+}
+
 bool is_word(struct text given, const char *word)
 {
     for (size_t i = 0; i < given.bytes; i++) {

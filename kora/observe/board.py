@@ -20,6 +20,7 @@ CLIENT: Final = 2  # id of the client whose turn it is, or was last; 0 once anyt
 COMMAND_STARTED: Final = 3  # 0 unless a command that may take long is running
 
 KEY_LENGTH: Final = 4
+BUSY_FROM: Final = 5  # a script runs, and from when on clients are attended to (busy-reply-threshold); 0 for never
 
 # Bytes of the files that are loaded, and of these what has been; zeros once that is done.
 LOADING_BYTES: Final = 5
@@ -46,6 +47,7 @@ class Activity:
     heartbeat_age_ns: int
     client_id: int  # whose turn it is or was last; 0 when something else ran after it
     turn_elapsed_ns: int  # since the loop last turned: at least as long as that turn, if it is not over
+    busy_left_ns: int | None  # until a script that runs lets clients be attended to; below 0 once it should have
     command: str  # "" unless a command that may take long is running
     command_elapsed_ns: int
     key_prefix: str
@@ -117,6 +119,7 @@ class Board:
             heartbeat_age_ns=heartbeat_age_ns,
             client_id=client_id,
             turn_elapsed_ns=heartbeat_age_ns if client_id else 0,
+            busy_left_ns=words[BUSY_FROM] - now_ns if words[BUSY_FROM] else None,
             command=_text(command.rstrip(b"\0")) if started else "",
             command_elapsed_ns=max(0, now_ns - started) if started else 0,
             key_prefix=_text(key) if started else "",

@@ -32,6 +32,15 @@ def index_of(value_ns: int) -> int:
     return (power * HALF) + (value_ns >> power) if power > 0 else value_ns
 
 
+def index_table(size: int) -> tuple[int, ...]:
+    """index_of() of all values below a power of two, without asking it for each."""
+    table = list(range(2 * HALF))
+    for power in range(1, (size - 1).bit_length() - SUB_BUCKET_BITS + 1):
+        for index in range((power + 1) * HALF, (power + 2) * HALF):
+            table += [index] * (1 << power)
+    return tuple(table)
+
+
 BUCKETS: Final = index_of(HIGHEST_NS) + 1
 
 

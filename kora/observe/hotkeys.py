@@ -94,9 +94,11 @@ class HotKeys:
         weight: int,
         cpu_ns: int,
         net_bytes: int,
+        weighs: bool = True,
     ) -> None:
-        """One access, which stands for `weight` like it."""
-        self.weigh(key, weight)
+        """One access, which stands for `weight` like it; whether it weighs in the key's estimate, too."""
+        if weighs:
+            self.weigh(key, weight)
         self.recorded += weight
         identity = hash((database, key))
         counter = self._counters.get(identity)

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 
 # What is collected for so long, or so much of it, is handed over.
 _HAND_OVER_S: Final = 0.01
-_HAND_OVER_BYTES: Final = 1 << 20
+_HAND_OVER_BYTES: Final = 1 << 18
+# How long a sync may be put off for those who will soon share it.
+_GATHER_NS_MAX: Final = 1_000_000
 # More than this is not left to memory: replies wait until the disk has caught up.
 _PENDING_BYTES_MAX: Final = 64 << 20
 # After so many rewrites in a row that have failed, they are tried by themselves ever more seldom
@@ -78,6 +80,10 @@ class JournalKeeper:
         self._held: list[Held] = []  # replies that wait for what is to be handed over
         # And for what has been: so many bytes of it have to be synced first.
         self._awaiting: deque[tuple[int, list[Held]]] = deque()
+        # With `always`: so many replies are worth a sync, until then.
+        self._gathering = 0
+        self._gather_until_ns = 0
+        self._is_ending_turn = False  # and it is begun at the end of the loop's turn
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()  # for so many bytes to be synced
         self._fault = ""
         self._timestamp_s = 0  # of the last annotation
@@ -224,16 +230,18 @@ class JournalKeeper:
         if is_strict:
             if not size_bytes and writer.is_synced and not has_others:
                 return False
-            delay_s = 0.0
         else:
             if not size_bytes and not has_others and writer.pending_bytes < _PENDING_BYTES_MAX:
                 return False
-            delay_s = _HAND_OVER_S
         if size_bytes >= _HAND_OVER_BYTES:
             self._hand_over()
+        elif is_strict:
+            # While a sync goes on, what comes shares the next.
+            if not self._awaiting:
+                self._gather(len(self._held) + 1)
         elif not self._is_scheduled:
             self._is_scheduled = True
-            self._engine.call_later(delay_s, self._hand_over_as_scheduled)
+            self._engine.call_later(_HAND_OVER_S, self._hand_over_as_scheduled)
         if not has_others:
             # While a script runs nobody else's reply tells of what it does.
             if self._effects.is_open:
@@ -300,7 +308,28 @@ class JournalKeeper:
 
     def _hand_over_as_scheduled(self) -> None:
         self._is_scheduled = False
-        self._hand_over()
+        if not self._awaiting:
+            self._hand_over()
+
+    def _gather(self, waiting: int) -> None:
+        """Have what waits synced soon.
+
+        Those who have just got their replies will have something to write again at once, and are waited for a little:
+        if they did not share a sync with those who wait already, the two would take turns, and each wait for two syncs.
+        """
+        left_ns = self._gather_until_ns - self._engine.monotonic_ns()
+        is_complete = left_ns <= 0 or waiting >= self._gathering
+        if is_complete and not self._is_ending_turn:
+            self._is_ending_turn = True
+            self._engine.call_later(0, self._end_turn)
+        elif not is_complete and not self._is_scheduled:
+            self._is_scheduled = True
+            self._engine.call_later(left_ns / 1e9, self._hand_over_as_scheduled)
+
+    def _end_turn(self) -> None:
+        self._is_ending_turn = False
+        if not self._awaiting:
+            self._hand_over()
 
     def _hand_over(self) -> None:
         """What has changed goes to the thread, and replies that tell of it wait for that from now on."""
@@ -343,10 +372,19 @@ class JournalKeeper:
         """Send the replies that need not wait any longer."""
         is_strict = writer.policy == "always"
         synced_bytes = writer.progress.synced_bytes
+        released = 0
         while self._awaiting and (
             self._awaiting[0][0] <= synced_bytes if is_strict else writer.pending_bytes < _PENDING_BYTES_MAX // 2
         ):
-            self._release(self._awaiting.popleft()[1])
+            group = self._awaiting.popleft()[1]
+            released += len(group)
+            self._release(group)
+        if is_strict and released and not self._awaiting:
+            self._gathering = len(self._held) + released
+            delay_ns = min(_GATHER_NS_MAX, writer.progress.sync_ns // 4)
+            self._gather_until_ns = self._engine.monotonic_ns() + delay_ns
+            if self._held:
+                self._gather(len(self._held))
 
     def _take_held(self) -> "list[Held]":
         """All replies that wait, in order."""

@@ -1,5 +1,9 @@
 """The thread that writes the journal: bytes in the order in which they were handed over, and syncs.
 
+Writing is mostly copying a few hundred kilobytes into the system's cache.  Where nobody waits for a sync the loop does
+that itself, as long as it is quick and the thread has nothing to do: handing the interpreter's lock to a thread and
+back, a hundred times a second, cost half of the throughput on a busy machine.
+
 Whatever has to stay in order with the bytes goes through the same queue: opening the next file, replacing the
 manifest.  Nothing that was handed over is given up.  Where a write fails, what was written of it is taken back, so that
 the file ends with a whole command, and it is tried again every second; where a sync fails, nobody knows what of the
@@ -7,6 +11,7 @@ last bytes is on the disk, and the system may say next time that all is well: so
 once more.
 """
 
+import contextlib
 import os
 import queue
 import threading
@@ -20,6 +25,9 @@ from .files import Files
 
 SYNC_NS: Final = 1_000_000_000
 _RETRY_S: Final = 1.0
+# The loop leaves writing to the thread for a while once it took so long.
+_SLOW_NS: Final = 2_000_000
+_SLOW_PAUSE_NS: Final = 10_000_000_000
 # A sync that takes longer than this delays the next one: what aof_delayed_fsync counts.
 _DELAYED_NS: Final = 2 * SYNC_NS
 
@@ -54,6 +62,7 @@ class Progress:
     is_syncing: bool = False
     is_lost: bool = False  # the file that is written to has no name any more
     delayed_syncs: int = 0
+    sync_ns: int = 0  # how long the last one took
     # What took how long, in ns, by the latency monitor's events; taken away by the loop.
     times: deque[tuple[str, int]] = field(default_factory=deque)
 
@@ -74,13 +83,18 @@ class Writer:
         self.may_sync = True  # no-appendfsync-on-rewrite
         self.is_rewriting = False  # for the name of an event
         self.handed_bytes = 0
-        # The thread's own.
+        self._slow_until_ns = 0
+        self._queued = 0  # jobs, ever
+        # Of whoever has the lock, which is the thread while it works, and the loop for a write at a time.
+        self._lock = threading.Lock()
         self.progress = Progress()
+        self._done = 0  # jobs that were queued, ever
         self._descriptor = -1
         self._path = ""
         self._looked_ns = 0
         self._todo: deque[bytes | Switch | Replace] = deque()
         self._unsynced: list[bytes] = []
+        self._is_dirty = False  # something was never synced, with whatever policy
         self._synced_size = 0  # of the file
         self._synced_ns = time.monotonic_ns()
         self._is_stopping = False
@@ -96,8 +110,40 @@ class Writer:
 
     def put(self, job: bytes | Switch | Replace) -> None:
         if type(job) is bytes:
+            if self._may_write_now():
+                self._write_now(job)
+                return
             self.handed_bytes += len(job)
+        self._queued += 1
         self._queue.put(job)
+
+    def _may_write_now(self) -> bool:
+        return (
+            self.policy != "always"
+            and self._queued == self._done
+            and time.monotonic_ns() >= self._slow_until_ns
+            and self._lock.acquire(blocking=False)
+        )
+
+    def _write_now(self, data: bytes) -> None:
+        """On the loop, which has the lock."""
+        self.handed_bytes += len(data)
+        if self._queued != self._done or self.progress.fault is not None:
+            self._queued += 1
+            self._queue.put(data)
+        else:
+            started_ns = time.monotonic_ns()
+            self._todo.append(data)
+            try:
+                self._write()
+            except OSError as error:
+                # The thread takes back what was written of it, and goes on.
+                self.progress.fault = error
+                self._queued += 1  # what the thread finds to be done
+                self._wake(self._settled)
+            if time.monotonic_ns() - started_ns > _SLOW_NS:
+                self._slow_until_ns = time.monotonic_ns() + _SLOW_PAUSE_NS
+        self._lock.release()
 
     @property
     def pending_bytes(self) -> int:
@@ -120,13 +166,14 @@ class Writer:
     def _run(self) -> None:
         while True:
             self._collect()
-            had_fault = self.progress.fault
-            synced_before = self.progress.synced_bytes
-            try:
-                self._work()
-                self.progress.fault = None
-            except OSError as error:
-                self.progress.fault = error
+            with self._lock:
+                had_fault = self.progress.fault
+                synced_before = self.progress.synced_bytes
+                try:
+                    self._work()
+                    self.progress.fault = None
+                except OSError as error:
+                    self.progress.fault = error
             is_news = (self.progress.fault is None) != (had_fault is None)
             if is_news or (self.progress.synced_bytes != synced_before):
                 self._wake(self._settled)
@@ -137,21 +184,17 @@ class Writer:
 
     def _collect(self) -> None:
         """Wait for something to do, or for the time of the next sync or of another attempt; take all there is."""
-        delay_s: float | None = None
-        if self.progress.fault is not None:
-            delay_s = _RETRY_S
-        elif self._unsynced:
-            delay_s = max(0.0, (self._synced_ns + SYNC_NS - time.monotonic_ns()) / 1e9) if self.may_sync else 0.1
-        try:
-            job = self._queue.get(timeout=delay_s)
+        delay_s = _RETRY_S
+        if self.progress.fault is None and self._unsynced:
+            delay_s = max(0.01, (self._synced_ns + SYNC_NS - time.monotonic_ns()) / 1e9) if self.may_sync else 0.1
+        jobs = []
+        with contextlib.suppress(queue.Empty):
+            jobs.append(self._queue.get(timeout=delay_s))
             while True:
-                if job is None:
-                    self._is_stopping = True
-                else:
-                    self._todo.append(job)
-                job = self._queue.get_nowait()
-        except queue.Empty:
-            pass
+                jobs.append(self._queue.get_nowait())
+        self._is_stopping |= None in jobs
+        with self._lock:
+            self._todo += [job for job in jobs if job is not None]
 
     def _work(self) -> None:
         if self.progress.fault is not None:
@@ -161,18 +204,20 @@ class Writer:
             if isinstance(job, Switch):
                 self._switch(job)
                 self._todo.popleft()
+                self._done += 1
             elif isinstance(job, Replace):
                 self._replace(job)
                 self._todo.popleft()
+                self._done += 1
             else:
-                self._write()
+                self._done += self._write()
         if self._must_sync():
             self._sync()
         if time.monotonic_ns() - self._looked_ns >= SYNC_NS:
             self._look()
 
-    def _write(self) -> None:
-        """All bytes up to whatever else comes."""
+    def _write(self) -> int:
+        """All bytes up to whatever else comes; returns how many pieces they were."""
         pieces = []
         for job in self._todo:
             if not isinstance(job, bytes):
@@ -189,6 +234,7 @@ class Writer:
         progress.written_bytes += len(data)
         for _ in pieces:
             self._todo.popleft()
+        self._is_dirty = True
         if self.policy == "no":
             progress.synced_bytes = progress.written_bytes
         else:
@@ -200,11 +246,14 @@ class Writer:
             situation = "aof-write-active-child" if self.is_rewriting else "aof-write-alone"
         progress.times.append(("aof-write", now_ns - started_ns))
         progress.times.append((situation, now_ns - started_ns))
+        return len(pieces)
 
     def _must_sync(self) -> bool:
+        if self._is_stopping and self._is_dirty:
+            return True
         if not self._unsynced:
             return False
-        if self.policy == "always" or self._is_stopping:
+        if self.policy == "always":
             return True
         is_due = time.monotonic_ns() - self._synced_ns >= SYNC_NS
         return is_due and self.may_sync and self.policy == "everysec"
@@ -217,6 +266,7 @@ class Writer:
             self._files.fdatasync(self._descriptor)
         except OSError as error:
             self._todo.extendleft(reversed(self._unsynced))
+            self._done -= len(self._unsynced)
             progress.written_bytes -= sum(map(len, self._unsynced))
             self._unsynced.clear()
             progress.size_bytes = self._synced_size
@@ -225,10 +275,12 @@ class Writer:
             progress.is_syncing = False
             self._synced_ns = self._was_syncing_ns = time.monotonic_ns()
         elapsed_ns = self._synced_ns - started_ns
+        progress.sync_ns = elapsed_ns
         progress.delayed_syncs += elapsed_ns > _DELAYED_NS
         if self.policy == "always":
             progress.times.append(("aof-fsync-always", elapsed_ns))
         self._unsynced.clear()
+        self._is_dirty = False
         self._synced_size = progress.size_bytes
         progress.synced_bytes = progress.written_bytes
 

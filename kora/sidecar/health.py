@@ -39,6 +39,16 @@ class Health:
 
     @property
     def stuck(self) -> bool:
+        return self._is_late and not self.scripting
+
+    @property
+    def scripting(self) -> bool:
+        """Whether a script keeps the loop from turning, but will have clients attended to soon, and can be ended."""
+        left_ns = self.activity.busy_left_ns
+        return self._is_late and left_ns is not None and left_ns > -self.stall_ms * 1_000_000
+
+    @property
+    def _is_late(self) -> bool:
         return self.stuck_ns > self.stall_ms * 1_000_000
 
     @property
@@ -51,7 +61,9 @@ class Health:
     @property
     def ready(self) -> str:
         """OK, or why clients had better go elsewhere."""
-        return _NOT_READY.get(self.activity.state, OK) if self.live == OK else self.live
+        if self.live != OK:
+            return self.live
+        return BUSY if self.scripting else _NOT_READY.get(self.activity.state, OK)
 
     @property
     def running(self) -> Running | None:

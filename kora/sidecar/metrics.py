@@ -17,7 +17,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.samples import Sample
 
-from kora.engine.snapshot import Snapshot
+from kora.engine.snapshot import Snapshot, by_lowest
 from kora.observe.histogram import EDGES_NS, HIGHEST_NS, cumulative
 from kora.observe.shard_stats import CommandStats
 from kora.sidecar import own_stats
@@ -204,6 +204,15 @@ def _spikes_seen(column: int, per_unit: float) -> "Callable[[Snapshot], Rows]":
     ]
 
 
+def _lengths(snapshot: Snapshot) -> Rows:
+    return [
+        ((f"db{number}", kind, str(lowest)), keys)
+        for number, lengths in sorted(snapshot.lengths.items())
+        for kind, bins in sorted(lengths.items())
+        for lowest, keys in by_lowest(bins)
+    ]
+
+
 def _loop_lag(snapshot: Snapshot) -> Distribution:
     return _distribution(array("Q", snapshot.lag_counts), LOOP_EDGES_NS, snapshot.lag_sum_ns)
 
@@ -282,6 +291,10 @@ METRICS: Final[tuple[Family, ...]] = (
            _snapshot(_database(0)), ("db",)),
     Family("kora_database_expires", "gauge", "", "Keys with a deadline by database.",
            _snapshot(_database(1)), ("db",)),
+    Family("kora_database_keys_by_length", "gauge", "",
+           "Keys by the type and length of their value, bytes of strings and items of others: from `at_least` on, and "
+           "less than twice that.",
+           _snapshot(_lengths), ("db", "type", "at_least")),
     Family("kora_shard_keys", "gauge", "", "Keys by shard.",
            _snapshot(_shard("keys")), ("shard",)),
     Family("kora_shard_memory_bytes", "gauge", "bytes", "Estimated bytes by shard.",

@@ -43,9 +43,11 @@ _TOUCHED_MASK: Final = 1023
 
 # What swap() exchanges.
 _CONTENTS: Final = (
-    "_tables", "_deadlines", "_touched", "_occupied", "_places", "_heaviest", "_count", "volatile", "average_ttl_ms",
-    "_part",
+    "_tables", "_deadlines", "_touched", "_occupied", "_places", "_heaviest", "_count", "_lengths", "volatile",
+    "average_ttl_ms", "_part",
 )  # fmt: skip
+
+_LENGTH_BINS: Final = 64
 
 # What SCAN may look at beyond the keys it was asked for, when slots are empty: with fewer keys than this it walks the
 # list of occupied slots instead of all of them.
@@ -61,6 +63,7 @@ class Keyspace:
         "_found_key",
         "_found_slot",
         "_heaviest",
+        "_lengths",
         "_limits",
         "_occupied",
         "_part",
@@ -119,6 +122,7 @@ class Keyspace:
         self._part: Part | None = None  # of the snapshot under way, if these are in it
         self._count = 0
         self._heaviest = 1  # no table holds more keys than this
+        self._lengths: dict[str, list[int]] = {}  # as lengths(), with all bins
         self.volatile = 0  # keys that have a deadline
         self.average_ttl_ms = 0  # an estimate, kept by the expire cycle
 
@@ -250,7 +254,9 @@ class Keyspace:
         else:
             table[key] = value
             if type(old) is not bytes or type(value) is not bytes or len(old) != len(value):
+                self._count_length(old, -1)
                 stats.memory_bytes += weigh(value) - size_of(old)
+                self._count_length(value, 1)
                 if old is not value:
                     self._leave(slot, old)
             self._touched[slot & _TOUCHED_MASK] = self.now_s
@@ -305,7 +311,9 @@ class Keyspace:
         table = self._tables[slot]
         old = table[key]
         if type(old) is not bytes or type(value) is not bytes or len(old) != len(value):
+            self._count_length(old, -1)
             self._stats_of(slot).memory_bytes += weigh(value) - size_of(old)
+            self._count_length(value, 1)
             if old is not value:
                 self._leave(slot, old)
         table[key] = value
@@ -326,7 +334,7 @@ class Keyspace:
             buffer[offset:] = part
             self._insert(slot, key, buffer)
         else:
-            size_bytes = size_of(value)
+            size_bytes, length = size_of(value), len(value)
             if type(value) is bytearray:
                 buffer = value
             else:
@@ -338,6 +346,10 @@ class Keyspace:
                     buffer.extend(bytes(offset - len(buffer)))
                 buffer[offset : offset + len(part)] = part
             self._stats_by_run[slot >> RUN_BITS].memory_bytes += size_of(buffer) - size_bytes
+            if length != len(buffer):
+                bins = self._lengths["string"]
+                bins[length.bit_length()] -= 1
+                bins[len(buffer).bit_length()] += 1
         self._changed(key)
         return len(buffer)
 
@@ -358,9 +370,10 @@ class Keyspace:
                 self._changed(key)
             return False
         if is_stored:
-            size_bytes = value.size_bytes
-            self._stats_of(slot).memory_bytes += size_bytes - value.counted_bytes
-            value.counted_bytes = size_bytes
+            self._count_length(value, -1)
+            size_bytes = value.counted_bytes
+            self._stats_of(slot).memory_bytes += weigh(value) - size_bytes
+            self._count_length(value, 1)
             self._changed(key)
             if value.kind == "hash" and value.next_deadline_ms:
                 self.note_fields(key, value.next_deadline_ms)
@@ -532,6 +545,18 @@ class Keyspace:
             keys.append(random_key((self._deadlines if volatile else self._tables)[slot]))
         return keys
 
+    def lengths(self) -> dict[str, list[int]]:
+        """Keys by the kind of their value and the binary digits of its length: empty ones, of 1, 2 to 3, 4 to 7, …
+
+        A length is the bytes of a string, the items of anything else; of kinds that there are.
+        """
+        found = {}
+        for kind, bins in self._lengths.items():
+            count = max((place + 1 for place, keys in enumerate(bins) if keys), default=0)
+            if count:
+                found[kind] = bins[:count]
+        return found
+
     def count_in_slot(self, slot: int) -> int:
         return len(self._tables[slot])
 
@@ -559,6 +584,7 @@ class Keyspace:
         self._touched, self._occupied, self._places = [], [], []
         self._heaviest = 1
         self._count = 0
+        self._lengths = {}
         self.volatile = self.average_ttl_ms = 0
         self.changes += forgotten
         return forgotten
@@ -642,6 +668,7 @@ class Keyspace:
         stats.keys += 1
         self._count += 1
         weigh(value)
+        self._count_length(value, 1)
         stats.memory_bytes += entry_size(key, value)
         self._touched[slot & _TOUCHED_MASK] = self.now_s
         size = len(table)
@@ -691,6 +718,7 @@ class Keyspace:
         stats = self._stats_of(slot)
         stats.keys -= 1
         self._count -= 1
+        self._count_length(value, -1)
         stats.memory_bytes -= entry_size(key, value)
         if key in self._deadlines[slot]:
             self._forget_deadline(slot, key)
@@ -701,6 +729,17 @@ class Keyspace:
                 self._occupied[self._places[slot]] = last
                 self._places[last] = self._places[slot]
         return value
+
+    def _count_length(self, value: Any, change: int) -> None:
+        """A value has come, or goes; it counts as long as it was when it was weighed."""
+        if type(value) is bytes or type(value) is bytearray:
+            kind, length = "string", len(value)
+        else:
+            kind, length = value.kind, value.counted_length
+        bins = self._lengths.get(kind)
+        if bins is None:
+            bins = self._lengths[kind] = [0] * _LENGTH_BINS
+        bins[length.bit_length()] += change
 
     def _forget_deadline(self, slot: int, key: bytes) -> None:
         deadlines = self._deadlines[slot]

@@ -26,9 +26,13 @@ def size_of(value: Any) -> int:
 
 
 def weigh(value: Any) -> int:
-    """size_of() of a value that is about to be stored: of other kinds than strings that is what it takes by now."""
+    """size_of() of a value that is about to be stored: of other kinds than strings that is what it takes by now.
+
+    Its length is noted as well, for whoever counts it.
+    """
     if type(value) is not bytes and type(value) is not bytearray:
         value.counted_bytes = value.size_bytes
+        value.counted_length = len(value)
     return size_of(value)
 
 

@@ -36,6 +36,7 @@ class Hash:
         "_roster",
         "_values",
         "counted_bytes",
+        "counted_length",
         "next_deadline_ms",
         "size_bytes",
     )
@@ -50,7 +51,7 @@ class Hash:
         # Unix time in ms: no deadline is earlier.  0: there is none.
         self.next_deadline_ms = 0
         self.size_bytes = _BASE_BYTES
-        self.counted_bytes = 0  # the keyspace's own
+        self.counted_bytes = self.counted_length = 0  # the keyspace's own
 
     # What every value has
 

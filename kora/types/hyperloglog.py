@@ -33,8 +33,9 @@ REGISTERS: Final = 16384
 _INDEX_BITS: Final = 14
 _HASH_BITS: Final = 64 - _INDEX_BITS  # of which the leading run is counted
 _REGISTER_BITS: Final = 6
-_HEADER_BYTES: Final = 16
-DENSE_BYTES: Final = _HEADER_BYTES + REGISTERS * _REGISTER_BITS // 8
+HEADER_BYTES: Final = 16
+DENSE_BYTES: Final = HEADER_BYTES + REGISTERS * _REGISTER_BITS // 8
+BYTES_MAX: Final = HEADER_BYTES + 2 * REGISTERS  # where each sparse register is a run of its own, in two bytes
 _ENCODING: Final = 4  # the place of it
 _CARDINALITY: Final = slice(8, 16)
 _OUT_OF_DATE: Final = 0x80  # in the last byte of the cardinality
@@ -62,7 +63,7 @@ class HyperLogLog:
 
     def __init__(self, data: bytes | bytearray = _EMPTY, sparse_max_bytes: int = 3000) -> None:
         """Takes a copy.  Raises NotHyperLogLog; whether sparse registers add up is only found out by using them."""
-        if len(data) < _HEADER_BYTES or data[:4] != b"HYLL" or data[_ENCODING] > _SPARSE:
+        if len(data) < HEADER_BYTES or data[:4] != b"HYLL" or data[_ENCODING] > _SPARSE:
             raise NotHyperLogLog
         if data[_ENCODING] == _DENSE and len(data) != DENSE_BYTES:
             raise NotHyperLogLog
@@ -91,7 +92,7 @@ class HyperLogLog:
     def register(self, index: int) -> int:
         """Of a dense one."""
         bit = index * _REGISTER_BITS
-        place = _HEADER_BYTES + (bit >> 3)
+        place = HEADER_BYTES + (bit >> 3)
         return int.from_bytes(self.data[place : place + 2], "little") >> (bit & 7) & 63
 
     def registers(self) -> bytes:
@@ -102,22 +103,22 @@ class HyperLogLog:
         """Whether it was sparse.  Raises CorruptHyperLogLog."""
         if not self.is_sparse:
             return False
-        self.data[_HEADER_BYTES:] = _pack_registers(_sparse_registers(self.data))
+        self.data[HEADER_BYTES:] = _pack_registers(_sparse_registers(self.data))
         self.data[_ENCODING] = _DENSE
         return True
 
     def merge(self, registers: bytes) -> None:
         """Raise all registers to those given, in order, as PFMERGE does."""
         if not self.is_sparse:
-            self.data[_HEADER_BYTES:] = _pack_registers(larger_registers(registers, self.registers()))
+            self.data[HEADER_BYTES:] = _pack_registers(larger_registers(registers, self.registers()))
             return
         # Registers come in order, so that each is looked for from where the last one was found: from the run before,
         # which may have been joined with others since, but begins where it did.
-        start = _HEADER_BYTES, 0
+        start = HEADER_BYTES, 0
         for match in _NON_ZERO.finditer(registers):
             index, value = match.start(), registers[match.start()]
             place, first, before = self._walk(index, *start, -1)
-            if place == start[0] != _HEADER_BYTES:
+            if place == start[0] != HEADER_BYTES:
                 place, first, before = self._locate(index)
             if before >= 0:
                 start = before, first - _run(self.data, before)[0]
@@ -153,7 +154,7 @@ class HyperLogLog:
 
     def _raise_dense(self, index: int, value: int) -> bool:
         bit = index * _REGISTER_BITS
-        place, shift = _HEADER_BYTES + (bit >> 3), bit & 7
+        place, shift = HEADER_BYTES + (bit >> 3), bit & 7
         part = self.data[place : place + 2]
         word = int.from_bytes(part, "little")
         if word >> shift & 63 >= value:
@@ -170,7 +171,7 @@ class HyperLogLog:
         Runs of one byte are summed up by the dozen.  Those of two part them, and there are 252 at most.
         """
         data = self.data
-        place, first, before = _HEADER_BYTES, 0, -1
+        place, first, before = HEADER_BYTES, 0, -1
         for stop, span in _long_runs(data):
             while place < stop:
                 part = data[place : min(stop, place + _STRIDE)]
@@ -210,7 +211,7 @@ class HyperLogLog:
             self.make_dense()
             return self._raise_dense(index, value)
         data[place : place + size] = split
-        self._join(_HEADER_BYTES if before < 0 else before)
+        self._join(HEADER_BYTES if before < 0 else before)
         return True
 
     def _join(self, place: int) -> None:
@@ -255,7 +256,7 @@ def _run(data: bytes | bytearray, place: int) -> tuple[int, int]:
 
 def _long_runs(data: bytes | bytearray) -> Iterator[tuple[int, int]]:
     """Places and spans of all runs of two bytes; then the end, which covers nothing."""
-    for match in _XZERO.finditer(data, _HEADER_BYTES):
+    for match in _XZERO.finditer(data, HEADER_BYTES):
         place = match.start()
         yield place, ((data[place] & 0x3F) << 8 | data[place + 1]) + 1
     yield len(data), 0
@@ -276,7 +277,7 @@ def _val(value: int, span: int) -> bytes:
 def describe_runs(data: bytes | bytearray) -> bytes:
     """As PFDEBUG DECODE prints a sparse one: z and Z for short and long runs of zeros, v for value and length."""
     words = []
-    place = _HEADER_BYTES
+    place = HEADER_BYTES
     while place < len(data):
         span, size = _run(data, place)
         byte = data[place]
@@ -293,10 +294,10 @@ def describe_runs(data: bytes | bytearray) -> bytes:
 
 def _sparse_registers(data: bytearray) -> bytes:
     # No more bytes than runs of one register would take, lest somebody's own make take gigabytes.
-    if len(data) > _HEADER_BYTES + 2 * REGISTERS:
+    if len(data) > HEADER_BYTES + 2 * REGISTERS:
         raise CorruptHyperLogLog
     parts = []
-    place = _HEADER_BYTES
+    place = HEADER_BYTES
     for stop, span in _long_runs(data):
         parts += [*map(_RUNS.__getitem__, data[place:stop]), bytes(span)]
         place = stop + 2
@@ -330,7 +331,7 @@ _PACK_3: Final = _moved(0x3F, left=2)
 
 
 def _dense_registers(data: bytearray) -> bytes:
-    one, two, three = (data[_HEADER_BYTES + offset :: 3] for offset in range(3))
+    one, two, three = (data[HEADER_BYTES + offset :: 3] for offset in range(3))
     registers = bytearray(REGISTERS)
     registers[0::4] = one.translate(_LOW_6)
     registers[1::4] = _either(one.translate(_HIGH_2), two.translate(_LOW_4))
@@ -341,7 +342,7 @@ def _dense_registers(data: bytearray) -> bytes:
 
 def _pack_registers(registers: bytes) -> bytes:
     one, two, three, four = (registers[offset::4] for offset in range(4))
-    packed = bytearray(DENSE_BYTES - _HEADER_BYTES)
+    packed = bytearray(DENSE_BYTES - HEADER_BYTES)
     packed[0::3] = _either(one, two.translate(_PACK_1_LOW))
     packed[1::3] = _either(two.translate(_PACK_1_HIGH), three.translate(_PACK_2_LOW))
     packed[2::3] = _either(three.translate(_PACK_2_HIGH), four.translate(_PACK_3))

@@ -20,6 +20,7 @@ class Value(Protocol):
     kind: str  # as TYPE answers it
     keeps_when_empty: bool  # whether a key may hold it when it has no elements
     counted_bytes: int  # the keyspace's: what it has counted for the value; 0 before it is stored
+    counted_length: int  # as that, how many elements; the kernel's keyspace has its own place for that
 
     @property
     def encoding(self) -> str:

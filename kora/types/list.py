@@ -44,6 +44,7 @@ class List:
         "_pack_bytes",
         "_starts",
         "counted_bytes",
+        "counted_length",
     )
 
     kind: ClassVar[str] = "list"
@@ -62,7 +63,7 @@ class List:
         self._pack_bytes = _PACK_HEAD_BYTES
         self._big = False
         # The keyspace's own.
-        self.counted_bytes = 0
+        self.counted_bytes = self.counted_length = 0
 
     def __len__(self) -> int:
         return self._length

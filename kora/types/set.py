@@ -32,7 +32,7 @@ class Set:
     kind: Final = "set"
     keeps_when_empty: Final = False
 
-    __slots__ = ("_integers", "_limits", "_members", "_places", "counted_bytes", "size_bytes")
+    __slots__ = ("_integers", "_limits", "_members", "_places", "counted_bytes", "counted_length", "size_bytes")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -41,7 +41,7 @@ class Set:
         self._members: list[bytes] = []
         self._places: dict[bytes, int] | None = None
         self.size_bytes = _EMPTY_BYTES
-        self.counted_bytes = 0  # the keyspace's
+        self.counted_bytes = self.counted_length = 0  # the keyspace's
 
     def __len__(self) -> int:
         return len(self._members) if self._integers is None else len(self._integers)

@@ -25,7 +25,7 @@ _EMPTY_BYTES: Final = 400
 
 
 class SortedSet:
-    __slots__ = ("_entries", "_limits", "_order", "_places", "counted_bytes", "size_bytes")
+    __slots__ = ("_entries", "_limits", "_order", "_places", "counted_bytes", "counted_length", "size_bytes")
 
     kind: Final = "zset"
     keeps_when_empty: Final = False
@@ -36,7 +36,7 @@ class SortedSet:
         self._entries: list[Entry] = []
         self._places: dict[bytes, int] = {}
         self.size_bytes = _EMPTY_BYTES
-        self.counted_bytes = 0  # the keyspace's own
+        self.counted_bytes = self.counted_length = 0  # the keyspace's own
 
     def __len__(self) -> int:
         return len(self._entries)

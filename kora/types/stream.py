@@ -305,6 +305,7 @@ class Stream(ConsumerGroups):
         "_nodes",
         "_nodes_of",
         "counted_bytes",
+        "counted_length",
         "entries_added",
         "groups",
         "last_id",
@@ -321,7 +322,7 @@ class Stream(ConsumerGroups):
         self._nodes = 1
         self._nodes_of = (0, 0, 0)
         self.size_bytes = _STREAM_BYTES
-        self.counted_bytes = 0  # the keyspace's own
+        self.counted_bytes = self.counted_length = 0  # the keyspace's own
         # As XINFO tells them; XSETID and RESTORE set them.
         self.last_id = 0
         self.max_deleted_id = 0

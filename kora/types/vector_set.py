@@ -35,7 +35,17 @@ class VectorSet:
     kind: Final = "vectorset"
     keeps_when_empty: Final = False
 
-    __slots__ = ("_left", "_limits", "_outgoing", "_rows", "_successor", "counted_bytes", "has_helped", "last_id")
+    __slots__ = (
+        "_left",
+        "_limits",
+        "_outgoing",
+        "_rows",
+        "_successor",
+        "counted_bytes",
+        "counted_length",
+        "has_helped",
+        "last_id",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -43,7 +53,7 @@ class VectorSet:
         self._successor: VectorRows | None = None
         self._left: list[int] = []  # ids that the successor has not been given
         self._outgoing: VectorRows | None = None  # succeeded, and freed bit by bit
-        self.counted_bytes = 0  # the keyspace's own
+        self.counted_bytes = self.counted_length = 0  # the keyspace's own
         self.last_id = 0  # the greatest that was ever given
         self.has_helped = False  # the last change took some steps of the work
 

@@ -123,7 +123,6 @@ def test_the_terminal_shows_tables_and_obeys_keys() -> None:
             while "lrange" not in (first := screen(app)):
                 await pilot.pause(0.02)
             await pilot.press("p")
-            await app.workers.wait_for_complete()
             left = len(readings)
             await pilot.press("right")  # the next table
             while "k·x" not in (second := screen(app)):

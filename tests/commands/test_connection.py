@@ -394,7 +394,7 @@ def test_client_info_has_the_fields_of_redis_in_its_order(run, client, clock):
         == (
             f"id={client.id} addr=127.0.0.1:50000 laddr=127.0.0.1:6379 fd=-1 name=me age=61 idle=0 flags=N db=3 "
             "sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=10 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 "
-            "tot-mem=2410 events=r cmd=client|info user=default redir=-1 resp=2 lib-name= lib-ver=\n"
+            "tot-mem=3360 events=r cmd=client|info user=default redir=-1 resp=2 lib-name= lib-ver=\n"
         ).encode()
     )
 
@@ -737,3 +737,22 @@ def test_commands_of_a_client_that_does_not_touch_leave_idle_times_as_they_are(r
     run("CLIENT", "NO-TOUCH", "OFF")
     run("GET", "k")
     assert run("OBJECT", "IDLETIME", "k") == 0
+
+
+def test_commands_of_a_client_that_does_not_touch_leave_frequencies_as_they_are(make_engine):
+    engine = make_engine("--maxmemory-policy", "allkeys-lfu", "--hotkey-sampling-ratio", "1")
+    run = runner(engine.connect())
+    run("SET", "k", "v")
+    run("CLIENT", "NO-TOUCH", "ON")
+    before = run("OBJECT", "FREQ", "k")
+    for _ in range(50):
+        run("GET", "k")
+        run("EVAL", "return redis.call('GET', KEYS[1])", 1, "k")
+    run("MULTI")
+    run("GET", "k")
+    run("EXEC")
+    assert run("OBJECT", "FREQ", "k") == before
+    assert engine.hot_keys.recorder.recorded > 100
+    for _ in range(50):
+        run("TOUCH", "k")
+    assert run("OBJECT", "FREQ", "k") > before

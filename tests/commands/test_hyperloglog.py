@@ -107,8 +107,10 @@ def test_what_is_no_hyperloglog_is_refused(run, fails):
     run("SADD", "set", "a")
     run("SET", "text", "text")
     run("SET", "number", 5)
+    run("SET", "long", b"x" * 100_000)
     run("PFADD", "k", "a")
-    for key, text in (("set", WRONG_TYPE), ("text", NOT_A_HYPERLOGLOG), ("number", NOT_A_HYPERLOGLOG)):
+    texts = ("text", "number", "long")
+    for key, text in (("set", WRONG_TYPE), *((key, NOT_A_HYPERLOGLOG) for key in texts)):
         for words in (("PFADD", key, "a"), ("PFADD", key), ("PFCOUNT", key), ("PFCOUNT", "k", key),
                       ("PFMERGE", key, "k"), ("PFMERGE", "k", key), ("PFDEBUG", "DECODE", key)):  # fmt: skip
             assert fails(*words) == text, words
@@ -121,6 +123,8 @@ def test_corrupt_ones_are_found_out(run, fails):
                   ("PFDEBUG", "TODENSE", "broken"), ("PFDEBUG", "GETREG", "broken")):  # fmt: skip
         assert fails(*words) == CORRUPT, words
     assert run("GET", "broken") == BROKEN
+    run("SET", "long", BROKEN + b"x" * 100_000)
+    assert fails("PFCOUNT", "long") == CORRUPT
     run("SET", "empty", BROKEN[:16])
     assert fails("PFADD", "empty", "a") == CORRUPT
 

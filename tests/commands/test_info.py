@@ -12,7 +12,7 @@ from tests.conftest import encode_request
 DEFAULT = [
     "Server", "Clients", "Memory", "Persistence", "Stats", "Replication", "CPU", "Errorstats", "Cluster", "Keyspace",
 ]  # fmt: skip
-ALL = [*DEFAULT[:7], "Commandstats", "Errorstats", "Latencystats", "Cluster", "Keyspace", "Hotkeys"]
+ALL = [*DEFAULT[:7], "Commandstats", "Errorstats", "Latencystats", "Cluster", "Keyspace", "Keysizes", "Hotkeys"]
 
 
 def titles(text):
@@ -170,6 +170,64 @@ def test_commandstats_have_redis_format(run, client, engine, clock):
     assert "cmdstat_get" not in stats
 
 
+def test_keysizes_are_counted_by_powers_of_two_as_in_redis_8(run):
+    assert run("INFO", "keysizes") == b"# Keysizes\r\n"
+    for number, value in enumerate(("", "1", "22", "123", "-1000000", "v" * 1023, "v" * 1024, "v" * 100_000)):
+        run("SET", f"string{number}", value)
+    run("RPUSH", "list", *range(9))
+    run("SADD", "set", "a", "b", "c")
+    run("ZADD", "zset", 1, "a")
+    run("HSET", "hash", "field", "value")
+    run("XADD", "stream", "1-1", "name", "value")
+    assert fields(run, "keysizes") == {
+        "db0_distrib_strings_sizes": "0=1,1=1,2=2,8=1,512=1,1K=1,64K=1",
+        "db0_distrib_lists_items": "8=1",
+        "db0_distrib_sets_items": "2=1",
+        "db0_distrib_zsets_items": "1=1",
+        "db0_distrib_hashes_items": "1=1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("RPOP list", {"lists_items": "4=1"}),
+        ("RPUSH list a b c d e f g h i j k", {"lists_items": "16=1"}),
+        ("RENAME list other", {"lists_items": "8=1"}),
+        ("COPY list other", {"lists_items": "8=2"}),
+        ("SET list 1234567", {"strings_sizes": "4=1"}),
+        ("LTRIM list 1 0", {}),
+        ("UNLINK list", {}),
+        ("FLUSHDB", {}),
+        ("PEXPIREAT list 1", {}),
+    ],
+)
+def test_keysizes_follow_every_change(run, words, expected):
+    run("RPUSH", "list", *range(8))
+    run(*words.split())
+    assert fields(run, "keysizes") == {f"db0_distrib_{name}": bins for name, bins in expected.items()}
+
+
+def test_keysizes_follow_a_string_as_it_grows_and_counts(run):
+    run("INCRBY", "k", "999")
+    shown = []
+    for words in ("INCR k", "APPEND k 0000", "SETRANGE k 2000 x", "SETBIT k 300000 1", "APPEND k x", "GETSET k x"):
+        run(*words.split())
+        shown.append(fields(run, "keysizes")["db0_distrib_strings_sizes"])
+    assert shown == ["4=1", "8=1", "1K=1", "32K=1", "32K=1", "1=1"]
+
+
+def test_keysizes_are_those_of_each_database(run):
+    run("SET", "k", "v")
+    run("MOVE", "k", "3")
+    assert fields(run, "keysizes") == {"db3_distrib_strings_sizes": "1=1"}
+    run("SWAPDB", "3", "5")
+    run("SET", "other", "value")
+    assert fields(run, "keysizes") == {"db0_distrib_strings_sizes": "4=1", "db5_distrib_strings_sizes": "1=1"}
+    run("FLUSHALL")
+    assert fields(run, "keysizes") == {}
+
+
 def test_latencystats_have_redis_format_in_microseconds(run):
     for _ in range(99):
         run("DEBUG", "SLEEP", "0")
@@ -192,7 +250,7 @@ def test_errorstats_are_counted_by_the_first_word(run):
 
 def test_an_error_that_is_not_text_does_not_break_info(run):
     with pytest.raises(CommandError):
-        run("DEBUG", "ERROR", b"\xff\xfe")
+        run("DEBUG", "ERROR", b"\xff\xfe happens")
     assert b"errorstat_\xff\xfe:count=1" in run("INFO", "errorstats")
 
 

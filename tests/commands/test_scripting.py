@@ -8,6 +8,7 @@ import pytest
 from kora.clock import ManualClock
 from kora.engine.engine import Engine
 from kora.errors import CommandError
+from kora.observe.board import BUSY_FROM
 from tests.conftest import encode_request, runner
 from tests.resp_reader import read_replies
 
@@ -333,12 +334,22 @@ def slow_engine(make_engine):
 BUSY = "BUSY Redis is busy running a script. You can only call {} KILL or SHUTDOWN NOSAVE."
 
 
+def test_the_board_tells_from_when_on_others_are_attended_to(slow_engine):
+    seen = []
+    slow_engine.pump = lambda: seen.append(slow_engine.board.words[BUSY_FROM] - slow_engine.monotonic_ns())
+    run = runner(slow_engine.connect())
+    run("EVAL", "for i = 1, 100 do redis.call('PING') end", 0)
+    assert seen and all(left_ns <= 0 for left_ns in seen)
+    assert slow_engine.board.words[BUSY_FROM] == 0
+
+
 def test_others_are_told_busy_and_may_end_a_script(slow_engine):
     run = runner(slow_engine.connect())
     other = Bystander(slow_engine, ("GET", "k"), ("FUNCTION", "KILL"), ("FUNCTION", "STATS"), ("SCRIPT", "KILL"))
     with pytest.raises(CommandError, match=r"Script killed by user with SCRIPT KILL.* on @user_script:1\.$"):
         run("EVAL", "while true do end", 0)
     assert other.replies == [BUSY.format("SCRIPT")] * 3 + ["OK"]
+    assert slow_engine.board.words[BUSY_FROM] == 0
     assert run("PING") == "PONG" and slow_engine.busy_script == ""
     with pytest.raises(CommandError, match="NOTBUSY"):
         run("SCRIPT", "KILL")

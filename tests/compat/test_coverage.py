@@ -17,6 +17,8 @@ from .words_sets import BITMAPS, HYPERLOGLOGS, SETS
 from .words_sorted_sets import GEO, LEX, SORTED_SETS
 from .words_streams import GROUP_COMMANDS, STREAMS
 
+pytestmark = pytest.mark.once
+
 TABLES = (
     STRINGS,
     GENERIC,
@@ -59,6 +61,7 @@ EXCUSED = {
     "debug": "what is in a server is its own affair",
     "dump": "compared by what each server restores of the other's values, in test_dumping",
     "migrate": "compared by what arrives, in e2e/test_migration; mistakes in test_dumping",
+    **dict.fromkeys(("bgsave", "lastsave", "save"), "compared by what is in the file, in test_saving"),
     "memory|usage": "sizes are each server's own; here only that of a key that is not there, and mistakes",
     "pfselftest": "takes seconds in Redis; compared once, in test_set_commands",
     **dict.fromkeys(map(str.lower, FIELD_DEADLINES), "came with Redis 7.4"),

@@ -173,6 +173,7 @@ def test_numbers_are_what_the_workload_did(page: bytes) -> None:
         b'kora_errors_total{prefix="ERR"} 3.0',
         b'kora_database_keys{db="db0"} 20.0',
         b'kora_database_expires{db="db0"} 1.0',
+        b'kora_database_keys_by_length{at_least="8",db="db0",type="string"} 8.0',
         b'kora_job_runs_total{worker="expire"} 1.0',
         b'kora_job_seconds_total{worker="expire"} 0.0015',
         b"kora_loop_lag_max_seconds 0.00025",

@@ -13,8 +13,10 @@ import pytest
 
 from kora.engine import snapshot
 from kora.engine.engine import Engine
-from kora.observe.board import CLIENT, DRAINING, HEARTBEAT, LOADING, STATE, address_text, command_text
+from kora.observe.board import BUSY_FROM, CLIENT, DRAINING, HEARTBEAT, LOADING, STATE, address_text, command_text
 from tests.sidecar.data_process import DataProcess
+
+pytestmark = pytest.mark.once
 
 # How fast health has to be, whatever the data process does.
 HEALTH_MS = 150
@@ -203,6 +205,20 @@ def test_how_late_counts_as_stuck_can_change(listening: DataProcess) -> None:
     stop = time.monotonic() + 5
     while listening.get("/health/live").code != 503:
         assert time.monotonic() < stop, "the new loop_stall_ms was never used"
+
+
+def test_a_script_that_lets_clients_be_attended_to_soon_is_alive_and_not_ready(listening: DataProcess) -> None:
+    listening.beat(late_ms=2_500)
+    words = listening.board.words
+    words[BUSY_FROM] = time.monotonic_ns() + 60_000_000_000
+    live, ready = listening.get("/health/live"), listening.get("/health/ready")
+    assert (live.code, live.json["loop"]["stuck_ms"]) == (200, 0)
+    assert (ready.code, ready.json["status"]) == (503, "busy running a script")
+    # It is over time, and by more than a loop may be: it does nothing that it can be interrupted at.
+    words[BUSY_FROM] = time.monotonic_ns() - 2_000_000_000
+    assert listening.get("/health/live").json["status"] == "stuck"
+    words[BUSY_FROM] = 0
+    assert listening.get("/health/live").json["status"] == "stuck"
 
 
 def test_a_beat_that_is_hardly_late_is_not_stuck_at_the_smallest_setting(data_process: DataProcess) -> None:

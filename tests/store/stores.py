@@ -3,6 +3,7 @@
 A test of the interface takes the fixture `store` or `make_store`, and so runs on each of TESTED.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +16,8 @@ from kora.store.keyspace import Keyspace
 from kora.store.lazyfree import free_all, pending_keys
 from kora.store.shard import Shard, make_shards
 from kora.store.sizes import DEADLINE_BYTES, entry_size
+from kora.store.table import parts
+from kora.types.kinds import type_name
 from kora.types.limits import Limits
 
 # The most keys of one slot that a step of anything may go through at once.
@@ -36,6 +39,7 @@ def make_reference(clock: Clock, commands: int, limits: Limits) -> tuple[list[Sh
 
 def audit_reference(db: Keyspace) -> tuple[int, int]:
     keys = volatile = memory_bytes = 0
+    lengths: Counter[tuple[str, int]] = Counter()
     for place, slot in enumerate(db._occupied):
         table, deadlines = db._tables[slot], db._deadlines[slot]
         assert len(table) > 0
@@ -44,6 +48,11 @@ def audit_reference(db: Keyspace) -> tuple[int, int]:
         keys += len(table)
         volatile += len(deadlines)
         memory_bytes += sum(entry_size(key, value) for key, value in table.items()) + DEADLINE_BYTES * len(deadlines)
+        for part in parts(table):
+            lengths.update((type_name(value), len(value).bit_length()) for value in part.values())
+    assert lengths == Counter(
+        {(kind, place): keys for kind, bins in db.lengths().items() for place, keys in enumerate(bins) if keys}
+    )
     assert db.volatile == volatile
     assert len(db) == keys
     return keys, memory_bytes
