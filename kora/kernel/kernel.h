@@ -71,7 +71,7 @@
  * What is rare is left to Python: deadlines of fields are in the object, and operations step aside for a hash with any.
  *
  * A SNAPSHOT is the data at one moment, written while commands go on, without a copy of anything.  An entry carries the
- * number of a snapshot, its EPOCH, in the upper bits of its flags: of the last that has it.  A snapshot begins with a new
+ * number of a snapshot, its EPOCH: of the last that has it.  A snapshot begins with a new
  * number, which makes all entries unsaved at once; new ones are born with it, so that they are not in it.  A walk over
  * all tables writes what is unsaved, and who is about to change, move or remove an unsaved entry has it written before
  * (preserve()).  Where contents are, they tell which database they were then: SWAPDB takes that along, and what FLUSHDB
@@ -883,15 +883,14 @@ enum kind { STRING, INTEGER, LARGE, OBJECT };
 
 #define FLAG_DEADLINE 1 /* deadline_ms stands in front of everything */
 #define FLAG_RAW 2      /* edited in place: its encoding is `raw`, however short it is */
-#define EPOCH_UNIT 4    /* from there on: the snapshot that has this entry, or was under way when it was made */
-#define EPOCH_MASK 0xFC
 #define EPOCHS 64
 
 struct entry {
     uint32_t key_bytes;
     uint32_t value_bytes; /* of a STRING */
     uint32_t touched_s;   /* Unix time when the key was last used */
-    uint8_t kind;
+    uint8_t kind : 2;
+    uint8_t epoch : 6; /* the snapshot that has this entry, or was under way when it was made */
     uint8_t flags : 2;
     uint8_t length_bin : 6; /* where keyspace->lengths counts it */
     uint8_t key_at;         /* where the key begins, in bytes from `body` */
@@ -1083,7 +1082,7 @@ struct saving {
     bool is_muted;   /* nobody wants it any more: the walk only marks entries, so that numbers can be used again */
     bool failed;     /* there was a value that could not be told */
     bool compresses; /* strings, by LZF */
-    uint8_t epoch;   /* its number, as it stands in flags: also while there is none */
+    uint8_t epoch;   /* its number; while there is none, that of the last */
     uint8_t unfinished; /* snapshots begun since the last that has all entries */
     uint8_t version;    /* of RDB */
     enum stamps stamps; /* of use, which keys have */
@@ -1095,7 +1094,7 @@ struct saving {
 
 static inline bool is_saved(const struct saving *saving, const struct entry *entry)
 {
-    return (entry->flags & EPOCH_MASK) == saving->epoch;
+    return entry->epoch == saving->epoch;
 }
 
 /* Make all entries unsaved.  False: there is no free number, and a muted walk over everything must come before. */
