@@ -178,7 +178,7 @@ class JournalKeeper:
         return Manifest(last_sequence=max(numbers, default=0))
 
     def _make_writer(self) -> Writer:
-        writer = Writer(self._files, self._wake, self._settled)
+        writer = Writer(self._files, self._engine.monotonic_ns, self._wake, self._settled)
         writer.policy = self._engine.config.appendfsync
         return writer
 

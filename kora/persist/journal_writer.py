@@ -15,7 +15,6 @@ import contextlib
 import os
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -70,10 +69,17 @@ class Progress:
 class Writer:
     """Runs from start() to stop().  The policy may be changed at any time."""
 
-    def __init__(self, files: Files, wake: Callable[[Callable[[], None]], object], settled: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        files: Files,
+        monotonic_ns: Callable[[], int],
+        wake: Callable[[Callable[[], None]], object],
+        settled: Callable[[], None],
+    ) -> None:
         """`wake` has the loop call something; `settled` is that, where bytes were synced that somebody waits for, or a
         fault has come or gone."""
         self._files = files
+        self._monotonic_ns = monotonic_ns
         self._wake = wake
         self._settled = settled
         self._queue: queue.SimpleQueue[bytes | Switch | Replace | None] = queue.SimpleQueue()
@@ -96,7 +102,7 @@ class Writer:
         self._unsynced: list[bytes] = []
         self._is_dirty = False  # something was never synced, with whatever policy
         self._synced_size = 0  # of the file
-        self._synced_ns = time.monotonic_ns()
+        self._synced_ns = self._monotonic_ns()
         self._is_stopping = False
         self._was_syncing_ns = 0  # when the last sync ended
 
@@ -121,7 +127,7 @@ class Writer:
         return (
             self.policy != "always"
             and self._queued == self._done
-            and time.monotonic_ns() >= self._slow_until_ns
+            and self._monotonic_ns() >= self._slow_until_ns
             and self._lock.acquire(blocking=False)
         )
 
@@ -132,7 +138,7 @@ class Writer:
             self._queued += 1
             self._queue.put(data)
         else:
-            started_ns = time.monotonic_ns()
+            started_ns = self._monotonic_ns()
             self._todo.append(data)
             try:
                 self._write()
@@ -141,8 +147,8 @@ class Writer:
                 self.progress.fault = error
                 self._queued += 1  # what the thread finds to be done
                 self._wake(self._settled)
-            if time.monotonic_ns() - started_ns > _SLOW_NS:
-                self._slow_until_ns = time.monotonic_ns() + _SLOW_PAUSE_NS
+            if self._monotonic_ns() - started_ns > _SLOW_NS:
+                self._slow_until_ns = self._monotonic_ns() + _SLOW_PAUSE_NS
         self._lock.release()
 
     @property
@@ -186,7 +192,7 @@ class Writer:
         """Wait for something to do, or for the time of the next sync or of another attempt; take all there is."""
         delay_s = _RETRY_S
         if self.progress.fault is None and self._unsynced:
-            delay_s = max(0.01, (self._synced_ns + SYNC_NS - time.monotonic_ns()) / 1e9) if self.may_sync else 0.1
+            delay_s = max(0.01, (self._synced_ns + SYNC_NS - self._monotonic_ns()) / 1e9) if self.may_sync else 0.1
         jobs = []
         with contextlib.suppress(queue.Empty):
             jobs.append(self._queue.get(timeout=delay_s))
@@ -213,7 +219,7 @@ class Writer:
                 self._done += self._write()
         if self._must_sync():
             self._sync()
-        if time.monotonic_ns() - self._looked_ns >= SYNC_NS:
+        if self._monotonic_ns() - self._looked_ns >= SYNC_NS:
             self._look()
 
     def _write(self) -> int:
@@ -226,9 +232,9 @@ class Writer:
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self._descriptor < 0:
             raise OSError(0, "no file is open")
-        started_ns = time.monotonic_ns()
+        started_ns = self._monotonic_ns()
         self._files.write(self._descriptor, data)
-        now_ns = time.monotonic_ns()
+        now_ns = self._monotonic_ns()
         progress = self.progress
         progress.size_bytes += len(data)
         progress.written_bytes += len(data)
@@ -255,13 +261,13 @@ class Writer:
             return False
         if self.policy == "always":
             return True
-        is_due = time.monotonic_ns() - self._synced_ns >= SYNC_NS
+        is_due = self._monotonic_ns() - self._synced_ns >= SYNC_NS
         return is_due and self.may_sync and self.policy == "everysec"
 
     def _sync(self) -> None:
         progress = self.progress
         progress.is_syncing = True
-        started_ns = time.monotonic_ns()
+        started_ns = self._monotonic_ns()
         try:
             self._files.fdatasync(self._descriptor)
         except OSError as error:
@@ -273,7 +279,7 @@ class Writer:
             raise error
         finally:
             progress.is_syncing = False
-            self._synced_ns = self._was_syncing_ns = time.monotonic_ns()
+            self._synced_ns = self._was_syncing_ns = self._monotonic_ns()
         elapsed_ns = self._synced_ns - started_ns
         progress.sync_ns = elapsed_ns
         progress.delayed_syncs += elapsed_ns > _DELAYED_NS
@@ -291,12 +297,12 @@ class Writer:
 
     def _look(self) -> None:
         """Whether the file can still be found: written to it can be as well without a name."""
-        started_ns = self._looked_ns = time.monotonic_ns()
+        started_ns = self._looked_ns = self._monotonic_ns()
         try:
             self._files.size_bytes(self._path)
         except FileNotFoundError:
             self.progress.is_lost = True
-        self.progress.times.append(("aof-fstat", time.monotonic_ns() - started_ns))
+        self.progress.times.append(("aof-fstat", self._monotonic_ns() - started_ns))
 
     def _switch(self, job: Switch) -> None:
         if self._unsynced and self.policy != "no":
@@ -318,13 +324,13 @@ class Writer:
         self.progress.is_lost = False
 
     def _replace(self, job: Replace) -> None:
-        started_ns = time.monotonic_ns()
+        started_ns = self._monotonic_ns()
         if self._unsynced and self.policy != "no":
             self._sync()
-        now_ns = time.monotonic_ns()
+        now_ns = self._monotonic_ns()
         self.progress.times.append(("aof-rewrite-done-fsync", now_ns - started_ns))
         self._put_manifest(job.manifest_path, job.manifest)
-        self.progress.times.append(("aof-rename", time.monotonic_ns() - now_ns))
+        self.progress.times.append(("aof-rename", self._monotonic_ns() - now_ns))
         remove(self._files, job.obsolete)
         self._wake(job.done)
 
