@@ -3,6 +3,7 @@
 A generator, as load_rdb() is: the server already listens while it goes on, and answers what needs no data.
 """
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,9 @@ def recover(engine: "Engine", keeper: JournalKeeper) -> Steps[None]:
     Raises CannotRecover.
     """
     config = engine.config
+    if not os.path.isdir(config.dir):
+        # A disk that is not mounted is no empty disk.
+        raise CannotRecover(f"dir: {config.dir}: {os.strerror(errno.ENOENT)}")
     if not config.appendonly:
         yield from _recover_snapshot(engine)
         return
