@@ -217,6 +217,7 @@ class Manifest:
                 increments.append(file)
         if base is None and not increments:
             raise BadManifest("it names no file")
+        _check_history(history, increments)
         return cls(base, tuple(increments), tuple(history))
 
 
@@ -248,10 +249,29 @@ def _parse_line(line: bytes, number: int) -> JournalFile:
         raise BadManifest(f"line {number}: no name of a file in the same directory")
     if not sequence.isdecimal() or int(sequence) == 0:
         raise BadManifest(f"line {number}: no sequence number")
+    match = _NAME.fullmatch(name)
+    if match is not None and (int(match[2]) != int(sequence) or kind not in ("h", match[3][0])):
+        raise BadManifest(f"line {number}: the name says something else than number and type")
     try:
         return JournalFile(name, int(sequence), FileType(kind))
     except ValueError:
         raise BadManifest(f"line {number}: no type of file: {kind}") from None
+
+
+def _check_history(history: list[JournalFile], increments: list[JournalFile]) -> None:
+    """Raises BadManifest where a file cannot have been replaced: one flipped bit makes history of an increment, and
+    history is removed.
+
+    redis-server makes history of a base and of all increments up to some at once, and forgets it at once; Kora writes
+    none.
+    """
+    old = [file for file in history if ".incr." in file.name]
+    if not old:
+        return
+    if len(old) == len(history):
+        raise BadManifest(f"{old[0].name} is said to be replaced, and no base with it")
+    if not increments or old[-1].sequence >= increments[0].sequence:
+        raise BadManifest(f"{old[-1].name} is said to be replaced, and what came before is not")
 
 
 def _quoted(name: str) -> str:

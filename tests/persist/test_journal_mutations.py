@@ -23,6 +23,7 @@ from kora.commands import make_registry
 from kora.config import Config
 from kora.engine.engine import Engine
 from kora.errors import CommandError
+from kora.persist.files import Files
 from kora.persist.journal import JournalKeeper
 from kora.persist.journal_check import examine
 from kora.persist.journal_files import Damaged, Torn, read_records
@@ -51,6 +52,9 @@ SECOND: Final = b"#TS:1700000000\r\n" + b"".join(map(encode_request, (("SELECT",
 NAMES: Final = ("appendonly.aof.1.base.aof", "appendonly.aof.1.incr.aof", "appendonly.aof.2.incr.aof")
 MANIFEST: Final = b"file %b seq 1 type b\nfile %b seq 1 type i\nfile %b seq 2 type i\n" % tuple(map(str.encode, NAMES))
 
+
+# `i` is one bit away from `h`, which is for files that may be removed.
+TYPE_FLIPS: Final = [place * 8 for place in range(len(MANIFEST)) if MANIFEST[place - 1 : place + 2] == b" i\n"]
 
 REGISTRY: Final = make_registry()
 
@@ -91,12 +95,19 @@ def write_journal(folder: Path, parts: tuple[bytes, bytes, bytes], manifest: byt
     return directory
 
 
+class QuickFiles(Files):
+    """No power is cut here."""
+
+    def fsync(self, descriptor: int) -> None:
+        pass
+
+
 def load(folder: Path) -> tuple[Engine, list[str]]:
     """What a start makes of it, and what it tells in the log.  Raises CannotRecover."""
     engine = make_engine(folder)
     told: list[str] = []
     engine.log = lambda level, message, **fields: told.append(f"{level}: {message} {fields}")
-    keeper = JournalKeeper(engine, Saver(engine))
+    keeper = JournalKeeper(engine, Saver(engine), QuickFiles())
     for _ in recover(engine, keeper):
         pass
     keeper.stop()
@@ -187,7 +198,8 @@ def check_case(folder: Path, parts: tuple[bytes, bytes, bytes], which: int, case
 
 def test_a_mutated_manifest_is_refused_or_says_the_same(tmp_path: Path, no_hang: Callable[[], None]) -> None:
     whole = digest(replay(tmp_path, [FIRST, FIRST, SECOND])[0])
-    for case in range(len(MANIFEST) * 8 + CASES // 4):
+    cases = len(MANIFEST) * 8 + CASES // 4
+    for case in range(cases) if LONG else [*TYPE_FLIPS, *random.Random(SEED).sample(range(cases), 100)]:
         no_hang()
         chance = random.Random(f"{SEED}-{case}")
         place, bit = divmod(case, 8)
@@ -214,12 +226,20 @@ def with_line_ends(data: bytes) -> bytes:
             for _ in read_records(data):
                 pass
         except Damaged as error:
+            place = error.offset
+            if error.expected == "the end of a line" and error.found[1:] == b"\n" and is_annotation(data, place):
+                place -= 1
             if error.expected == "the end of a line" and len(error.found) == 2:
-                data = data[: error.offset] + b"\r\n" + data[error.offset + 2 :]
+                data = data[:place] + b"\r\n" + data[place + 2 :]
                 continue
         except Torn:
             pass
         return data
+
+
+def is_annotation(data: bytes, place: int) -> bool:
+    """Whether the line that ends there is one."""
+    return data[data.rfind(b"\n", 0, place) + 1 : place][:1] == b"#"
 
 
 def no_snapshot(path: str, file: object) -> int:
