@@ -414,6 +414,7 @@ cdef extern from "kernel.h":
     void batch_prepare(kernel *kernel, keyspace *keyspace, batch *batch)
     size_t batch_run(kernel *kernel, turn *turn, batch *batch, size_t place, output *output, size_t bytes_max)
     bint settle(kernel *kernel, turn *turn, const command *command, const argument *argv, size_t argc, size_t reply_bytes)
+    uint64_t request_bytes(const argument *argv, size_t argc)
     void board_begin(kernel *kernel, const turn *turn, const command *command, const argument *argv, size_t argc)
     void board_end(kernel *kernel)
 
@@ -2181,7 +2182,7 @@ cdef class Kernel:
     def replay_place(self):
         return self._replay_offset, self._replay_index
 
-    def replay(self, ClientState client not None, bytes data not None, run):
+    def replay(self, ClientState client not None, bytes data not None, run, verify):
         """kora.engine.reference.Reference.replay()."""
         cdef Parser parser = client.parser
         cdef _Room room = _Room()
@@ -2190,6 +2191,8 @@ cdef class Kernel:
         cdef turn turn
         cdef size_t place
         cdef size_t commands = 0
+        cdef uint64_t expected_bytes
+        cdef size_t at
         cdef bint may_be_more = True
         cdef bint in_transaction = self._replay_open
         cdef bint observing = kernel.observing
@@ -2212,6 +2215,14 @@ cdef class Kernel:
                 self._replay_offset = self._replay_fed - parser_pending_bytes(&parser.c)
                 self._replay_index = 0
                 may_be_more = parser_next(&parser.c, batch, BATCH_REQUESTS)
+                self._replay_index = batch.count
+                expected_bytes = 0
+                for at in range(batch.count):
+                    expected_bytes += request_bytes(batch.arguments + batch.requests[at].first, batch.requests[at].argc)
+                if not parser.c.faulty and (
+                    self._replay_fed - parser_pending_bytes(&parser.c) - self._replay_offset != expected_bytes
+                ):
+                    verify(self._replay_offset, batch.count)
                 batch_prepare(kernel, turn.keyspace, batch)
                 place = 0
                 while place < batch.count:
@@ -2231,12 +2242,11 @@ cdef class Kernel:
                     in_transaction = run(_argv(batch, &batch.requests[place]))
                     self._look(client, &turn)
                     place += 1
+                self._replay_index = batch.count
                 commands += batch.count
                 room.clear()
                 batch_reset(batch)
             if parser.c.faulty:
-                self._replay_offset = self._replay_fed - parser_pending_bytes(&parser.c)
-                self._replay_index = 0
                 raise ProtocolError(_fault(&parser.c))
         finally:
             kernel.observing = observing

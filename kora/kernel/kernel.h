@@ -1289,6 +1289,9 @@ void batch_prepare(struct kernel *kernel, struct keyspace *keyspace, struct batc
 size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, size_t place, struct output *output,
                  size_t bytes_max);
 
+/* What a request takes as clients send it, if they do not send it inline. */
+uint64_t request_bytes(const struct argument *argv, size_t argc);
+
 /* Settle a request that ran: its time, and its keys if it is their turn to be sampled.  Whether it is worth a note: then
  * turn->elapsed_ns is set, and once it is taken, turn->started should be the time after that. */
 bool settle(struct kernel *kernel, struct turn *turn, const struct command *command, const struct argument *argv,

@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from kora.engine.call import run_errands
@@ -133,10 +134,16 @@ class _Replayer:
         source.seek(start)
         turn_ns = engine.monotonic_ns()
         at = start
+
+        def verify(offset: int, count: int) -> None:
+            with _content(source) as content:
+                for _ in islice(read_records(content, start + offset), count):
+                    pass
+
         while data := source.read(_CHUNK_BYTES):
             try:
-                self._report.commands += engine.implementation.replay(client, data, self._run)
-            except (CommandError, ProtocolError) as error:
+                self._report.commands += engine.implementation.replay(client, data, self._run, verify)
+            except (CommandError, ProtocolError, Damaged) as error:
                 self._refuse(source, size_bytes, error, is_last)
                 return
             at += len(data)
@@ -202,7 +209,8 @@ class _Replayer:
 
     def _refuse(self, source: BinaryIO, size_bytes: int, error: Exception, is_last: bool) -> None:
         """A command cannot be run: say where it is, and what is wrong with it."""
-        offset = self._offset(source, self._engine.implementation.replay_place)
+        place = self._engine.implementation.replay_place
+        offset = error.offset if isinstance(error, Damaged) else self._offset(source, place)
         good = offset if self._transaction is None else self._offset(source, self._transaction_place)
         with _content(source) as content:
             try:
@@ -221,10 +229,10 @@ class _Replayer:
         """The file ends too early: keep what is before an offset."""
         path, report = self._path, self._report
         with _content(source) as content:
-            torn = next((error.offset for error in [_end(content, offset)] if error is not None), offset)
-            found = _COMMAND.search(content, torn)
-            if found is not None and _is_commands(content, found.start() + 1):
-                raise CorruptFile(path, torn, "a length that is wrong: commands follow", offset)
+            torn = _end(content, offset)
+            found = None if torn is None else _COMMAND.search(content, torn.offset)
+            if torn is not None and found is not None and _is_commands(content, found.start() + 1):
+                raise CorruptFile(path, torn.offset, "a length that is wrong: commands follow", offset)
         if not is_last:
             raise CorruptFile(path, offset, "ends in the middle of a command, and another file follows", offset)
         if not self._engine.config.aof_load_truncated:
