@@ -90,7 +90,6 @@ cdef extern from "kernel.h":
     struct parser:
         bint authenticated
         uint64_t bulk_max
-        bint of_journal
         bint faulty
         char *fault
 
@@ -1647,14 +1646,6 @@ cdef class Parser:
     @authenticated.setter
     def authenticated(self, bint authenticated):
         self.c.authenticated = authenticated
-
-    @property
-    def of_journal(self):
-        return self.c.of_journal
-
-    @of_journal.setter
-    def of_journal(self, bint of_journal):
-        self.c.of_journal = of_journal
 
     @property
     def bulk_max(self):

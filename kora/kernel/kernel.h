@@ -706,7 +706,6 @@ struct parser {
     /* The owner's, set whenever they change. */
     bool authenticated; /* until then Redis' tighter limits hold */
     uint64_t bulk_max;  /* proto-max-bulk-len */
-    bool of_journal;    /* its bytes are a journal's: the only inline requests are lines that begin with # */
 
     /* The fault that ends the conversation, as Redis words it, without "Protocol error: "; see parser_next(). */
     bool faulty;

@@ -609,11 +609,6 @@ static void drop_rest(struct parser *parser)
 static NOINLINE bool take_inline(struct parser *parser, struct batch *batch)
 {
     const char *line = parser->input + parser->at;
-    if (parser->of_journal && *line != '#') {
-        /* Where a length is wrong, what a client has once stored must not be taken for a command. */
-        fail(parser, "expected '*' or '#'");
-        return false;
-    }
     const char *stop = line_end(parser, line, parser->input + parser->input_bytes, '\n', "too big inline request");
     if (!stop)
         return false;

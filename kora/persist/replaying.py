@@ -126,7 +126,6 @@ class _Replayer:
         client.db = engine.databases[0]
         client.parser = engine.make_parser()
         client.parser.authenticated = True
-        client.parser.of_journal = True
         client.parser.bulk_max = engine.config.proto_max_bulk_len
         self._start = start
         self._transaction = None

@@ -33,7 +33,6 @@ SHORT_BYTES_MAX: Final = 64
 # Numbers, because `43 in data` takes 14 ns where `b"+" in data` takes 100.
 _STAR: Final = ord("*")
 _DOLLAR: Final = ord("$")
-_HASH: Final = ord("#")
 _MINUS: Final = ord("-")
 _CR: Final = ord("\r")
 _EQUALS: Final = ord("=")
@@ -81,14 +80,12 @@ class Parser:
         "authenticated",
         "bulk_max",
         "more",
-        "of_journal",
     )
 
     def __init__(self, fast: "FastReader", bulk_max: int = 512 * 1024 * 1024, authenticated: bool = False) -> None:
         # The owner's: set whenever they change.
         self.authenticated = authenticated  # until then Redis' tighter limits hold, and take() gives one at a time
         self.bulk_max = bulk_max  # proto-max-bulk-len
-        self.of_journal = False  # its bytes are a journal's: the only inline requests are lines that begin with #
 
         # The connection's.
         self.more = False  # bytes may hold requests that take() has not looked for, or a fault is still to be raised
@@ -371,9 +368,6 @@ class Parser:
         """processInlineBuffer (networking.c): a line of words, as one types them into telnet."""
         data = self._data
         at = self._at
-        if self.of_journal and data[at] != _HASH:
-            # Where a length is wrong, what a client has once stored must not be taken for a command.
-            raise ProtocolError("expected '*' or '#'")
         end = _line_end(data, at, b"\n", "too big inline request")
         if end < 0:
             return None
