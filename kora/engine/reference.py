@@ -11,6 +11,7 @@ from kora.engine import call
 from kora.engine.effects import Effects
 from kora.engine.receiver import Receiver
 from kora.observe.hotkeys import HotKeys
+from kora.observe.service import Service
 from kora.observe.shard_stats import ShardStats
 from kora.resp.parser import FastReader, Parser
 from kora.store.keyspace import Keyspace
@@ -31,9 +32,10 @@ class Implementation(Protocol):
     rdb_tools: Tools  # for what Redis' serialization spends its time on
     effects: Effects  # what the journal is told
 
-    def execute(self, client: "Client", data: bytes) -> bytes: ...
-    def resume(self, client: "Client") -> bytes: ...
+    def execute(self, client: "Client", data: bytes, send: call.Send | None = None) -> bytes: ...
+    def resume(self, client: "Client", send: call.Send | None = None) -> bytes: ...
     def make_stats(self, commands: int) -> ShardStats: ...
+    def make_service(self, commands: int) -> Service: ...
     def make_hot_keys(self) -> HotKeys: ...
     def make_keyspace(self, index: int, shards: Sequence[Shard]) -> Keyspace: ...
     def make_parser(self) -> Parser: ...
@@ -90,6 +92,9 @@ class Implementation(Protocol):
     def set_sampling_ratio(self, ratio: int) -> None: ...
     def reset_stats(self) -> None: ...
 
+    def share_histograms(self, fd: int) -> bool:
+        """Keep histograms in a file from now on, for kora.observe.shared_counts; False where they stay as they are."""
+
 
 class Reference:
     name = "python"
@@ -113,6 +118,9 @@ class Reference:
 
     def make_stats(self, commands: int) -> ShardStats:
         return ShardStats(commands)
+
+    def make_service(self, commands: int) -> Service:
+        return Service(commands)
 
     def make_hot_keys(self) -> HotKeys:
         return HotKeys()
@@ -201,6 +209,9 @@ class Reference:
 
     def reset_stats(self) -> None:
         pass
+
+    def share_histograms(self, fd: int) -> bool:
+        return False
 
 
 class StandingClock(Clock):
