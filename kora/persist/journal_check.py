@@ -109,7 +109,8 @@ def examine(path: str, check_snapshot: CheckSnapshot) -> Findings:
             _examine_commands(content, findings)
         except (Damaged, Torn) as error:
             findings.fault = str(error)
-            findings.is_torn = isinstance(error, Torn)
+            # A file that had grown when the power went, and whose bytes had not come to the disk, ends in zeros.
+            findings.is_torn = isinstance(error, Torn) or not content[error.offset :].strip(b"\0")
     return findings
 
 
