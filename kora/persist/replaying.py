@@ -130,19 +130,25 @@ class _Replayer:
         self._start = start
         self._transaction = None
         loaded_before = progress.loaded_bytes
+        stop = _end_of_text(source, start, size_bytes)
         source.seek(start)
         turn_ns = engine.monotonic_ns()
-        at = start
+        at = good = start
 
         def verify(offset: int, count: int) -> None:
+            nonlocal good
+            good = start + offset
             with _content(source) as content:
-                for _ in islice(read_records(content, start + offset), count):
-                    pass
+                for record in islice(read_records(content, good), count):
+                    good = record.stop
 
-        while data := source.read(_CHUNK_BYTES):
+        while data := source.read(min(_CHUNK_BYTES, stop - at)):
             try:
                 self._report.commands += engine.implementation.replay(client, data, self._run, verify)
-            except (CommandError, ProtocolError, Damaged) as error:
+            except (Damaged, Torn) as error:
+                # None of the commands that were read with this one has been run, so the file must not be kept so far.
+                raise CorruptFile(self._path, error.offset, str(error), good) from None
+            except (CommandError, ProtocolError) as error:
                 self._refuse(source, size_bytes, error, is_last)
                 return
             at += len(data)
@@ -153,8 +159,8 @@ class _Replayer:
         rest_bytes = client.parser.buffered_bytes
         if self._transaction is not None:
             self._cut(source, self._offset(source, self._transaction_place), size_bytes, is_last)
-        elif rest_bytes:
-            self._cut(source, size_bytes - rest_bytes, size_bytes, is_last)
+        elif rest_bytes or stop < size_bytes:
+            self._cut(source, stop - rest_bytes, size_bytes, is_last)
 
     # Commands that need Python
 
@@ -209,7 +215,7 @@ class _Replayer:
     def _refuse(self, source: BinaryIO, size_bytes: int, error: Exception, is_last: bool) -> None:
         """A command cannot be run: say where it is, and what is wrong with it."""
         place = self._engine.implementation.replay_place
-        offset = error.offset if isinstance(error, Damaged) else self._offset(source, place)
+        offset = self._offset(source, place)
         good = offset if self._transaction is None else self._offset(source, self._transaction_place)
         with _content(source) as content:
             try:
@@ -217,8 +223,7 @@ class _Replayer:
                 word = record.argv[0][:_WORDS_SHOWN].decode("utf-8", "backslashreplace") if record.argv else "#"
                 reason = f"{word}: {error}"
             except (Damaged, Torn, StopIteration) as fault:
-                if isinstance(fault, Torn) or not content[offset:].strip(b"\0"):
-                    # A file that has grown before its bytes came to the disk ends in zeros.
+                if isinstance(fault, Torn):
                     self._cut(source, good, size_bytes, is_last)
                     return
                 reason = str(fault)
@@ -243,6 +248,21 @@ class _Replayer:
             self._files.fsync(descriptor)
         finally:
             self._files.close(descriptor)
+
+
+def _end_of_text(source: BinaryIO, start: int, size_bytes: int) -> int:
+    """Where the zeros begin that a file may end in: it had grown before its bytes came to the disk.
+
+    A command ends with a line's end.
+    """
+    if start == size_bytes:
+        return start
+    with _content(source) as content:
+        stop = size_bytes
+        while stop > start and content[stop - 1] == 0:
+            left = max(start, stop - _CHUNK_BYTES)
+            stop = left + len(content[left:stop].rstrip(b"\0"))
+        return stop
 
 
 def _content(source: BinaryIO) -> mmap.mmap:
