@@ -21,6 +21,7 @@ SNAPSHOT_MAGIC: Final = b"REDIS"
 # No annotation and no length line is longer: AOF_ANNOTATION_LINE_MAX_LEN of Redis.
 LINE_BYTES_MAX: Final = 1024
 
+_CHUNK_BYTES: Final = 1 << 16
 _LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,18}")
 _NAME: Final = re.compile(r"(.*)\.(\d+)\.(base|incr)\.(aof|rdb)", re.DOTALL)
 
@@ -110,6 +111,18 @@ def read_records(content: Content, start: int = 0) -> Iterator[Record]:
             argv.append(content[at:stop])
             at = stop + 2
         yield Record(begin, at, argv)
+
+
+def end_of_text(content: Content, start: int) -> int:
+    """Where the zeros begin that a file may end in, as it had grown before its bytes came to the disk.
+
+    They are as good as not there: what can be read ends with a line.
+    """
+    stop = len(content)
+    while stop > start and content[stop - 1 : stop] == b"\0":
+        left = max(start, stop - _CHUNK_BYTES)
+        stop = left + len(content[left:stop].rstrip(b"\0"))
+    return stop
 
 
 def _length(content: Content, at: int, kind: bytes, begin: int) -> tuple[int, int]:

@@ -30,6 +30,7 @@ from .journal_files import (
     Manifest,
     Record,
     Torn,
+    end_of_text,
     manifest_path,
     read_records,
 )
@@ -130,7 +131,10 @@ class _Replayer:
         self._start = start
         self._transaction = None
         loaded_before = progress.loaded_bytes
-        stop = _end_of_text(source, start, size_bytes)
+        stop = size_bytes
+        if start < stop:
+            with _content(source) as content:
+                stop = end_of_text(content, start)
         source.seek(start)
         turn_ns = engine.monotonic_ns()
         at = good = start
@@ -248,21 +252,6 @@ class _Replayer:
             self._files.fsync(descriptor)
         finally:
             self._files.close(descriptor)
-
-
-def _end_of_text(source: BinaryIO, start: int, size_bytes: int) -> int:
-    """Where the zeros begin that a file may end in: it had grown before its bytes came to the disk.
-
-    A command ends with a line's end.
-    """
-    if start == size_bytes:
-        return start
-    with _content(source) as content:
-        stop = size_bytes
-        while stop > start and content[stop - 1] == 0:
-            left = max(start, stop - _CHUNK_BYTES)
-            stop = left + len(content[left:stop].rstrip(b"\0"))
-        return stop
 
 
 def _content(source: BinaryIO) -> mmap.mmap:
