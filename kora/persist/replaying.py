@@ -217,7 +217,7 @@ class _Replayer:
                 word = record.argv[0][:_WORDS_SHOWN].decode("utf-8", "backslashreplace") if record.argv else "#"
                 reason = f"{word}: {error}"
             except (Damaged, Torn, StopIteration) as fault:
-                if isinstance(fault, Torn) or not content[offset:].strip(b"\0"):
+                if isinstance(fault, Torn) or not content[good:].strip(b"\0"):
                     # A file that has grown before its bytes came to the disk ends in zeros.
                     self._cut(source, good, size_bytes, is_last)
                     return
@@ -229,6 +229,8 @@ class _Replayer:
         path, report = self._path, self._report
         with _content(source) as content:
             torn = _end(content, offset)
+            if isinstance(torn, Damaged) and content[offset:].strip(b"\0"):
+                raise CorruptFile(path, torn.offset, str(torn), offset)
             found = None if torn is None else _COMMAND.search(content, torn.offset)
             if torn is not None and found is not None and _is_commands(content, found.start() + 1):
                 raise CorruptFile(path, torn.offset, "a length that is wrong: commands follow", offset)
