@@ -420,6 +420,7 @@ cdef extern from "kernel.h":
     void journal_begin(journal *journal)
     void journal_end(journal *journal)
     void journal_clear(journal *journal)
+    bint journal_is_plain(const parser *parser, const batch *batch, size_t bytes)
 
     struct kernel:
         uint64_t *secret
@@ -479,7 +480,6 @@ cdef extern from "kernel.h":
     void batch_prepare(kernel *kernel, keyspace *keyspace, batch *batch)
     size_t batch_run(kernel *kernel, turn *turn, batch *batch, size_t place, output *output, size_t bytes_max)
     bint settle(kernel *kernel, turn *turn, const command *command, const argument *argv, size_t argc, size_t reply_bytes)
-    uint64_t request_bytes(const argument *argv, size_t argc)
     void board_begin(kernel *kernel, const turn *turn, const command *command, const argument *argv, size_t argc)
     void board_end(kernel *kernel)
 
@@ -2523,8 +2523,7 @@ cdef class Kernel:
         cdef turn turn
         cdef size_t place
         cdef size_t commands = 0
-        cdef uint64_t expected_bytes
-        cdef size_t at
+        cdef size_t taken_bytes
         cdef bint may_be_more = True
         cdef bint in_transaction = self._replay_open
         cdef bint observing = kernel.observing
@@ -2548,12 +2547,8 @@ cdef class Kernel:
                 self._replay_index = 0
                 may_be_more = parser_next(&parser.c, batch, BATCH_REQUESTS)
                 self._replay_index = batch.count
-                expected_bytes = 0
-                for at in range(batch.count):
-                    expected_bytes += request_bytes(batch.arguments + batch.requests[at].first, batch.requests[at].argc)
-                if not parser.c.faulty and (
-                    self._replay_fed - parser_pending_bytes(&parser.c) - self._replay_offset != expected_bytes
-                ):
+                taken_bytes = self._replay_fed - parser_pending_bytes(&parser.c) - self._replay_offset
+                if not parser.c.faulty and not journal_is_plain(&parser.c, batch, taken_bytes):
                     verify(self._replay_offset, batch.count)
                 batch_prepare(kernel, turn.keyspace, batch)
                 place = 0

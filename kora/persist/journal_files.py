@@ -23,6 +23,8 @@ LINE_BYTES_MAX: Final = 1024
 
 _CHUNK_BYTES: Final = 1 << 16
 _LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,18}")
+# Redis 8 has offsets as well, which tell replicas what they have.
+_FIELDS: Final = frozenset((b"file", b"seq", b"type", b"startoffset", b"endoffset"))
 _NAME: Final = re.compile(r"(.*)\.(\d+)\.(base|incr)\.(aof|rdb)", re.DOTALL)
 
 
@@ -257,6 +259,8 @@ def _parse_line(line: bytes, number: int) -> JournalFile:
     if words is None or len(words) % 2:
         raise BadManifest(f"line {number}: not made of names and values")
     fields = {words[place]: words[place + 1].decode("utf-8", "surrogateescape") for place in range(0, len(words), 2)}
+    if len(fields) * 2 < len(words) or not fields.keys() <= _FIELDS:
+        raise BadManifest(f"line {number}: a name that is not known, or is there twice")
     name, sequence, kind = (fields.get(word, "") for word in (b"file", b"seq", b"type"))
     if not name or os.path.basename(name) != name:
         raise BadManifest(f"line {number}: no name of a file in the same directory")

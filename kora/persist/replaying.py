@@ -105,6 +105,7 @@ class _Replayer:
         # Of the file that is being read.
         self._path = ""
         self._start = 0  # where its commands begin
+        self._stop = 0  # and where they end: behind that are zeros
         self._transaction: list[list[bytes]] | None = None
         self._transaction_place = (0, 0)  # of MULTI, as place() says it
 
@@ -133,8 +134,9 @@ class _Replayer:
         loaded_before = progress.loaded_bytes
         stop = size_bytes
         if start < stop:
-            with _content(source) as content:
+            with _content(source, size_bytes) as content:
                 stop = end_of_text(content, start)
+        self._stop = stop
         source.seek(start)
         turn_ns = engine.monotonic_ns()
         at = good = start
@@ -142,7 +144,7 @@ class _Replayer:
         def verify(offset: int, count: int) -> None:
             nonlocal good
             good = start + offset
-            with _content(source) as content:
+            with _content(source, stop) as content:
                 for record in islice(read_records(content, good), count):
                     good = record.stop
 
@@ -208,7 +210,7 @@ class _Replayer:
     def _offset(self, source: BinaryIO, place: tuple[int, int]) -> int:
         """Of a command: the n-th behind an offset, as the implementation counts."""
         offset, count = self._start + place[0], place[1]
-        with _content(source) as content:
+        with _content(source, self._stop) as content:
             for record in _records_as_far(content, offset):
                 if not count:
                     return record.start
@@ -221,7 +223,7 @@ class _Replayer:
         place = self._engine.implementation.replay_place
         offset = self._offset(source, place)
         good = offset if self._transaction is None else self._offset(source, self._transaction_place)
-        with _content(source) as content:
+        with _content(source, self._stop) as content:
             try:
                 record = next(read_records(content, offset))
                 word = record.argv[0][:_WORDS_SHOWN].decode("utf-8", "backslashreplace") if record.argv else "#"
@@ -236,8 +238,10 @@ class _Replayer:
     def _cut(self, source: BinaryIO, offset: int, size_bytes: int, is_last: bool) -> None:
         """The file ends too early: keep what is before an offset."""
         path, report = self._path, self._report
-        with _content(source) as content:
-            torn = _end(content, offset)
+        with _content(source, self._stop) as content:
+            torn = _end(content, offset) if offset < self._stop else None
+            if isinstance(torn, Damaged):
+                raise CorruptFile(path, torn.offset, str(torn), offset)
             found = None if torn is None else _COMMAND.search(content, torn.offset)
             if torn is not None and found is not None and _is_commands(content, found.start() + 1):
                 raise CorruptFile(path, torn.offset, "a length that is wrong: commands follow", offset)
@@ -254,8 +258,9 @@ class _Replayer:
             self._files.close(descriptor)
 
 
-def _content(source: BinaryIO) -> mmap.mmap:
-    return mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
+def _content(source: BinaryIO, stop: int) -> mmap.mmap:
+    """The file's bytes up to there; all of a file that has only zeros, as there is no map of nothing."""
+    return mmap.mmap(source.fileno(), stop, access=mmap.ACCESS_READ)
 
 
 def _records_as_far(content: mmap.mmap, offset: int) -> Iterator[Record]:

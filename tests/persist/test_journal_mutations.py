@@ -6,7 +6,6 @@ record after record and running each as if a client had sent it.
 """
 
 import random
-import re
 import resource
 import shutil
 import signal
@@ -27,7 +26,7 @@ from kora.errors import CommandError
 from kora.persist.files import Files
 from kora.persist.journal import JournalKeeper
 from kora.persist.journal_check import examine
-from kora.persist.journal_files import Damaged, Torn, read_records
+from kora.persist.journal_files import read_records
 from kora.persist.loading import CannotLoad
 from kora.persist.recovery import CannotRecover, recover
 from kora.persist.saving import Saver
@@ -54,7 +53,6 @@ NAMES: Final = ("appendonly.aof.1.base.aof", "appendonly.aof.1.incr.aof", "appen
 MANIFEST: Final = b"file %b seq 1 type b\nfile %b seq 1 type i\nfile %b seq 2 type i\n" % tuple(map(str.encode, NAMES))
 
 
-LENGTH: Final = re.compile(rb"[1-9][0-9]*(?=\r[^\n])")
 # `i` is one bit away from `h`, which is for files that may be removed.
 TYPE_FLIPS: Final = [place * 8 for place in range(len(MANIFEST)) if MANIFEST[place - 1 : place + 2] == b" i\n"]
 
@@ -174,35 +172,23 @@ def test_a_mutated_journal_is_refused_or_cut_in_front_of_the_fault(tmp_path: Pat
 def check_case(folder: Path, parts: tuple[bytes, bytes, bytes], which: int, case: str) -> str:
     directory = write_journal(folder, parts, MANIFEST)
     path = directory / NAMES[which]
-    lenient = with_line_ends(parts[which])
-    path.write_bytes(lenient)
-    found = [(lenient, examine(str(path), no_snapshot))]
-    path.write_bytes(parts[which])
-    found.append((parts[which], examine(str(path), no_snapshot)))
+    findings = examine(str(path), no_snapshot)
+    good = [*parts[:which], parts[which][: findings.good_bytes], *parts[which + 1 :]]
     try:
         engine, told = load(folder)
     except CannotRecover as error:
         assert path.read_bytes() == parts[which], f"{case}: refused, and changed all the same"
         assert str(path) in str(error) and "kora check" in str(error), f"{case}: {error}"
-        good = [*parts[:which], lenient[: found[0][1].good_bytes], *parts[which + 1 :]]
-        if any(findings.fault for _, findings in found) or replay(folder, good)[1]:
-            return "refused"
-        raise AssertionError(f"{case}: refused without a reason: {error}") from error
-    size_bytes = path.stat().st_size
-    is_cut = size_bytes < len(parts[which])
-    fitting = [
-        data
-        for data, findings in found
-        if findings.good_bytes == size_bytes and findings.is_torn == is_cut == bool(findings.fault)
-    ]
-    assert fitting, f"{case}: loaded up to {size_bytes}, though {found[0][1]}; {found[1][1]}"
-    if is_cut:
-        assert which == len(parts) - 1, f"{case}: cut, though it is not the last file"
-        assert any("journal cut" in line and str(size_bytes) in line for line in told), f"{case}: {told}"
-    expected, is_refused = replay(folder, [*parts[:which], fitting[0][:size_bytes], *parts[which + 1 :]])
+        assert findings.fault or replay(folder, good)[1], f"{case}: refused without a reason: {error}"
+        return "refused"
+    assert path.read_bytes() == good[which], f"{case}: loaded up to {path.stat().st_size}, though {findings}"
+    if findings.fault:
+        assert findings.is_torn and which == len(parts) - 1, f"{case}: cut, though {findings}"
+        assert any("journal cut" in line and str(findings.good_bytes) in line for line in told), f"{case}: {told}"
+    expected, is_refused = replay(folder, good)
     assert not is_refused, f"{case}: loaded, though a command has failed"
     assert digest(engine) == digest(expected), f"{case}: loaded is something else than what is in the files"
-    return "cut" if is_cut else "loaded"
+    return "cut" if findings.fault else "loaded"
 
 
 def test_a_mutated_manifest_is_refused_or_says_the_same(tmp_path: Path, no_hang: Callable[[], None]) -> None:
@@ -226,34 +212,6 @@ def test_a_mutated_manifest_is_refused_or_says_the_same(tmp_path: Path, no_hang:
             assert digest(engine) == whole, f"case {case} of seed {SEED}: {manifest!r}"
             assert all((directory / name).exists() for name in NAMES), f"case {case}: {manifest!r}"
         shutil.rmtree(folder)
-
-
-def with_line_ends(data: bytes) -> bytes:
-    """With \\r\\n at the ends of words, lengths and annotations.
-
-    Like redis-server, loading does not look at each of these bytes: where a word ends has been said before it.
-    """
-    while True:
-        try:
-            for _ in read_records(data):
-                pass
-        except Damaged as error:
-            place = error.offset
-            if error.expected == "the end of a line" and len(error.found) == 2:
-                place -= error.found[1:] == b"\n" and is_annotation(data, place)
-                data = data[:place] + b"\r\n" + data[place + 2 :]
-                continue
-            if error.expected == "a length" and (length := LENGTH.match(data, place)):
-                data = data[: length.end()] + b"\r\n" + data[length.end() + 2 :]
-                continue
-        except Torn:
-            pass
-        return data
-
-
-def is_annotation(data: bytes, place: int) -> bool:
-    """Whether the line that ends there is one."""
-    return data[data.rfind(b"\n", 0, place) + 1 : place][:1] == b"#"
 
 
 def no_snapshot(path: str, file: object) -> int:
