@@ -209,7 +209,7 @@ class _Replayer:
     def _refuse(self, source: BinaryIO, size_bytes: int, error: Exception, is_last: bool) -> None:
         """A command cannot be run: say where it is, and what is wrong with it."""
         place = self._engine.implementation.replay_place
-        offset = error.offset if isinstance(error, Damaged) else self._offset(source, place)
+        offset = self._offset(source, place)
         good = offset if self._transaction is None else self._offset(source, self._transaction_place)
         with _content(source) as content:
             try:
