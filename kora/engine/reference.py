@@ -181,6 +181,7 @@ class Reference:
             requests = parser.take()
             stop = self._replay_fed - parser.buffered_bytes
             if requests:
+                self.replay_place = (offset, len(requests))
                 verify(offset, len(requests))
             for count, argv in enumerate(requests):
                 self.replay_place = (offset, count)
