@@ -420,6 +420,7 @@ cdef extern from "kernel.h":
     void journal_begin(journal *journal)
     void journal_end(journal *journal)
     void journal_clear(journal *journal)
+    bint journal_is_plain(const parser *parser, const batch *batch, size_t bytes)
 
     struct kernel:
         uint64_t *secret
@@ -2521,7 +2522,7 @@ cdef class Kernel:
     def replay_place(self):
         return self._replay_offset, self._replay_index
 
-    def replay(self, ClientState client not None, bytes data not None, run):
+    def replay(self, ClientState client not None, bytes data not None, run, verify):
         """kora.engine.reference.Reference.replay()."""
         cdef Parser parser = client.parser
         cdef _Room room = _Room()
@@ -2530,6 +2531,7 @@ cdef class Kernel:
         cdef turn turn
         cdef size_t place
         cdef size_t commands = 0
+        cdef size_t taken_bytes
         cdef bint may_be_more = True
         cdef bint in_transaction = self._replay_open
         cdef bint observing = kernel.observing
@@ -2552,6 +2554,10 @@ cdef class Kernel:
                 self._replay_offset = self._replay_fed - parser_pending_bytes(&parser.c)
                 self._replay_index = 0
                 may_be_more = parser_next(&parser.c, batch, BATCH_REQUESTS)
+                self._replay_index = batch.count
+                taken_bytes = self._replay_fed - parser_pending_bytes(&parser.c) - self._replay_offset
+                if not parser.c.faulty and not journal_is_plain(&parser.c, batch, taken_bytes):
+                    verify(self._replay_offset, batch.count)
                 batch_prepare(kernel, turn.keyspace, batch)
                 place = 0
                 while place < batch.count:
@@ -2571,12 +2577,11 @@ cdef class Kernel:
                     in_transaction = run(_argv(batch, &batch.requests[place]))
                     self._look(client, &turn)
                     place += 1
+                self._replay_index = batch.count
                 commands += batch.count
                 room.clear()
                 batch_reset(batch)
             if parser.c.faulty:
-                self._replay_offset = self._replay_fed - parser_pending_bytes(&parser.c)
-                self._replay_index = 0
                 raise ProtocolError(_fault(&parser.c))
         finally:
             kernel.observing = observing

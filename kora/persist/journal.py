@@ -265,7 +265,6 @@ class JournalKeeper:
         writer.may_sync = not (self._saver.running and self._engine.config.no_appendfsync_on_rewrite)
         writer.is_rewriting = self._saver.running
         if writer.progress.is_lost and not self.is_rewriting:
-            self._engine.log("error", "the journal's file is gone", directory=self._directory)
             self._set_fault("No such file or directory")
             self._rewrite_unless_failing()
         elif self.is_rewrite_scheduled and not self._saver.running:
@@ -419,6 +418,7 @@ class JournalKeeper:
         assert writer is not None
         self.is_rewrite_scheduled = False
         self._hand_over()
+        self._files.make_directory(self._directory)
         manifest = self._manifest.with_increment(self._prefix)
         base = manifest.next_base(self._prefix)
         self._saver.start(self._path(base), aof_base=True, done=self._base_ended)
