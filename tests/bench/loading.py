@@ -1,6 +1,7 @@
 """Starting with a snapshot of small keys: both servers load the file that redis-server has saved.
 
-CPU time of the server's own process from exec to the first PONG that is no LOADING, less that of a start without a file.
+CPU time of the server's own process from exec to the first PONG, which is refused while it loads, less that of a start
+without a file.
 """
 
 from __future__ import annotations
