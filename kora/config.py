@@ -358,6 +358,10 @@ SETTINGS: Final[tuple[Setting, ...]] = (
                  mutable=True, minimum=-1, maximum=LONG_MAX, aliases=("commandlog-execution-slower-than",)),
     _observation("slowlog-max-len", Kind.INTEGER, 128, "Entries that the slow log keeps.",
                  mutable=True, maximum=LONG_MAX, aliases=("commandlog-slow-execution-max-len",)),
+    _observation("slowlog-extended", Kind.BOOLEAN, False,
+                 "Whether entries of SLOWLOG and COMMANDLOG end with two more fields, in microseconds: how long the "
+                 "request waited until it ran, and how long it took from when it could be read until it was answered.",
+                 mutable=True),
     _observation("commandlog-request-larger-than", Kind.INTEGER, _MB,
                  "Bytes from which on a request is written to the log of large requests; -1 writes down none.",
                  mutable=True, minimum=-1, maximum=LONG_MAX),
@@ -380,6 +384,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _sidecar("metrics-port", Kind.INTEGER, 9090,
              "HTTP port for metrics, health and status; 0 starts no sidecar.", maximum=65535),
     _sidecar("metrics-bind", Kind.LIST, ("127.0.0.1",), "Addresses that the sidecar listens on."),
+    _sidecar("metrics-token", Kind.PASSWORD, "",
+             "Token that every path but those of health wants, as `Authorization: Bearer` or as the password that a "
+             "browser asks for; empty asks for none.",
+             mutable=True),
+    _sidecar("metrics-series-max", Kind.INTEGER, 6000,
+             "Series of /metrics at most; details of the commands called least are left out first.",
+             mutable=True, minimum=1000),
     _sidecar("loop-stall-ms", Kind.INTEGER, 1000,
              "Milliseconds that the data loop may be stuck before /health/live answers 503.",
              mutable=True, minimum=10, maximum=3_600_000),
@@ -508,6 +519,7 @@ class Config:
     hotkey_sampling_ratio: int
     slowlog_log_slower_than: int
     slowlog_max_len: int
+    slowlog_extended: bool
     commandlog_request_larger_than: int
     commandlog_large_request_max_len: int
     commandlog_reply_larger_than: int
@@ -519,6 +531,8 @@ class Config:
     hotkey_window_seconds: int
     metrics_port: int
     metrics_bind: tuple[str, ...]
+    metrics_token: str
+    metrics_series_max: int
     loop_stall_ms: int
     shutdown_grace_ms: int
     log_level: str

@@ -31,7 +31,7 @@ FLOORS: Final = {
     "__main__": 8,
 }  # fmt: skip
 # The sidecar is another process: of what knows live objects it takes only what describes plain data.
-SIDECAR_FROM: Final = ("kora.log", "kora.engine.snapshot")
+SIDECAR_FROM: Final = ("kora.log", "kora.engine.snapshot", "kora.engine.info")
 
 # Where a library may be imported, and what to do elsewhere.
 _SIDECAR_ONLY: Final = (

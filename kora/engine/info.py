@@ -8,13 +8,13 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 from kora import REDIS_VERSION
 from kora.engine.loading import percent_loaded
 from kora.engine.snapshot import Snapshot, by_lowest
-from kora.observe.histogram import percentiles
+from kora.observe.histogram import Counts, merged, percentiles
 
 Field: TypeAlias = tuple[str, object]
 
@@ -26,8 +26,11 @@ _EXECUTABLE: Final = os.path.realpath(sys.executable) if sys.executable else ""
 def wanted_sections(names: Iterable[str]) -> list[str]:
     """The sections that INFO's arguments ask for, in the order in which they are shown; unknown names ask for none."""
     asked = {name.lower() for name in names} or {"default"}
-    if asked & {"all", "everything"}:
+    if "everything" in asked:
         return list(_SECTIONS)
+    if "all" in asked:
+        # Not hot keys: redis_exporter reads fields whatever their section, and theirs has a `used_memory` of its own.
+        asked |= _SECTIONS.keys() - {"hotkeys"}
     if "default" in asked:
         asked |= _DEFAULT
     return [section for section in _SECTIONS if section in asked]
@@ -36,6 +39,16 @@ def wanted_sections(names: Iterable[str]) -> list[str]:
 def render(snapshot: Snapshot, sections: Iterable[str]) -> str:
     """The text of some sections; a snapshot without histograms will do unless `latencystats` is among them."""
     return "\r\n".join(f"{_title(section)}\r\n{_lines(_SECTIONS[section](snapshot))}" for section in sections)
+
+
+def fields(snapshot: Snapshot) -> dict[str, object]:
+    """The fields that say one thing each, of all sections but those of commands, errors, databases and hot keys."""
+    return {name: value for section in _SCALARS for name, value in _SECTIONS[section](snapshot)}
+
+
+def error_name(prefix: str) -> str:
+    """As getSafeInfoString (util.c): what scripts and DEBUG ERROR make up must not look like a line of its own."""
+    return prefix.translate(_UNSAFE)
 
 
 def _title(section: str) -> str:
@@ -153,11 +166,16 @@ def _stats(snapshot: Snapshot) -> Iterator[Field]:
     yield "eventloop_turn_max_usec", snapshot.turn_max_ns // 1_000
     yield "eventloop_lag_usec", snapshot.lag_ns // 1_000
     yield "eventloop_lag_max_usec", snapshot.lag_max_ns // 1_000
+    yield "reads_processed", snapshot.reads
+    yield "reads_waited_usec", snapshot.suffered_ns // 1_000
+    yield "reads_waited_min_usec", snapshot.suffered_ns_min // 1_000
+    yield "reads_waited_max_usec", snapshot.suffered_ns_max // 1_000
 
 
 def _replication(snapshot: Snapshot) -> Iterator[Field]:
     yield "role", "master"
     yield "connected_slaves", 0
+    yield "master_repl_offset", 0
 
 
 def _cpu(snapshot: Snapshot) -> Iterator[Field]:
@@ -168,7 +186,7 @@ def _cpu(snapshot: Snapshot) -> Iterator[Field]:
 
 
 def _commandstats(snapshot: Snapshot) -> Iterator[Field]:
-    for name, row in zip(snapshot.slot_names, snapshot.total.commands, strict=True):
+    for name, row in zip(snapshot.slot_names, snapshot.totals.commands, strict=True):
         if row.is_used:
             per_call = row.elapsed_ns / row.calls / 1_000 if row.calls else 0
             times = f"calls={row.calls},usec={row.elapsed_ns // 1_000},usec_per_call={per_call:.2f}"
@@ -177,8 +195,7 @@ def _commandstats(snapshot: Snapshot) -> Iterator[Field]:
 
 def _errorstats(snapshot: Snapshot) -> Iterator[Field]:
     for prefix, count in sorted(snapshot.errors.items()):
-        # As getSafeInfoString (util.c): what scripts and DEBUG ERROR make up must not look like a line of its own.
-        yield f"errorstat_{prefix.translate(_UNSAFE)}", f"count={count}"
+        yield f"errorstat_{error_name(prefix)}", f"count={count}"
 
 
 def _latencystats(snapshot: Snapshot) -> Iterator[Field]:
@@ -186,12 +203,18 @@ def _latencystats(snapshot: Snapshot) -> Iterator[Field]:
     # Redis 7.0 shows commands with nothing behind them where no percentiles are wanted, which tools cannot read.
     if not words or not snapshot.latency_tracking:
         return
-    wanted = sorted({float(word) for word in words})
     for name, row in zip(snapshot.slot_names, snapshot.total.commands, strict=True):
         if row.calls:
-            values = dict(zip(wanted, percentiles(row.counts, wanted), strict=True))
-            text = ",".join(f"p{word}={values[float(word)] / 1_000:.3f}" for word in words)
-            yield f"latency_percentiles_usec_{name}", text
+            yield f"latency_percentiles_usec_{name}", _percentiles(row.counts, words)
+    for kind, rows in (("wait", snapshot.waits), ("service", snapshot.services)):
+        for slot, (_, _, counts) in rows.items():
+            yield f"{kind}_percentiles_usec_{snapshot.slot_names[slot]}", _percentiles(merged([counts]), words)
+
+
+def _percentiles(counts: Counts, words: Sequence[str]) -> str:
+    wanted = sorted({float(word) for word in words})
+    values = dict(zip(wanted, percentiles(counts, wanted), strict=True))
+    return ",".join(f"p{word}={values[float(word)] / 1_000:.3f}" for word in words)
 
 
 def _cluster(snapshot: Snapshot) -> Iterator[Field]:
@@ -255,6 +278,11 @@ _SECTIONS: Final[dict[str, Callable[[Snapshot], Iterator[Field]]]] = {
     "keysizes": _keysizes,
     "hotkeys": _hotkeys,
 }
+_SCALARS: Final = tuple(
+    section
+    for section in _SECTIONS
+    if section not in ("commandstats", "errorstats", "latencystats", "keyspace", "keysizes", "hotkeys")
+)
 # What INFO shows unasked: all but the two that grow with the number of commands, and those that Redis 7 does not have:
 # there are tools that take any name which begins with `db0` for a database.
 _DEFAULT: Final = frozenset(_SECTIONS) - {"commandstats", "latencystats", "keysizes", "hotkeys"}

@@ -6,6 +6,7 @@ numbers, strings, bytes, lists and dicts only, so that it crosses to the sidecar
 
 import os
 import resource
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kora.engine.client_memory import memory_bytes
 from kora.observe import histogram
-from kora.observe.shard_stats import COUNTERS, GAUGES, ShardStats, merge
+from kora.observe.service import Service
+from kora.observe.shard_stats import COUNTERS, GAUGES, CommandStats, ShardStats, merge
 from kora.store.lazyfree import pending_keys
 
 if TYPE_CHECKING:
@@ -65,6 +67,14 @@ class Snapshot:
     # [calls, elapsed_ns, failed, rejected, histogram counts].
     shards: list[dict[str, Plain]]
     slot_names: list[str]
+    # What clients felt, by registry slot, of commands that ran: [calls, elapsed_ns, histogram counts].
+    waits: dict[int, list[Plain]]  # from when they could be read until they began
+    services: dict[int, list[Plain]]  # from then until they were answered
+    # Reads that were looked at for who made them wait, how long they did, and at least and at most, in ns.
+    reads: int
+    suffered_ns: int
+    suffered_ns_min: int
+    suffered_ns_max: int
     # Databases that hold keys: number → [keys, keys with a deadline, average TTL in ms].
     databases: dict[int, list[int]]
     # Their keys by the kind and length of the value, as Keyspace.lengths() has them.
@@ -97,6 +107,7 @@ class Snapshot:
     command_logs: dict[str, list[int]]
     spikes: dict[str, list[int]]
     spikes_seen: dict[str, list[int]]
+    last_slow: dict[str, list[int]]  # by command: [id in the slow log, µs, Unix time] of its last entry
     monitors: int
     # The loop.
     turn_max_ns: int
@@ -135,50 +146,55 @@ class Snapshot:
     def total(self) -> ShardStats:
         """All shards as one."""
         total = merge([_to_stats(shard, len(self.slot_names)) for shard in self.shards])
-        # Not by merge(), since all histograms of a command at once take half the time.
-        histograms: dict[int, list[bytes]] = {}
-        for shard in self.shards:
-            for slot, row in shard["commands"].items():
-                histograms.setdefault(slot, []).append(row[4])
-        for slot, parts in histograms.items():
-            total.commands[slot].counts = histogram.merged(parts)
+        for slot in {slot for shard in self.shards for slot in shard["commands"]}:
+            total.commands[slot].counts = self.histogram(slot)
         return total
+
+    @cached_property
+    def totals(self) -> ShardStats:
+        """As `total`, but without histograms, which are most of the work."""
+        return merge([_to_stats(shard, len(self.slot_names)) for shard in self.shards])
+
+    def histogram(self, slot: int) -> "array[int]":
+        """A command's, over all shards."""
+        # All at once take half the time of one after the other.
+        return histogram.merged([shard["commands"][slot][4] for shard in self.shards if slot in shard["commands"]])
 
     @property
     def keys(self) -> int:
-        return self.total.keys
+        return self.totals.keys
 
     @property
     def memory_bytes(self) -> int:
-        return self.total.memory_bytes
+        return self.totals.memory_bytes
 
     @property
     def bytes_in(self) -> int:
-        return self.total.bytes_in
+        return self.totals.bytes_in
 
     @property
     def bytes_out(self) -> int:
-        return self.total.bytes_out
+        return self.totals.bytes_out
 
     @property
     def hits(self) -> int:
-        return self.total.hits
+        return self.totals.hits
 
     @property
     def misses(self) -> int:
-        return self.total.misses
+        return self.totals.misses
 
     @property
     def expired(self) -> int:
-        return self.total.expired
+        return self.totals.expired
 
     @property
     def evicted(self) -> int:
-        return self.total.evicted
+        return self.totals.evicted
 
     @property
     def commands_processed(self) -> int:
-        return sum(command.calls for command in self.total.commands)
+        return sum(command.calls for command in self.totals.commands)
 
     @property
     def uptime_s(self) -> int:
@@ -229,6 +245,12 @@ def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | 
         output_buffer_max_bytes=max((client.output_bytes() for client in clients), default=0),
         shards=[copy_shard(shard, histograms) for shard in (engine.shards if shards is None else shards)],
         slot_names=[command.name for command in engine.registry.slots],
+        waits=_copy_times(engine.service, engine.service.waits, histograms),
+        services=_copy_times(engine.service, engine.service.services, histograms),
+        reads=engine.service.reads,
+        suffered_ns=engine.service.suffered_ns,
+        suffered_ns_min=engine.service.suffered_ns_min,
+        suffered_ns_max=engine.service.suffered_ns_max,
         databases={
             keyspace.index: [keys, keyspace.volatile, keyspace.average_ttl_ms]
             for keyspace in engine.databases.used()
@@ -258,6 +280,7 @@ def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | 
             name: [series.samples[-1].time_s, series.samples[-1].latency_ms, series.latency_ms_max]
             for name, series in engine.slowness.spikes.series.items()
         },
+        last_slow=engine.slowness.last_kept(),
         monitors=len(engine.slowness.monitors),
         turn_max_ns=loop.turn_max_ns,
         lag_ns=loop.lag_ns,
@@ -288,16 +311,29 @@ def by_lowest(bins: Sequence[int]) -> list[tuple[int, int]]:
     return [(1 << place >> 1, keys) for place, keys in enumerate(bins) if keys]
 
 
-def copy_shard(shard: "Shard", histograms: bool = True) -> dict[str, Plain]:
-    """What one shard counts, in the form of Snapshot.shards."""
+def copy_shard(shard: "Shard", histograms: bool = True, packed: bool = False) -> dict[str, Plain]:
+    """What one shard counts, in the form of Snapshot.shards.
+
+    Where histograms are shared, commands can be `packed`, for kora.observe.shared_counts to make that form of it.
+    """
     stats = shard.stats
     copy: dict[str, Plain] = {name: getattr(stats, name) for name in (*GAUGES, *COUNTERS)}
+    if packed:
+        copy["commands"] = stats.packed()
+        return copy
     copy["commands"] = {
         slot: [row.calls, row.elapsed_ns, row.failed, row.rejected, row.counts.tobytes() if histograms else b""]
         for slot, row in enumerate(stats.commands)
         if row.is_used
     }
     return copy
+
+
+def _copy_times(service: Service, rows: Sequence[CommandStats], histograms: bool) -> dict[int, list[Plain]]:
+    return {
+        slot: [rows[slot].calls, rows[slot].elapsed_ns, rows[slot].counts.tobytes() if histograms else b""]
+        for slot in service.used_slots()
+    }
 
 
 def _to_stats(shard: dict[str, Plain], commands: int) -> ShardStats:

@@ -125,8 +125,8 @@ class Snapshots:
 
     def step(self, budget_ns: int) -> bool:
         saver = self.saver
-        if saver.has_work:
-            return saver.step(self._engine.monotonic_ns() + budget_ns)
+        if saver.has_work and (saver.step(self._engine.monotonic_ns() + budget_ns) or saver.running):
+            return saver.is_walking
         if self._is_due():
             self._start()
         return False
