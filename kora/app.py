@@ -17,6 +17,7 @@ from kora import log as logs
 from kora.commands import make_registry
 from kora.config import Config
 from kora.engine.engine import Engine
+from kora.engine.loading import Loading
 from kora.errors import ConfigError
 from kora.log import logger
 from kora.observe.board import DRAINING, READY, STATE, Board
@@ -89,6 +90,8 @@ class Server:
             loop.add_signal_handler(number, handle)
         engine.pump = Standstill(engine, loop, listeners, signals).attend
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes does not take the server with it
+        # Nobody is to find an empty database, or to write to one, between the first connection and recovery.
+        engine.set_loading(Loading(engine.clock, 0))
         try:
             await listeners.open(config, lambda: Connection(engine, loop))
             if feed is not None:
@@ -136,6 +139,7 @@ class Server:
                 steps.close()
                 log.info("stopped while loading")
                 return False
+        engine.set_loading(None)
         # What was loaded is there to stay: full collections need not look at it.
         gc.freeze()
         return True
