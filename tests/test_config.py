@@ -951,3 +951,8 @@ def test_every_setting_is_in_the_help_and_in_the_reference():
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 5 for line in table)
     # But for a flag whose choices alone are longer.
     assert max(len(line) for line in shown.splitlines() if "|" not in line) <= 100
+
+
+def test_the_directory_is_told_as_the_place_that_it_is() -> None:
+    assert Config.load([], {}).get(["dir"]) == {"dir": os.getcwd()}
+    assert Config.load(["--dir", "/tmp/../tmp"], {}).get(["dir"]) == {"dir": "/tmp"}
