@@ -21,6 +21,7 @@ from kora.engine.loading import Loading
 from kora.errors import ConfigError
 from kora.log import logger
 from kora.observe.board import DRAINING, READY, STATE, Board
+from kora.persist.journal import JournalKeeper
 from kora.persist.recovery import CannotRecover, recover
 from kora.persist.saving import Saver
 from kora.persist.snapshots import Snapshots
@@ -74,7 +75,9 @@ class Server:
         if compiled is not None:
             compiled.keep_freed_memory()
         engine = Engine(config, make_registry(), board=Board.shared(), kernel=compiled)
-        engine.saves = Snapshots(engine, Saver(engine))
+        saver = Saver(engine)
+        engine.saves = Snapshots(engine, saver)
+        keeper = engine.journal.keeper = JournalKeeper(engine, saver, wake=loop.call_soon_threadsafe)
         engine.shutdown = self._stop_now
         engine.call_later = loop.call_later
         engine.log = _log_of_engine
@@ -98,7 +101,7 @@ class Server:
                 await feed.start()
             workers.start()
             turns.start()
-            if not await self._recover(engine):
+            if not await self._recover(engine, keeper):
                 return 0
             engine.saves.loaded()
             engine.board.words[STATE] = READY
@@ -124,15 +127,16 @@ class Server:
             listeners.close()
             await turns.stop()
             await workers.stop()
+            keeper.stop()
             await outbound.close()
             if feed is not None:
                 await feed.stop()
         log.info("stopped")
         return 0
 
-    async def _recover(self, engine: Engine) -> bool:
+    async def _recover(self, engine: Engine, keeper: JournalKeeper) -> bool:
         """Load what an earlier process has left; False if it was told to stop meanwhile.  Raises CannotRecover."""
-        steps = recover(engine)
+        steps = recover(engine, keeper)
         for _ in steps:
             await asyncio.sleep(0)
             if self._stopping.is_set():
