@@ -256,6 +256,12 @@ def test_a_disk_that_fails_is_no_end_of_the_file() -> None:
         finish(load_rdb(engine, Failing(data), len(data), Loading(engine.clock, len(data)), path="dump.rdb"))
 
 
+@pytest.mark.parametrize("fast", [True, False], ids=["kernel", "reference"])
+def test_a_string_that_is_longer_than_requests_may_be_now_is_loaded(fast: bool) -> None:
+    engine = make_engine("--proto-max-bulk-len", "1mb", fast=fast)
+    assert load(engine, rdb_file(text(b"a", bytes(2 << 20)), checksum=False)).keys == 1
+
+
 def test_behind_a_snapshot_there_may_be_a_journal() -> None:
     data = rdb_file(text(b"a", b"1"))
     engine = make_engine()
