@@ -183,8 +183,10 @@ class _Loader:
             ) from None
         finally:
             self._settle()
-        self._report.stop = self._reader.offset
-        return self._report
+        report = self._report
+        report.stop = self._reader.offset
+        self._engine.loaded_keys, self._engine.loaded_expired = report.keys, report.expired
+        return report
 
     def _read_head(self) -> None:
         reader = self._reader
