@@ -618,7 +618,11 @@ class Config:
 
     def _answer(self, name: str) -> str:
         setting = SETTINGS_BY_NAME.get(name)
-        return FACTS[name] if setting is None else setting.text(self._value(setting))
+        if setting is None:
+            return FACTS[name]
+        text = setting.text(self._value(setting))
+        # Whoever asks may be in another directory; Redis, too, tells where this one really is.
+        return os.path.abspath(text) if name == "dir" else text
 
     def set(self, pairs: Iterable[tuple[str, str]]) -> None:
         """CONFIG SET: all of the pairs or, with a CommandError, none.

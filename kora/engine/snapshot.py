@@ -84,6 +84,7 @@ class Snapshot:
     # While data is being loaded: Unix time of its start, bytes of the files, of these loaded, seconds left, and what
     # memory the snapshot's writer took.
     loading: list[int]
+    loaded: list[int]  # by the last snapshot that was: keys, and those that were left out since their time was over
     # Snapshot files: changes since the last, whether one is being written, Unix time of the
     # last, whether the last in the background went well, how many seconds it took and the one under way has taken (or
     # -1), how many were begun, keys written and to be written to the one under way, and what it takes in memory.
@@ -263,6 +264,7 @@ def take(
         memory_peak_bytes=engine.memory_peak_bytes,
         changes=engine.changes,
         loading=[] if engine.loading is None else engine.loading.numbers(),
+        loaded=[engine.loaded_keys, engine.loaded_expired],
         saves=engine.saves.numbers(),
         lazyfree_pending=sum(pending_keys(shard) for shard in engine.shards),
         commands_rate=commands_rate,

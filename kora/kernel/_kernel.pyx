@@ -2432,7 +2432,7 @@ cdef class Kernel:
         cdef load_terms terms
         cdef size_t window_bytes = PyBytes_GET_SIZE(window)
         terms.now_ms = INT64_MIN if now_ms is None else now_ms
-        terms.string_bytes_max = string_bytes_max
+        terms.string_bytes_max = min(string_bytes_max, PACK_BYTES_MAX)  # longer ones are the reference's
         terms.is_lfu = is_lfu
         if at > window_bytes:
             raise IndexError(at)

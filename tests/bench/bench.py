@@ -1,7 +1,7 @@
 """Kora and redis-server side by side on this machine: `make bench`, or `python tests/bench/bench.py --help`.
 
-Sections: throughput, types_cpu, observation, large, latency, memory, types_memory, pause, idle, scrape, start; one
-module each, with `measure`, `tables` and,
+Sections: throughput, types_cpu, observation, large, latency, memory, types_memory, pause, idle, scrape, start,
+loading; one module each, with `measure`, `tables` and,
 where Kora promises something (targets.py), `verdicts`, which are the last table.
 Tables go to standard output, progress to standard error, everything into a JSON file.  All traffic stays on loopback.
 The exit code says whether all was measured, not whether targets were met.
@@ -27,6 +27,7 @@ from typing import Any, Final, NoReturn
 import idle
 import large
 import latency
+import loading
 import machine
 import memory
 import observation
@@ -54,6 +55,7 @@ SECTIONS: Final[dict[str, ModuleType]] = {
     "idle": idle,
     "scrape": scrape,
     "start": start,
+    "loading": loading,
 }
 
 
