@@ -926,7 +926,7 @@ struct reading {
     struct reading *outer; /* borrowed: in the middle of which this one is */
     bool is_timed;
     int64_t begun_ns;
-    uint64_t begun; /* the same, as clock_now() */
+    uint64_t begun;          /* the same, as clock_now() */
     int64_t low_ns, high_ns; /* between when it came */
     int64_t arrived_ns;
     int64_t piece_ns; /* from where on nothing is noted yet */
@@ -1190,11 +1190,11 @@ enum stamps { NO_STAMPS, IDLE_STAMPS, FREQUENCY_STAMPS };
 
 /* The snapshot under way. */
 struct saving {
-    bool is_on;      /* there are unsaved entries */
-    bool is_muted;   /* nobody wants it any more: the walk only marks entries, so that numbers can be used again */
-    bool failed;     /* there was a value that could not be told */
-    bool compresses; /* strings, by LZF */
-    uint8_t epoch;   /* its number; while there is none, that of the last */
+    bool is_on;         /* there are unsaved entries */
+    bool is_muted;      /* nobody wants it any more: the walk only marks entries, so that numbers can be used again */
+    bool failed;        /* there was a value that could not be told */
+    bool compresses;    /* strings, by LZF */
+    uint8_t epoch;      /* its number; while there is none, that of the last */
     uint8_t unfinished; /* snapshots begun since the last that has all entries */
     uint8_t version;    /* of RDB */
     enum stamps stamps; /* of use, which keys have */

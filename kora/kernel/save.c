@@ -94,8 +94,8 @@ static bool put_compressed(struct buffer *buffer, struct text text)
     enum { HEAD = 1 + 9 + 9 };
     size_t start = buffer->bytes, room = text.bytes - COMPRESSED_SAVES;
     extend(buffer, HEAD + room);
-    size_t packed = lzf_compress((const unsigned char *)text.data, text.bytes,
-                                 (unsigned char *)buffer->data + start + HEAD, room);
+    size_t packed =
+        lzf_compress((const unsigned char *)text.data, text.bytes, (unsigned char *)buffer->data + start + HEAD, room);
     buffer->bytes = start;
     if (packed == 0)
         return false;
