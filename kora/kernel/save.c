@@ -72,6 +72,8 @@ static void put_length(struct buffer *buffer, uint64_t length)
 
 /* Shorter strings are not worth compressing, and longer ones are no integers that could be written as such. */
 #define COMPRESSED_MIN 21
+/* Longer ones are not compressed, either: it would take more than a turn of the loop. */
+#define COMPRESSED_MAX (256 << 10)
 #define COMPRESSED_SAVES 4
 #define INTEGER_DIGITS_MAX 11
 
@@ -114,7 +116,8 @@ static void put_text(struct saving *saving, struct text text)
     if (text.bytes <= INTEGER_DIGITS_MAX) {
         if (parse_integer(text.data, text.bytes, &number) && put_number(out, number))
             return;
-    } else if (text.bytes >= COMPRESSED_MIN && saving->compresses && put_compressed(out, text)) {
+    } else if (text.bytes >= COMPRESSED_MIN && text.bytes <= COMPRESSED_MAX && saving->compresses &&
+               put_compressed(out, text)) {
         return;
     }
     put_length(out, text.bytes);
