@@ -32,6 +32,7 @@ from kora.store.keyspace import nobody as _nobody
 from kora.store.lazyfree import EFFORT_MIN, DiscardedValue, discard_value
 from kora.types.limits import Limits
 from kora.types.rdb.payload import Tools
+from kora.types.rdb.streams import write_behind_blocks as _write_behind_blocks
 from kora.types.rdb.values import type_of as _type_of
 from kora.types.rdb.values import write as _write
 from kora.types.rdb.writer import Writer
@@ -572,9 +573,12 @@ cdef bint _tell_object(kernel *kernel, void *object, buffer *buffer) noexcept:
     try:
         value = <object>object
         writer = Writer(compress if kernel.saving.compresses else None)
-        type_ = _type_of(value, kernel.saving.version)
-        writer.data.append(type_)
-        _write(writer, type_, value)
+        if type(value) is Stream:
+            _write_behind_blocks(writer, value, 3 if kernel.saving.version > 10 else 2)
+        else:
+            type_ = _type_of(value, kernel.saving.version)
+            writer.data.append(type_)
+            _write(writer, type_, value)
         data = bytes(writer.data)
     except Exception as error:
         (<Kernel>kernel.owner).walk.error = error
