@@ -121,6 +121,8 @@ def gather(engine: "Engine", seconds: int) -> Facts:
             "clients": snapshot.clients,
             "clients_max": snapshot.clients_max,
             "clients_bytes": snapshot.clients_memory_bytes,
+            "save_failed": int(not snapshot.saves[3]),
+            "changes_unsaved": snapshot.saves[0],
         },
         settings={
             name: getattr(config, attribute)

@@ -598,6 +598,21 @@ def _write_refusals(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def _failed_save(facts: Facts) -> Iterator[Finding]:
+    if facts.numbers.get("save_failed"):
+        changes = facts.numbers.get("changes_unsaved", 0)
+        yield Finding(
+            CRITICAL,
+            f"The last save failed; {_number(changes, 'change')} {'is' if changes == 1 else 'are'} not saved.",
+            {"changes": changes},
+            "What was changed since the last save is lost if the server ends.",
+            "BGSAVE",
+            True,
+            "rdb_last_bgsave_status of INFO persistence is ok.",
+            "Look at the log for the reason: a full disk, rights, or a failing device.",
+        )
+
+
 def _internal_errors(facts: Facts) -> Iterator[Finding]:
     count = facts.total("total", "internal_errors")
     if count:
@@ -903,6 +918,7 @@ _COMMAND_WHEN: Final = (
 RULES: Final = (
     Rule("internal-errors", "errors", "Any. There should be none.", _internal_errors),
     Rule("writes-refused", "persistence", "Any: data is not being kept.", _write_refusals),
+    Rule("failed-save", "persistence", "The last save failed: data is not being kept.", _failed_save),
     Rule("out-of-memory", "memory", "Any: data is not being kept.", _out_of_memory),
     Rule(
         "connections-rejected",

@@ -104,6 +104,15 @@ def test_a_client_that_does_not_read_is_found_until_it_does(run, engine, connect
     assert ids(run) == []
 
 
+def test_a_disk_that_is_slow_is_found_by_its_event(run, engine, clock):
+    engine.slowness.note_event("rdb-save", 150_000_000)
+    (finding,) = report(run)["findings"]
+    assert finding["id"] == "slow-disk"
+    assert "Writing a snapshot while nobody is served" in finding["evidence"]["text"]
+    quiet_for(clock, run, 12)
+    assert ids(run) == []
+
+
 def test_a_monitor_is_found(run, connect):
     connect().send("MONITOR")
     assert ids(run) == ["monitor"]

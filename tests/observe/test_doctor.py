@@ -193,6 +193,7 @@ def test_writes_that_are_refused_are_critical():
     finding = only(given)
     assert (finding.id, finding.severity, finding.culprit.key) == ("out-of-memory", "critical", b"k")
     assert found(facts({("errors", "MISCONF"): 1})) == [("writes-refused", "critical")]
+    assert found(facts(numbers={"save_failed": 1, "changes_unsaved": 3})) == [("failed-save", "critical")]
     assert found(facts(total(internal_errors=1))) == [("internal-errors", "critical")]
 
 
