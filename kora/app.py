@@ -28,6 +28,7 @@ from kora.server.feed import Feed
 from kora.server.listener import Listeners
 from kora.server.outbound import ServerOutbound
 from kora.server.standstill import Standstill
+from kora.server.turns import LoopTurns
 from kora.server.workers import Workers
 
 log = logger("kora.server")
@@ -81,6 +82,7 @@ class Server:
             engine.acl.load()
         listeners = Listeners()
         workers = Workers(engine)
+        turns = LoopTurns(engine, uvloop.loop.__file__, _loop_capsule(loop))
         feed = Feed(engine) if config.metrics_port else None
         signals = {number: partial(self._signalled, engine, number) for number in (signal.SIGTERM, signal.SIGINT)}
         for number, handle in signals.items():
@@ -92,6 +94,7 @@ class Server:
             if feed is not None:
                 await feed.start()
             workers.start()
+            turns.start()
             if not await self._recover(engine):
                 return 0
             engine.saves.loaded()
@@ -116,6 +119,7 @@ class Server:
                 return 1
         finally:
             listeners.close()
+            await turns.stop()
             await workers.stop()
             await outbound.close()
             if feed is not None:
@@ -155,7 +159,8 @@ class Server:
             _exit_now()
         name = signal.Signals(number).name
         if engine.loading is None and engine.saves.are_wanted:
-            if not engine.saves.save_before_the_end():
+            # Not in the midst of a script, which may be half done: then only at the end.
+            if not engine.busy_script and not engine.saves.save_before_the_end():
                 log.error("not stopped, since the data cannot be saved", signal=name)
                 self._signals = 0
                 return
@@ -168,6 +173,12 @@ class Server:
         self._grace = False
         self._saves = saves
         self._stopping.set()
+
+
+def _loop_capsule(loop: asyncio.AbstractEventLoop) -> object:
+    """uvloop's uv_loop_t, in a capsule: its stubs do not know of it."""
+    capsule: object = getattr(uvloop.loop, "libuv_get_loop_t_ptr")(loop)  # noqa: B009
+    return capsule
 
 
 async def _close_clients(engine: Engine) -> None:

@@ -358,6 +358,10 @@ SETTINGS: Final[tuple[Setting, ...]] = (
                  mutable=True, minimum=-1, maximum=LONG_MAX, aliases=("commandlog-execution-slower-than",)),
     _observation("slowlog-max-len", Kind.INTEGER, 128, "Entries that the slow log keeps.",
                  mutable=True, maximum=LONG_MAX, aliases=("commandlog-slow-execution-max-len",)),
+    _observation("slowlog-extended", Kind.BOOLEAN, False,
+                 "Whether entries of SLOWLOG and COMMANDLOG end with two more fields, in microseconds: how long the "
+                 "request waited until it ran, and how long it took from when it could be read until it was answered.",
+                 mutable=True),
     _observation("commandlog-request-larger-than", Kind.INTEGER, _MB,
                  "Bytes from which on a request is written to the log of large requests; -1 writes down none.",
                  mutable=True, minimum=-1, maximum=LONG_MAX),
@@ -515,6 +519,7 @@ class Config:
     hotkey_sampling_ratio: int
     slowlog_log_slower_than: int
     slowlog_max_len: int
+    slowlog_extended: bool
     commandlog_request_larger_than: int
     commandlog_large_request_max_len: int
     commandlog_reply_larger_than: int

@@ -6,12 +6,14 @@ from typing import Final
 from kora.engine.client import Client
 from kora.engine.doctor import gather
 from kora.engine.registry import Command, Family
-from kora.errors import CommandError
+from kora.errors import CommandError, SyntaxFault
 from kora.observe import histogram, latency_report
+from kora.observe.blame import WINDOWS_MAX, Inflicted
 from kora.observe.doctor import LAST_S, to_text
 from kora.observe.doctor_rules import examine
 from kora.observe.spikes import EVENTS, graph
-from kora.resp.reply import OK, Replies, Reply, Verbatim
+from kora.resp.reply import OK, PrintedDouble, Replies, Reply, Verbatim
+from kora.types.number import parse_integer
 
 latency = Family("server")
 
@@ -127,23 +129,97 @@ def doctor(client: Client, argv: list[bytes]) -> Reply:
 
 
 @latency(
-    "LATENCY HISTOGRAM [command [command ...]]",
-    "Returns how many calls took at most so many microseconds, for some commands or for all that were called.",
+    "LATENCY HISTOGRAM [BY <EXEC | WAIT | SERVICE>] [command [command ...]]",
+    "Returns how many calls took at most so many microseconds, for some commands or for all that were called: to run "
+    "(EXEC), to begin once they could be read (WAIT), or from then until they were answered (SERVICE).",
     flags=_FLAGS,
     since="7.0.0",
     complexity="O(N) where N is the number of commands with latency information being retrieved.",
     tips=_TIPS,
 )
 def histograms(client: Client, argv: list[bytes]) -> Reply:
-    registry = client.engine.registry
+    engine = client.engine
+    names = argv[2:]
+    # Not the words alone, since WAIT and EXEC are commands that may be asked for.
+    blocks = [shard.stats.commands for shard in engine.shards]
+    if names and names[0].upper() == b"BY":
+        if len(names) < 2:
+            raise SyntaxFault
+        match names[1].upper():
+            case b"EXEC":
+                pass
+            case b"WAIT":
+                blocks = [engine.service.waits]
+            case b"SERVICE":
+                blocks = [engine.service.services]
+            case _:
+                raise SyntaxFault
+        names = names[2:]
     found: dict[Reply, Reply] = {}
-    for command in _wanted(client, argv[2:]) if len(argv) > 2 else registry.slots:
-        rows = [shard.stats.commands[command.slot].counts.tobytes() for shard in client.engine.shards]
+    for command in _wanted(client, names) if names else engine.registry.slots:
+        rows = [block[command.slot].counts.tobytes() for block in blocks]
         counts = histogram.merged([row for row in rows if row])
         calls = sum(counts)
         if calls:
             found[command.name] = {"calls": calls, "histogram_usec": histogram.steps_us(counts)}
     return found
+
+
+@latency(
+    "LATENCY BLAME [LAST seconds:int] [TOP count:int]",
+    "Returns who made others wait, the worst first: what it ran, its key's beginning and its client, how many reads of "
+    "others waited for it, for how many seconds (and at least and at most, since it is not always known when requests "
+    "came), and what share that is of all waiting.",
+    flags=_FLAGS,
+    since="7.2.0",
+    complexity="O(N) where N is the number of seconds.",
+    tips=_TIPS,
+)
+def blame(client: Client, argv: list[bytes]) -> Reply:
+    seconds, count = _BLAME_SECONDS, _BLAME_COUNT
+    words = argv[2:]
+    if len(words) % 2:
+        raise SyntaxFault
+    for option, value in zip(words[::2], words[1::2], strict=True):
+        match option.upper():
+            case b"LAST":
+                seconds = _between(value, WINDOWS_MAX, "seconds")
+            case b"TOP":
+                count = _between(value, _BLAME_COUNT_MAX, "count")
+            case _:
+                raise SyntaxFault
+    return [_described(row) for row in client.engine.blame.top(seconds, count)]
+
+
+_BLAME_SECONDS: Final = 60
+_BLAME_COUNT: Final = 10
+_BLAME_COUNT_MAX: Final = 1_000
+
+
+def _between(word: bytes, highest: int, name: str) -> int:
+    error = CommandError(f"ERR {name} must be between 1 and {highest}")
+    number = parse_integer(word, error)
+    if not 1 <= number <= highest:
+        raise error
+    return number
+
+
+def _described(row: Inflicted) -> dict[Reply, Reply]:
+    return {
+        "culprit": row.culprit.name,
+        "key-prefix": row.culprit.key_prefix,
+        "client-addr": row.culprit.address,
+        "client-name": row.culprit.client_name,
+        "victims": row.victims,
+        "seconds": _printed(row.waited_ns / 1e9),
+        "seconds-min": _printed(row.waited_ns_min / 1e9),
+        "seconds-max": _printed(row.waited_ns_max / 1e9),
+        "share": _printed(row.share),
+    }
+
+
+def _printed(value: float) -> PrintedDouble:
+    return PrintedDouble(f"{value:.6f}".encode())
 
 
 def _wanted(client: Client, names: Iterable[bytes]) -> Iterable[Command]:

@@ -39,7 +39,8 @@ def slowlog_reset(client: Client, argv: list[bytes]) -> Reply:
 
 @slowlog(
     "SLOWLOG GET [count:int]",
-    "Returns the latest entries of the slow log: id, Unix time, microseconds, words, client address and name.",
+    "Returns the latest entries of the slow log: id, Unix time, microseconds, words, client address and name; with "
+    "slowlog-extended also the microseconds that it waited, and those until it was answered.",
     flags=_FLAGS,
     since="2.2.12",
     complexity="O(N) where N is the number of entries returned",
@@ -49,7 +50,7 @@ def slowlog_get(client: Client, argv: list[bytes]) -> Reply:
     if len(argv) > 3:
         raise CommandError("ERR unknown subcommand or wrong number of arguments for 'GET'. Try SLOWLOG HELP.")
     count = _parse_count(argv[2]) if len(argv) == 3 else _DEFAULT_COUNT
-    return _latest(client.engine.slowness.logs[SLOW], count)
+    return _latest(client, client.engine.slowness.logs[SLOW], count)
 
 
 @slowlog(
@@ -82,7 +83,7 @@ slowlog.container(
 )
 def commandlog_get(client: Client, argv: list[bytes]) -> Reply:
     count = _parse_count(argv[2])
-    return _latest(_log_of(client, argv[3]), count)
+    return _latest(client, _log_of(client, argv[3]), count)
 
 
 @slowlog(
@@ -125,13 +126,15 @@ def _parse_count(word: bytes) -> int | None:
     return None if count == -1 else count
 
 
-def _latest(log: CommandLog, count: int | None) -> Reply:
-    return [_fields(entry) for entry in _first(log.entries, count)]
+def _latest(client: Client, log: CommandLog, count: int | None) -> Reply:
+    is_extended = client.engine.config.slowlog_extended
+    return [_fields(entry, is_extended) for entry in _first(log.entries, count)]
 
 
 def _first(entries: Iterable[Entry], count: int | None) -> Iterable[Entry]:
     return entries if count is None else islice(entries, min(count, 1 << 31))
 
 
-def _fields(entry: Entry) -> Reply:
-    return [entry.id, entry.time_s, entry.value, entry.words, entry.address, entry.client_name]
+def _fields(entry: Entry, is_extended: bool) -> Reply:
+    fields: list[Reply] = [entry.id, entry.time_s, entry.value, entry.words, entry.address, entry.client_name]
+    return [*fields, entry.wait_us, entry.service_us] if is_extended else fields

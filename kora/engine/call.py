@@ -4,9 +4,9 @@ One clock reading per command: the end of one is the start of the next, so that 
 of replies included, is charged to the command that spent it; the first pays for parsing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from kora.errors import (
     AuthRequired,
@@ -24,18 +24,22 @@ from kora.observe.board import CLIENT
 from kora.observe.commandlog import WORD_BYTES_MAX
 from kora.observe.hotkeys import HEAVY_BYTES_BITS, HEAVY_NS_BITS
 from kora.observe.recent import ERRORS
+from kora.observe.service import NOTABLE_NS, RUN_MAX
 from kora.observe.spikes import NOBODY, Offender
 from kora.resp.reply import Reply, encode_error
 from kora.store.slots import slot_of
 
 from .client import TURN_BYTES_MAX, Client
 from .registry import Command
+from .slowness import first_key
 from .transactions import QUEUED
 
 if TYPE_CHECKING:
     from kora.store.keyspace import Keyspace
 
     from .engine import Engine
+
+Send: TypeAlias = Callable[[bytes], object]  # hands replies over to the socket
 
 _BIG_REPLY_BYTES = 1 << 14
 # What is recorded for hot keys always.
@@ -47,8 +51,8 @@ FULL_TURN: Final = 256
 EVICTION_BUDGET_NS = 500_000
 
 
-def execute(client: Client, data: bytes) -> bytes:
-    """Run the requests that some bytes complete, and return the replies, encoded, in order.
+def execute(client: Client, data: bytes, send: Send | None = None) -> bytes:
+    """Run the requests that some bytes complete, send the replies, encoded, in order, and return them.
 
     A turn ends early (client.more) when it has run enough commands or made enough replies; the caller comes back with
     resume() after others had theirs.  When client.closing is set, the replies are the last.
@@ -56,9 +60,23 @@ def execute(client: Client, data: bytes) -> bytes:
     if client.more:
         client.db.stats.bytes_in += len(data)
         client.parser.feed(data)
-        return resume(client)
+        return resume(client, send)
     engine = client.engine
-    started_ns = engine.now_ns = client.last_ns = engine.monotonic_ns()
+    started_ns = engine.now_ns = engine.monotonic_ns()
+    service = engine.service if engine.observing else None
+    if service is not None:
+        service.begin(client, started_ns)
+    client.last_ns = started_ns
+    reply = _run_read(client, data, started_ns)
+    if reply and send is not None:
+        send(reply)
+    if service is not None:
+        service.end(client, engine.monotonic_ns())
+    return reply
+
+
+def _run_read(client: Client, data: bytes, started_ns: int) -> bytes:
+    engine = client.engine
     is_heavy = len(data) + client.parser.buffered_bytes >= engine.large_request_bytes
     try:
         requests = client.parser.read(data)
@@ -73,11 +91,24 @@ def execute(client: Client, data: bytes) -> bytes:
     return reply
 
 
-def resume(client: Client) -> bytes:
-    """One turn over what the client has sent and what has not been run yet."""
+def resume(client: Client, send: Send | None = None) -> bytes:
+    """One turn over what the client has sent and what has not been run yet; as execute()."""
     if client.parked or client.closing:
         return b""
-    started_ns = client.engine.now_ns = client.engine.monotonic_ns()
+    engine = client.engine
+    started_ns = engine.now_ns = engine.monotonic_ns()
+    service = engine.service if engine.observing else None
+    if service is not None:
+        service.go_on(client, started_ns)
+    reply = _run_rest(client, started_ns)
+    if reply and send is not None:
+        send(reply)
+    if service is not None:
+        service.end(client, engine.monotonic_ns())
+    return reply
+
+
+def _run_rest(client: Client, started_ns: int) -> bytes:
     requests, client.backlog = client.backlog, []
     is_heavy = client.has_heavy_backlog
     if not requests:
@@ -188,6 +219,8 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
     monotonic_ns = engine.monotonic_ns
     started_ns = engine.now_ns
     big_bytes = 0
+    # The same command again and again: see kora/observe/service.py.
+    run_slot, run_count, run_start_ns, run_last_ns = -1, 0, 0, 0
     for argv in requests:
         # Look up.
         command = table.get(argv[0])
@@ -235,9 +268,18 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
             engine.board.end_command()
         elapsed_ns = now_ns - started_ns
         if engine.observing:
-            client.db.stats.commands[command.slot].record(elapsed_ns)
+            slot = command.slot
+            client.db.stats.commands[slot].record(elapsed_ns)
+            if slot != run_slot or run_count == RUN_MAX:
+                if run_count and not engine.nested:
+                    engine.service.ran(run_slot, (run_start_ns + run_last_ns) // 2, run_count)
+                run_slot, run_count, run_start_ns = slot, 0, started_ns
+            run_count += 1
+            run_last_ns = started_ns
             if elapsed_ns >= HEAVY_NS:
                 note_access(client, command, argv, 1, elapsed_ns, _request_bytes(argv) + len(data))
+                if elapsed_ns >= NOTABLE_NS:
+                    engine.service.note(client, slot, first_key(command, argv), started_ns, now_ns)
         if elapsed_ns >= engine.slow_ns or len(data) >= engine.large_reply_bytes:
             engine.slowness.note(client, command, argv, elapsed_ns, len(data))
             now_ns = engine.now_ns = monotonic_ns()
@@ -250,6 +292,8 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
                 client.halted = True
         if client.halted:
             break
+    if run_count and not engine.nested:
+        engine.service.ran(run_slot, (run_start_ns + run_last_ns) // 2, run_count)
 
 
 def run_inside(client: Client, requests: list[list[bytes]], size_bytes: int) -> list[bytes]:

@@ -26,6 +26,7 @@ class PlainState:
     """What is asked of a client at every turn: attributes that the kernel wants within its reach."""
 
     __slots__ = (
+        "arrived_ns",
         "backlog",
         "board_address",
         "command",
@@ -38,6 +39,7 @@ class PlainState:
         "more",
         "parked",
         "parser",
+        "pause_ns",
     )
 
 
@@ -55,6 +57,7 @@ class Client(ClientState):
         "authenticated",
         "channels",
         "connected_ms",
+        "data_age_ns",
         "deliver",
         "disconnect",
         "engine",
@@ -109,6 +112,8 @@ class Client(ClientState):
         # Reads and answers past the event loop, while a script keeps that from turning; returns for which events of
         # epoll to look again meanwhile.
         self.poll: Callable[[], int] = _not_to_be_polled
+        # How long ago the system says that its last data came; -1: it does not say.
+        self.data_age_ns: Callable[[], int] = _unknown_age_ns
         # What the client has set; reset() restores it.
         self.db: Keyspace = engine.databases[0]
         self.protocol = 2
@@ -135,7 +140,9 @@ class Client(ClientState):
         self.set_authenticated(self.user.is_open)
         # Of the current turn.
         self.command: Command | None = None  # that runs, or ran last
-        self.last_ns = engine.clock.monotonic_ns()
+        self.last_ns = engine.clock.monotonic_ns()  # when it began, or was last answered
+        self.arrived_ns = 0  # when what it runs could be read, about: see kora/observe/service.py
+        self.pause_ns = 0  # from a reply until the next request, on average; 0: not known
         self.backlog: list[list[bytes]] = []  # parsed, and waiting for their turn
         self.has_heavy_backlog = False  # there may be a large request in it
         self.pushed: list[bytes] = []  # to be sent behind the reply of the command that runs
@@ -288,6 +295,10 @@ def _drop(data: bytes) -> None:
 
 def _not_to_be_polled() -> int:
     return 0
+
+
+def _unknown_age_ns() -> int:
+    return -1
 
 
 def _no_bytes() -> int:

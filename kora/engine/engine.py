@@ -11,6 +11,7 @@ from kora.clock import Clock
 from kora.config import Config, output_limits
 from kora.engine import call
 from kora.engine.acl import Acl
+from kora.engine.blame import BlameRecords
 from kora.engine.blocking import Blocking
 from kora.engine.client import Client
 from kora.engine.client_memory import ClientEvictor
@@ -108,6 +109,9 @@ class Engine:
         # The data.
         self.shards = make_shards(config.shards, lambda: implementation.make_stats(len(registry.slots)))
         self.hot_keys = HotKeyRecords(self)
+        # What clients wait for, and who is to blame.
+        self.service = implementation.make_service(len(registry.slots))
+        self.blame = BlameRecords(self)
         self.field_deadlines: dict[int, FieldDeadlines] = {}  # by the database's number
         self.databases = Databases(self._make_database, config.databases)
         self.indexing = Indexing()
@@ -198,6 +202,7 @@ class Engine:
             self.tracking.stop(client)
             self.slowness.monitors.forget(client)
             self.recent.unread.pop(client.id, None)
+            self.service.forget(client)
 
     def kill(self, client: Client) -> None:
         """End a connection; that of the client that runs a command only behind the reply."""
@@ -298,6 +303,7 @@ class Engine:
         self.slowness.monitors.flush()
         self.update_memory_peak()
         self.hot_keys.advance()
+        self.blame.advance()
         now_ns = self.clock.monotonic_ns()
         if self.rates.is_due(now_ns):
             blocks = [shard.stats for shard in self.shards]
@@ -351,6 +357,8 @@ class Engine:
         self.connections_received = self.connections_rejected = self.protocol_errors = self.internal_errors = 0
         self.loop.reset()
         self.rates.reset()
+        self.blame.reset()
+        self.service.reset()
         self.implementation.reset_stats()
 
     def _make_database(self, index: int) -> Keyspace:

@@ -8,13 +8,13 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 from kora import REDIS_VERSION
 from kora.engine.loading import percent_loaded
 from kora.engine.snapshot import Snapshot, by_lowest
-from kora.observe.histogram import percentiles
+from kora.observe.histogram import Counts, merged, percentiles
 
 Field: TypeAlias = tuple[str, object]
 
@@ -166,6 +166,10 @@ def _stats(snapshot: Snapshot) -> Iterator[Field]:
     yield "eventloop_turn_max_usec", snapshot.turn_max_ns // 1_000
     yield "eventloop_lag_usec", snapshot.lag_ns // 1_000
     yield "eventloop_lag_max_usec", snapshot.lag_max_ns // 1_000
+    yield "reads_processed", snapshot.reads
+    yield "reads_waited_usec", snapshot.suffered_ns // 1_000
+    yield "reads_waited_min_usec", snapshot.suffered_ns_min // 1_000
+    yield "reads_waited_max_usec", snapshot.suffered_ns_max // 1_000
 
 
 def _replication(snapshot: Snapshot) -> Iterator[Field]:
@@ -199,12 +203,18 @@ def _latencystats(snapshot: Snapshot) -> Iterator[Field]:
     # Redis 7.0 shows commands with nothing behind them where no percentiles are wanted, which tools cannot read.
     if not words or not snapshot.latency_tracking:
         return
-    wanted = sorted({float(word) for word in words})
     for name, row in zip(snapshot.slot_names, snapshot.total.commands, strict=True):
         if row.calls:
-            values = dict(zip(wanted, percentiles(row.counts, wanted), strict=True))
-            text = ",".join(f"p{word}={values[float(word)] / 1_000:.3f}" for word in words)
-            yield f"latency_percentiles_usec_{name}", text
+            yield f"latency_percentiles_usec_{name}", _percentiles(row.counts, words)
+    for kind, rows in (("wait", snapshot.waits), ("service", snapshot.services)):
+        for slot, (_, _, counts) in rows.items():
+            yield f"{kind}_percentiles_usec_{snapshot.slot_names[slot]}", _percentiles(merged([counts]), words)
+
+
+def _percentiles(counts: Counts, words: Sequence[str]) -> str:
+    wanted = sorted({float(word) for word in words})
+    values = dict(zip(wanted, percentiles(counts, wanted), strict=True))
+    return ",".join(f"p{word}={values[float(word)] / 1_000:.3f}" for word in words)
 
 
 def _cluster(snapshot: Snapshot) -> Iterator[Field]:

@@ -67,15 +67,15 @@ class Receiver:
             sent = 0
         if sent != len(data):
             self._waits = True
+            if self._client is not None:
+                self._client.engine.service.lag(self._client)
             self._write(data[sent:])
 
     def receive(self, data: bytes) -> None:
         client = self._client
         if client is None:
             return
-        reply = execute(client, data)
-        if reply:
-            self.send(reply)
+        if execute(client, data, self.send):
             if client.more:
                 self._attend()
         elif client.more or client.parser.buffered_bytes > client.engine.config.client_query_buffer_limit:

@@ -10,6 +10,7 @@ from kora.clock import Clock
 from kora.engine import call
 from kora.engine.receiver import Receiver
 from kora.observe.hotkeys import HotKeys
+from kora.observe.service import Service
 from kora.observe.shard_stats import ShardStats
 from kora.resp.parser import FastReader, Parser
 from kora.store.keyspace import Keyspace
@@ -29,9 +30,10 @@ class Implementation(Protocol):
     running: "Client | None"  # whose turn it is
     rdb_tools: Tools  # for what Redis' serialization spends its time on
 
-    def execute(self, client: "Client", data: bytes) -> bytes: ...
-    def resume(self, client: "Client") -> bytes: ...
+    def execute(self, client: "Client", data: bytes, send: call.Send | None = None) -> bytes: ...
+    def resume(self, client: "Client", send: call.Send | None = None) -> bytes: ...
     def make_stats(self, commands: int) -> ShardStats: ...
+    def make_service(self, commands: int) -> Service: ...
     def make_hot_keys(self) -> HotKeys: ...
     def make_keyspace(self, index: int, shards: Sequence[Shard]) -> Keyspace: ...
     def make_parser(self) -> Parser: ...
@@ -90,6 +92,9 @@ class Reference:
 
     def make_stats(self, commands: int) -> ShardStats:
         return ShardStats(commands)
+
+    def make_service(self, commands: int) -> Service:
+        return Service(commands)
 
     def make_hot_keys(self) -> HotKeys:
         return HotKeys()

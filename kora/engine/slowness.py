@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from kora.engine.monitors import Monitors
 from kora.engine.redaction import redacted
-from kora.observe.commandlog import WORD_BYTES_MAX, WORDS_MAX, CommandLog, cut_word, cut_words
+from kora.observe.commandlog import WORD_BYTES_MAX, WORDS_MAX, CommandLog, Entry, cut_word, cut_words
 from kora.observe.spikes import NEVER_NS, Offender, Spikes
 
 if TYPE_CHECKING:
@@ -129,13 +129,16 @@ class Slowness:
         if client.waiting is None and "skip_slowlog" not in command.flags:
             shown = cut_words(redacted(command, words), argc)
             logged = client.address, client.name
+            entries = []
             if is_slow:
-                slowlog_id = self.logs[SLOW].add(time_s, elapsed_ns // 1_000, shown, *logged)
+                entries.append(self.logs[SLOW].add(time_s, elapsed_ns // 1_000, shown, *logged))
+                slowlog_id = entries[0].id
                 self.last_slow[command.name] = [slowlog_id, elapsed_ns // 1_000, time_s]
             if request_bytes >= self._request_bytes:
-                self.logs[LARGE_REQUEST].add(time_s, request_bytes, shown, *logged)
+                entries.append(self.logs[LARGE_REQUEST].add(time_s, request_bytes, shown, *logged))
             if reply_bytes >= self._reply_bytes:
-                self.logs[LARGE_REPLY].add(time_s, reply_bytes, shown, *logged)
+                entries.append(self.logs[LARGE_REPLY].add(time_s, reply_bytes, shown, *logged))
+            self._time_service(client, entries, elapsed_ns)
         offender = Offender(command.name, key[:WORD_BYTES_MAX], client.address, client.name, slowlog_id)
         if slowlog_id >= 0:
             self._log(time_s, offender, elapsed_ns)
@@ -143,6 +146,14 @@ class Slowness:
             self.spikes.note("fast-command" if command.fast else "command", elapsed_ns, time_s, offender)
             if command.group == "scripting" and "skip_monitor" in command.flags:
                 self.spikes.note("script", elapsed_ns, time_s, offender)
+
+    def _time_service(self, client: "Client", entries: Sequence[Entry], elapsed_ns: int) -> None:
+        engine = self._engine
+        for entry in entries:
+            entry.service_us = elapsed_ns // 1_000
+            # Who was waiting for keys is answered in the middle of what another asked for.
+            if client is engine.implementation.running:
+                engine.service.write_down(entry, engine.monotonic_ns() - elapsed_ns)
 
     def note_unblocked(
         self, client: "Client", command: "Command", argv: Sequence[bytes], elapsed_ns: int, reply_bytes: int
@@ -157,6 +168,12 @@ class Slowness:
         """Something that is no command took so long, which may be nothing to speak of."""
         if elapsed_ns >= self.spikes.threshold_ns:
             self._note_spike(event, elapsed_ns, Offender(key=key))
+
+    def note_flush(self, client: "Client", elapsed_ns: int) -> None:
+        """A reply did not go out at once, and took so long until it had."""
+        if elapsed_ns >= self.spikes.threshold_ns:
+            offender = Offender(client.last_command, address=client.address, client_name=client.name)
+            self._note_spike("client-flush", elapsed_ns, offender)
 
     def _note_spike(self, event: str, elapsed_ns: int, offender: Offender) -> None:
         self.spikes.note(event, elapsed_ns, self._engine.clock.wall_ms() // 1_000, offender)

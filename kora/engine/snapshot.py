@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from kora.engine.client_memory import memory_bytes
 from kora.observe import histogram
-from kora.observe.shard_stats import COUNTERS, GAUGES, ShardStats, merge
+from kora.observe.service import Service
+from kora.observe.shard_stats import COUNTERS, GAUGES, CommandStats, ShardStats, merge
 from kora.store.lazyfree import pending_keys
 
 if TYPE_CHECKING:
@@ -66,6 +67,14 @@ class Snapshot:
     # [calls, elapsed_ns, failed, rejected, histogram counts].
     shards: list[dict[str, Plain]]
     slot_names: list[str]
+    # What clients felt, by registry slot, of commands that ran: [calls, elapsed_ns, histogram counts].
+    waits: dict[int, list[Plain]]  # from when they could be read until they began
+    services: dict[int, list[Plain]]  # from then until they were answered
+    # Reads that were looked at for who made them wait, how long they did, and at least and at most, in ns.
+    reads: int
+    suffered_ns: int
+    suffered_ns_min: int
+    suffered_ns_max: int
     # Databases that hold keys: number → [keys, keys with a deadline, average TTL in ms].
     databases: dict[int, list[int]]
     # Their keys by the kind and length of the value, as Keyspace.lengths() has them.
@@ -236,6 +245,12 @@ def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | 
         output_buffer_max_bytes=max((client.output_bytes() for client in clients), default=0),
         shards=[copy_shard(shard, histograms) for shard in (engine.shards if shards is None else shards)],
         slot_names=[command.name for command in engine.registry.slots],
+        waits=_copy_times(engine.service, engine.service.waits, histograms),
+        services=_copy_times(engine.service, engine.service.services, histograms),
+        reads=engine.service.reads,
+        suffered_ns=engine.service.suffered_ns,
+        suffered_ns_min=engine.service.suffered_ns_min,
+        suffered_ns_max=engine.service.suffered_ns_max,
         databases={
             keyspace.index: [keys, keyspace.volatile, keyspace.average_ttl_ms]
             for keyspace in engine.databases.used()
@@ -312,6 +327,13 @@ def copy_shard(shard: "Shard", histograms: bool = True, packed: bool = False) ->
         if row.is_used
     }
     return copy
+
+
+def _copy_times(service: Service, rows: Sequence[CommandStats], histograms: bool) -> dict[int, list[Plain]]:
+    return {
+        slot: [rows[slot].calls, rows[slot].elapsed_ns, rows[slot].counts.tobytes() if histograms else b""]
+        for slot in service.used_slots()
+    }
 
 
 def _to_stats(shard: dict[str, Plain], commands: int) -> ShardStats:

@@ -10,20 +10,21 @@ from array import array
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.list cimport PyList_New, PyList_SET_ITEM
+from cpython.list cimport PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 from libc cimport errno
 from libc.stdint cimport INT64_MAX, INT64_MIN, UINT64_MAX, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import os
 
-from kora.clock import Clock
+from kora.clock import JIFFY_NS, Clock
 from kora.errors import ProtocolError, TooLong, WrongType
 from kora.observe.hotkeys import Row
+from kora.observe.service import EVENT_LOOP, Charge
 from kora.resp.reply import Simple
 from kora.resp.reply import encode2 as _encode2
 from kora.resp.reply import encode3 as _encode3
@@ -165,6 +166,7 @@ cdef extern from "kernel.h":
     void shard_stats_free(shard_stats *stats)
     void shard_stats_reset(shard_stats *stats)
     bint shard_stats_share(shard_stats *stats, int fd, int64_t offset)
+    void command_stats_record_many(command_stats *stats, uint64_t elapsed_ns, uint64_t count)
     void command_stats_record(command_stats *stats, uint64_t elapsed_ns)
     void hot_keys_weigh(hot_keys *hot, uint64_t hash, uint64_t accesses)
     void hot_keys_list(hot_keys *hot, const hot_access *access)
@@ -344,6 +346,66 @@ cdef extern from "kernel.h":
         char *board_name
         void *row
 
+    int INTERVALS, NOTABLE_NS, CULPRIT_KEY_BYTES, ADDRESS_BYTES
+
+    struct culprit:
+        int64_t client_id
+        int slot
+        int label
+        uint32_t key_bytes
+        char *key
+        char *address
+
+    struct waited:
+        uint64_t victims
+        int64_t ns, ns_min, ns_max
+
+    struct interval:
+        int64_t start_ns, stop_ns
+        waited waited
+        culprit culprit
+
+    struct reading:
+        reading *outer
+        bint is_timed
+        int64_t begun_ns
+        uint64_t begun
+        int64_t arrived_ns
+        int64_t piece_ns
+        unsigned slot
+        unsigned count
+        size_t runs_count
+
+    struct service:
+        reading *reading
+        reading nobody
+        command_stats *waits
+        command_stats *services
+        int64_t *noted_ns
+        size_t commands_count
+        uint64_t reads
+        int64_t suffered_ns, suffered_ns_min, suffered_ns_max
+        interval *intervals
+        size_t first, count
+        waited rest
+
+    void service_init(service *service, size_t commands, int64_t jiffy_ns)
+    void service_reset(service *service)
+    void service_prepared(kernel *kernel)
+    void service_checked(kernel *kernel)
+    int LOOP_HANDLE_OFFSET
+    void service_loop_prepared(void *handle)
+    void service_loop_checked(void *handle)
+    bint service_bounds(service *service, reading *reading, int64_t client_id, int64_t last_ns)
+    void service_narrow(service *service, reading *reading, int64_t age_ns)
+    void service_arrive(service *service, reading *reading, bint is_told, int64_t last_ns, int64_t *pause_ns)
+    void service_ran(service *service, unsigned slot, int64_t started_ns, unsigned count)
+    void service_note(service *service, const culprit *culprit, int64_t start_ns, int64_t stop_ns)
+    int64_t service_end(kernel *kernel, reading *reading, const char *address, int64_t client_id)
+    void service_note_job(service *service, int label, int64_t start_ns, int64_t stop_ns)
+    void service_lag(service *service, int64_t client_id)
+    void service_forget(service *service, int64_t client_id)
+
     struct kernel:
         uint64_t *secret
         clock clock
@@ -367,6 +429,8 @@ cdef extern from "kernel.h":
         int64_t samples_left
         int64_t sampling_ratio
         hot_access unnamed
+        service service
+        bint notes_unnamed
         uint64_t maxmemory
         uint64_t slow_ns
         uint64_t large_reply_bytes
@@ -623,6 +687,195 @@ cdef class CommandStats:
     def record(self, uint64_t elapsed_ns):
         command_stats_record(self._stats, elapsed_ns)
 
+    def record_many(self, uint64_t elapsed_ns, uint64_t count):
+        command_stats_record_many(self._stats, elapsed_ns, count)
+
+
+cdef list _rows_of(_Block block):
+    cdef CommandStats row
+    cdef size_t slot
+    rows = []
+    for slot in range(block.c.commands_count):
+        row = CommandStats.__new__(CommandStats)
+        row._block = block
+        row._stats = &block.c.commands[slot]
+        rows.append(row)
+    return rows
+
+
+cdef class Service:
+    """kora.observe.service.Service.  Made by Kernel.make_service(), whose turns are its readings."""
+
+    cdef Kernel _kernel
+    cdef service *c  # in the kernel
+    cdef _Block _waits
+    cdef _Block _services
+    cdef readonly list waits
+    cdef readonly list services
+    cdef list _labels  # names of what is no command
+    cdef list _entries  # of the slow log, with what they belong to: to be told how long it took
+    cdef _ReadingOfPython _python  # a reading that Python has begun
+
+    def __cinit__(self, Kernel kernel not None, size_t commands):
+        self._kernel = kernel
+        self.c = &kernel.c.service
+        self._waits, self._services = _Block(commands), _Block(commands)
+        self.waits, self.services = _rows_of(self._waits), _rows_of(self._services)
+        service_init(self.c, commands, JIFFY_NS)
+        self.c.waits, self.c.services = self._waits.c.commands, self._services.c.commands
+        self._labels = [EVENT_LOOP]
+        self._entries = []
+
+    @property
+    def reads(self):
+        return self.c.reads
+
+    @property
+    def suffered_ns(self):
+        return self.c.suffered_ns
+
+    @property
+    def suffered_ns_min(self):
+        return self.c.suffered_ns_min
+
+    @property
+    def suffered_ns_max(self):
+        return self.c.suffered_ns_max
+
+    def prepared(self, int64_t now_ns):
+        service_prepared(self._kernel.c)
+
+    def checked(self, int64_t now_ns):
+        service_checked(self._kernel.c)
+
+    @property
+    def loop_hooks(self):
+        """Addresses: of what libuv is to call before it asks for events and after it has dealt with them, and of what
+        is to stand how many bytes before its handles."""
+        return (
+            <size_t>&service_loop_prepared, <size_t>&service_loop_checked, <size_t>self._kernel.c, LOOP_HANDLE_OFFSET
+        )
+
+    def begin(self, ClientState client not None, int64_t now_ns):
+        self._python = _ReadingOfPython(self._python)
+        self._kernel._begin(client, &self._python.c, True)
+
+    def go_on(self, ClientState client not None, int64_t now_ns):
+        self._python = _ReadingOfPython(self._python)
+        self._kernel._begin(client, &self._python.c, False)
+
+    def end(self, ClientState client not None, int64_t now_ns):
+        self._kernel._end(client, &self._python.c)
+        self._python = self._python.outer
+
+    def ran(self, unsigned slot, int64_t started_ns, unsigned count):
+        service_ran(self.c, slot, started_ns, count)
+
+    def note(self, client, int slot, bytes key not None, int64_t start_ns, int64_t stop_ns):
+        cdef culprit culprit
+        _fill(&culprit, client.id, slot, 0, key, client.board_address)
+        service_note(self.c, &culprit, start_ns, stop_ns)
+
+    cdef int name(self, bytes key) except -1:
+        """The key of the newest interval, of which the kernel could not tell it."""
+        cdef culprit *culprit
+        if self.c.count:
+            culprit = &self.c.intervals[(self.c.first + self.c.count - 1) % INTERVALS].culprit
+            culprit.key_bytes = min(PyBytes_GET_SIZE(key), CULPRIT_KEY_BYTES)
+            memcpy(culprit.key, PyBytes_AS_STRING(key), culprit.key_bytes)
+        return 0
+
+    def write_down(self, entry, int64_t started_ns):
+        if self.c.reading.is_timed:
+            entry.wait_us = max(0, started_ns - self.c.reading.arrived_ns) // 1000
+            self._entries.append((<size_t>self.c.reading, entry))
+
+    cdef int tell(self, reading *reading, int64_t now_ns) except -1:
+        """Entries of the slow log learn how long the service took to which they belong."""
+        left = []
+        for at, entry in self._entries:
+            if at == <size_t>reading:
+                entry.service_us = max(0, now_ns - reading.arrived_ns) // 1000
+            else:
+                left.append((at, entry))
+        self._entries = left
+        return 0
+
+    def lag(self, ClientState client not None):
+        service_lag(self.c, client.id)
+
+    def forget(self, ClientState client not None):
+        service_forget(self.c, client.id)
+
+    def note_job(self, str label not None, int64_t start_ns, int64_t stop_ns):
+        cdef int number = 0
+        if stop_ns - start_ns >= NOTABLE_NS:
+            if label not in self._labels:
+                self._labels.append(label)
+            number = self._labels.index(label)
+        service_note_job(self.c, number, start_ns, stop_ns)
+
+    def used_slots(self):
+        return [slot for slot in range(self.c.commands_count) if self._waits.c.commands[slot].calls]
+
+    def noted_ns(self, size_t slot):
+        return self.c.noted_ns[slot] if slot < self.c.commands_count else 0
+
+    def drain(self):
+        cdef size_t at
+        cdef interval *interval
+        cdef waited *waited
+        cdef culprit *culprit
+        charges = []
+        for at in range(self.c.count):
+            interval = &self.c.intervals[(self.c.first + at) % INTERVALS]
+            waited = &interval.waited
+            culprit = &interval.culprit
+            if waited.ns_max == 0:
+                continue
+            charges.append(Charge(
+                culprit.slot,
+                "" if culprit.slot >= 0 else self._labels[culprit.label],
+                PyBytes_FromStringAndSize(culprit.key, culprit.key_bytes),
+                culprit.client_id,
+                PyBytes_FromStringAndSize(culprit.address, ADDRESS_BYTES).rstrip(b"\0").decode(errors="replace"),
+                waited.victims,
+                waited.ns,
+                waited.ns_min,
+                waited.ns_max,
+            ))
+            waited.victims = 0
+            waited.ns = waited.ns_min = waited.ns_max = 0
+        waited = &self.c.rest
+        rest = waited.victims, waited.ns, waited.ns_min, waited.ns_max
+        waited.victims = 0
+        waited.ns = waited.ns_min = waited.ns_max = 0
+        return charges, rest
+
+    def reset(self):
+        shard_stats_reset(&self._waits.c)
+        shard_stats_reset(&self._services.c)
+        service_reset(self.c)
+
+
+cdef class _ReadingOfPython:
+    cdef reading c
+    cdef readonly _ReadingOfPython outer
+
+    def __cinit__(self, outer):
+        self.outer = outer
+
+
+cdef int _fill(culprit *culprit, int64_t client_id, int slot, int label, bytes key, bytes address) except -1:
+    memset(culprit, 0, sizeof(culprit[0]))
+    culprit.client_id = client_id
+    culprit.slot = slot
+    culprit.label = label
+    culprit.key_bytes = min(PyBytes_GET_SIZE(key), CULPRIT_KEY_BYTES)
+    memcpy(culprit.key, PyBytes_AS_STRING(key), culprit.key_bytes)
+    memcpy(culprit.address, PyBytes_AS_STRING(address), min(PyBytes_GET_SIZE(address), ADDRESS_BYTES))
+    return 0
+
 
 _make_row = Row._make
 
@@ -721,16 +974,9 @@ cdef class ShardStats:
     cdef readonly list commands
 
     def __cinit__(self, Kernel kernel not None, size_t commands):
-        cdef CommandStats row
-        cdef size_t slot
         self._block = _Block(commands)
         self.c = &self._block.c
-        self.commands = []
-        for slot in range(commands):
-            row = CommandStats.__new__(CommandStats)
-            row._block = self._block
-            row._stats = &self.c.commands[slot]
-            self.commands.append(row)
+        self.commands = _rows_of(self._block)
 
     def reset(self):
         shard_stats_reset(self.c)
@@ -1727,6 +1973,8 @@ cdef class ClientState:
     cdef public bytes board_address
     cdef public int64_t id
     cdef public int64_t last_ns
+    cdef public int64_t arrived_ns
+    cdef public int64_t pause_ns
     cdef public bint gated
     cdef public bint more
     cdef public bint halted
@@ -1777,6 +2025,8 @@ cdef class Receiver:
         if sent != size:
             # If that is because the peer has gone, the loop will find it out as well.
             self._waits = True
+            if self._client is not None:
+                service_lag(&self._kernel.c.service, self._client.id)
             self._write(memoryview(reply)[sent:] if sent > 0 else reply)
         return 0
 
@@ -1786,9 +2036,8 @@ cdef class Receiver:
         cdef size_t pending_bytes
         if client is None:
             return
-        reply = self._kernel.execute(client, data)
+        reply = self._kernel._execute(client, data, self, None)
         if PyBytes_GET_SIZE(reply):
-            self.send(reply)
             if client.more:
                 self._attend()
         else:
@@ -1886,7 +2135,9 @@ cdef class Kernel:
     cdef object _lazyfree  # where values go that are no keyspace's any more: the first shard's
     cdef bint _leaves  # whether they do; False while one goes that is there already
     cdef object _run_errands
+    cdef object _first_key
     cdef public object running  # the client whose turn it is
+    cdef Service _service
     cdef readonly Walk walk  # of the snapshot under way
     cdef int64_t turn_max_ns  # as LoopStats has it
     cdef uint64_t _large_request_bytes
@@ -1939,6 +2190,10 @@ cdef class Kernel:
         self.c.limits.list_size = limits.list_max_listpack_size
         self.c.limits.stream_node_bytes = limits.stream_node_max_bytes
         self.c.limits.stream_node_entries = limits.stream_node_max_entries
+
+    def make_service(self, size_t commands):
+        self._service = Service(self, commands)
+        return self._service
 
     def make_hot_keys(self):
         return HotKeys(self)
@@ -1999,6 +2254,7 @@ cdef class Kernel:
         self._refuse = call.refuse
         self._failed = call.failed
         self._run_errands = call.run_errands
+        self._first_key = call.first_key
         # Its address is good for as long as the engine, which holds the page, and nobody resizes that.
         PyObject_GetBuffer(engine.board.words, &page, PyBUF_SIMPLE)
         self.c.board = <char *>page.buf
@@ -2072,39 +2328,93 @@ cdef class Kernel:
     def reset_stats(self):
         self.turn_max_ns = 0
 
-    cpdef bytes execute(self, ClientState client, bytes data):
+    def execute(self, ClientState client not None, bytes data not None, send=None):
         """kora.engine.call.execute()."""
+        return self._execute(client, data, None, send)
+
+    cdef bytes _execute(self, ClientState client, bytes data, Receiver receiver, send):
+        """Replies are handed to the receiver or to `send`, if there is one."""
         cdef Parser parser = client.parser
+        cdef reading reading
+        cdef bytes reply
         if client.more:
             (<Keyspace?>client.db).c.stats.bytes_in += PyBytes_GET_SIZE(data)
             parser.feed(data)
-            return self.resume(client)
+            return self.resume(client, receiver.send if receiver is not None else send)
         parser_feed(&parser.c, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-        reply = self._turn(client, parser)
-        (<Keyspace?>client.db).c.stats.bytes_in += PyBytes_GET_SIZE(data)
+        self._begin(client, &reading, True)
+        try:
+            reply = self._turn(client, parser, &reading)
+            (<Keyspace?>client.db).c.stats.bytes_in += PyBytes_GET_SIZE(data)
+            if PyBytes_GET_SIZE(reply):
+                if receiver is not None:
+                    receiver.send(reply)
+                elif send is not None:
+                    send(reply)
+        finally:
+            self._end(client, &reading)
         return reply
 
-    cpdef bytes resume(self, ClientState client):
+    def resume(self, ClientState client not None, send=None):
         """kora.engine.call.resume()."""
+        cdef reading reading
+        cdef bytes reply
         if client.parked or client.closing:
             return b""
         if client.backlog:
-            return self._resume(client)
-        return self._turn(client, client.parser)
+            return self._resume(client, send)
+        self._begin(client, &reading, False)
+        try:
+            reply = self._turn(client, client.parser, &reading)
+            if reply and send is not None:
+                send(reply)
+        finally:
+            self._end(client, &reading)
+        return reply
 
-    cdef bytes _turn(self, ClientState client, Parser parser):
+    cdef int _begin(self, ClientState client, reading *reading, bint is_read) except -1:
+        """A reading begins: of what was read just now, or of what is left of an earlier one."""
+        cdef service *service = &self.c.service
+        cdef bint is_told
+        reading.outer = service.reading
+        reading.count = reading.slot = 0
+        reading.runs_count = 0
+        reading.is_timed = self.c.observing
+        reading.begun_ns = clock_begin(&self.c.clock, &reading.begun)
+        if reading.is_timed:
+            reading.piece_ns = reading.begun_ns
+            if is_read:
+                is_told = service_bounds(service, reading, client.id, client.last_ns)
+                if is_told:
+                    service_narrow(service, reading, (<object>client).data_age_ns())
+                service_arrive(service, reading, is_told, client.last_ns, &client.pause_ns)
+                client.arrived_ns = reading.arrived_ns
+            else:
+                reading.arrived_ns = client.arrived_ns or reading.begun_ns
+        service.reading = reading
+        return 0
+
+    cdef int _end(self, ClientState client, reading *reading) except -1:
+        self.c.service.reading = reading.outer
+        if reading.is_timed:
+            client.last_ns = service_end(self.c, reading, PyBytes_AS_STRING(client.board_address), client.id)
+            if PyList_GET_SIZE(self._service._entries):
+                self._service.tell(reading, client.last_ns)
+        return 0
+
+    cdef bytes _turn(self, ClientState client, Parser parser, reading *reading):
         cdef _Room room
         cdef turn turn
         if self._busy:
             room = _Room()
-            return self._take_turn(client, parser, room, &turn)
+            return self._take_turn(client, parser, room, &turn, reading)
         self._busy = True
         try:
-            return self._take_turn(client, parser, self._room, &turn)
+            return self._take_turn(client, parser, self._room, &turn, reading)
         finally:
             self._busy = False
 
-    cdef bytes _take_turn(self, ClientState client, Parser parser, _Room room, turn *turn):
+    cdef bytes _take_turn(self, ClientState client, Parser parser, _Room room, turn *turn, const reading *reading):
         """Run requests for as long as the turn lasts; what is left is in client.backlog and the parser."""
         cdef kernel *kernel = self.c
         cdef batch *batch = &room.batch
@@ -2118,8 +2428,8 @@ cdef class Kernel:
         cdef bint weighs = False
         cdef const command *last = NULL
         cdef int64_t elapsed_ns
-        turn.begun_ns = clock_begin(&kernel.clock, &turn.begun)
-        turn.started = turn.begun
+        turn.begun_ns = reading.begun_ns
+        turn.started = turn.begun = reading.begun
         turn.address = PyBytes_AS_STRING(client.board_address)
         turn.client_id = client.id
         turn.owner = <void *>self
@@ -2272,6 +2582,9 @@ cdef class Kernel:
                 turn.started = clock_now(&kernel.clock)
             if kernel.unnamed.weight:
                 self._note_unnamed(client, row, words)
+            if kernel.notes_unnamed:
+                kernel.notes_unnamed = False
+                self._service.name(self._first_key(row, words))
         if command.lengthy:
             board_end(kernel)
         if kernel.interrupted:

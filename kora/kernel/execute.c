@@ -30,6 +30,7 @@ void kernel_init(struct kernel *kernel, const uint64_t secret[2])
 void kernel_free(struct kernel *kernel)
 {
     hot_keys_free(&kernel->hot_keys);
+    service_free(&kernel->service);
     buffer_free(&kernel->saving.out);
     buffer_free(&kernel->saving.scratch);
     free(kernel->shards);
@@ -1425,6 +1426,24 @@ static uint64_t request_bytes(const struct argument *argv, size_t argc)
     return bytes;
 }
 
+/* A command took long: whoever waited for it is to know. */
+static __attribute__((noinline, cold)) void note_interval(struct kernel *kernel, const struct turn *turn,
+                                                          const struct command *command, const struct argument *argv,
+                                                          size_t argc, uint64_t now)
+{
+    struct culprit culprit = {.client_id = (int64_t)turn->client_id, .slot = (int)command->stats_slot};
+    memcpy(culprit.address, turn->address, ADDRESS_BYTES);
+    if (command->first_key > 0 && command->first_key < argc) {
+        const struct argument *key = &argv[command->first_key];
+        culprit.key_bytes = key->bytes < CULPRIT_KEY_BYTES ? (uint32_t)key->bytes : CULPRIT_KEY_BYTES;
+        memcpy(culprit.key, key->data, culprit.key_bytes);
+    }
+    kernel->notes_unnamed = command->first_key == 0 && command->has_keys;
+    int64_t start_ns = turn->begun_ns + (int64_t)clock_elapsed_ns(&kernel->clock, turn->begun, turn->started);
+    int64_t stop_ns = turn->begun_ns + (int64_t)clock_elapsed_ns(&kernel->clock, turn->begun, now);
+    service_note(&kernel->service, &culprit, start_ns, stop_ns);
+}
+
 bool settle(struct kernel *kernel, struct turn *turn, const struct command *command, const struct argument *argv,
             size_t argc, size_t reply_bytes)
 {
@@ -1433,6 +1452,13 @@ bool settle(struct kernel *kernel, struct turn *turn, const struct command *comm
     uint64_t now = clock_now(&kernel->clock);
     uint64_t elapsed_ns = clock_elapsed_ns(&kernel->clock, turn->started, now);
     command_stats_record(&turn->keyspace->stats->commands[command->stats_slot], elapsed_ns);
+    struct reading *reading = kernel->service.reading;
+    if (UNLIKELY((reading->slot != command->stats_slot) | (reading->count == RUN_MAX)))
+        service_next_run(kernel, command->stats_slot, turn->started);
+    reading->count++;
+    reading->last = turn->started;
+    if (UNLIKELY(elapsed_ns >= NOTABLE_NS))
+        note_interval(kernel, turn, command, argv, argc, now);
     turn->started = now;
     bool is_heavy = (elapsed_ns >> HEAVY_NS_BITS | reply_bytes >> HEAVY_BYTES_BITS) != 0;
     if (UNLIKELY((--kernel->samples_left <= 0) | is_heavy))

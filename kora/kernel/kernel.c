@@ -10,6 +10,7 @@
 #include "parser.c"
 #include "rdb.c"
 #include "save.c"
+#include "service.c"
 #include "table.c"
 #include "text.c"
 #include "type_hash.c"

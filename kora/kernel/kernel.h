@@ -70,7 +70,7 @@
  * What is rare is left to Python: deadlines of fields are in the object, and operations step aside for a hash with any.
  *
  * A SNAPSHOT is the data at one moment, written while commands go on, without a copy of anything.  An entry carries the
- * number of a snapshot, its EPOCH, in the upper bits of its flags: of the last that has it.  A snapshot begins with a new
+ * number of a snapshot, its EPOCH: of the last that has it.  A snapshot begins with a new
  * number, which makes all entries unsaved at once; new ones are born with it, so that they are not in it.  A walk over
  * all tables writes what is unsaved, and who is about to change, move or remove an unsaved entry has it written before
  * (preserve()).  Where contents are, they tell which database they were then: SWAPDB takes that along, and what FLUSHDB
@@ -885,21 +885,125 @@ int64_t clock_monotonic_ns(struct clock *clock); /* now; also measures the scale
 int64_t clock_begin(struct clock *clock, uint64_t *now);
 int64_t clock_wall_ms(struct clock *clock);
 
+/* --- Service time (service.c): kora/observe/service.py says how and why --- */
+
+#define NOTABLE_NS 100000
+#define INTERVALS 512
+#define RUN_MAX 16
+#define RUNS 32 /* of a read that are kept until it ends; where there are more, those are recorded before */
+#define CULPRIT_KEY_BYTES 32
+#define ADDRESS_BYTES 64
+
+struct culprit {
+    int64_t client_id;
+    int slot;  /* the command's in the registry, or -1 */
+    int label; /* the number of a name of something else, where the slot is -1 */
+    uint32_t key_bytes;
+    char key[CULPRIT_KEY_BYTES];
+    char address[ADDRESS_BYTES]; /* zero-padded */
+};
+
+struct waited {
+    uint64_t victims;
+    int64_t ns, ns_min, ns_max;
+};
+
+struct interval {
+    int64_t start_ns, stop_ns;
+    struct waited waited; /* charged since the last service_take() */
+    struct culprit culprit;
+};
+
+/* Some of one command that ran one after the other. */
+struct run {
+    unsigned slot;
+    unsigned count;
+    int64_t waited_ns; /* in the middle of it */
+};
+
+/* One read, or one turn over what is left of an earlier one. */
+struct reading {
+    struct reading *outer; /* borrowed: in the middle of which this one is */
+    bool is_timed;
+    int64_t begun_ns;
+    uint64_t begun; /* the same, as clock_now() */
+    int64_t low_ns, high_ns; /* between when it came */
+    int64_t arrived_ns;
+    int64_t piece_ns; /* from where on nothing is noted yet */
+    /* The run that goes on: when the first and the last of it began, as clock_now(). */
+    unsigned slot;
+    unsigned count;
+    uint64_t first, last;
+    size_t runs_count;
+    struct run runs[RUNS];
+};
+
+struct service {
+    struct reading *reading; /* borrowed: the one in progress; `nobody` where there is none */
+    struct reading nobody;
+    /* By slot; owned by whoever shows them. */
+    struct command_stats *waits, *services;
+    int64_t *noted_ns; /* owned: by slot, what commands took where they took long */
+    size_t commands_count;
+    /* What reads have suffered. */
+    uint64_t reads;
+    int64_t suffered_ns, suffered_ns_min, suffered_ns_max;
+    /* The loop. */
+    bool has_turns;
+    int64_t prepared_ns, polled_ns, window_ns, busy_ns;
+    bool is_lagging;
+    struct culprit lagging;
+    struct culprit event_loop;
+    int64_t ask_ns, jiffy_ns;
+    /* A ring, in order of time. */
+    struct interval *intervals; /* owned */
+    size_t first, count;
+    struct waited rest;
+};
+
+struct kernel;
+struct turn;
+struct command;
+
+void service_init(struct service *service, size_t commands, int64_t jiffy_ns);
+void service_free(struct service *service);
+void service_reset(struct service *service);
+/* The loop is about to ask for events; has dealt with all that sockets had for it. */
+void service_prepared(struct kernel *kernel);
+void service_checked(struct kernel *kernel);
+/* As those, for libuv: a pointer to the kernel stands LOOP_HANDLE_OFFSET bytes before the handle. */
+#define LOOP_HANDLE_OFFSET 16
+void service_loop_prepared(void *handle);
+void service_loop_checked(void *handle);
+/* Requests were read: see between when they have come; whether these are far enough apart to ask the system. */
+bool service_bounds(struct service *service, struct reading *reading, int64_t client_id, int64_t last_ns);
+void service_narrow(struct service *service, struct reading *reading, int64_t age_ns);
+/* Settle on a time, and charge the wait; keeps the client's mean pause. */
+void service_arrive(struct service *service, struct reading *reading, bool is_told, int64_t last_ns, int64_t *pause_ns);
+void service_next_run(struct kernel *kernel, unsigned slot, uint64_t started);
+void service_ran(struct service *service, unsigned slot, int64_t started_ns, unsigned count);
+void service_note(struct service *service, const struct culprit *culprit, int64_t start_ns, int64_t stop_ns);
+/* The replies are handed over: record all that ran; returns when. */
+int64_t service_end(struct kernel *kernel, struct reading *reading, const char *address, int64_t client_id);
+void service_note_job(struct service *service, int label, int64_t start_ns, int64_t stop_ns);
+void service_lag(struct service *service, int64_t client_id);
+void service_forget(struct service *service, int64_t client_id);
+void command_stats_record_many(struct command_stats *stats, uint64_t elapsed_ns, uint64_t count);
+
 /* --- Entries, tables, databases (table.c) --- */
 
 enum kind { STRING, INTEGER, LARGE, OBJECT };
 
 #define FLAG_DEADLINE 1 /* deadline_ms stands in front of everything */
 #define FLAG_RAW 2      /* edited in place: its encoding is `raw`, however short it is */
-#define EPOCH_UNIT 4    /* from there on: the snapshot that has this entry, or was under way when it was made */
-#define EPOCH_MASK 0xFC
 #define EPOCHS 64
 
 struct entry {
     uint32_t key_bytes;
     uint32_t value_bytes; /* of a STRING */
     uint32_t touched_s;   /* Unix time when the key was last used */
-    uint8_t kind;
+    uint8_t kind : 2;
+    uint8_t epoch : 6; /* the snapshot that has this entry, or was under way when it was made */
     uint8_t flags : 2;
     uint8_t length_bin : 6; /* where keyspace->lengths counts it */
     uint8_t key_at;         /* where the key begins, in bytes from `body` */
@@ -1090,7 +1194,7 @@ struct saving {
     bool is_muted;   /* nobody wants it any more: the walk only marks entries, so that numbers can be used again */
     bool failed;     /* there was a value that could not be told */
     bool compresses; /* strings, by LZF */
-    uint8_t epoch;   /* its number, as it stands in flags: also while there is none */
+    uint8_t epoch;   /* its number; while there is none, that of the last */
     uint8_t unfinished; /* snapshots begun since the last that has all entries */
     uint8_t version;    /* of RDB */
     enum stamps stamps; /* of use, which keys have */
@@ -1102,7 +1206,7 @@ struct saving {
 
 static inline bool is_saved(const struct saving *saving, const struct entry *entry)
 {
-    return (entry->flags & EPOCH_MASK) == saving->epoch;
+    return entry->epoch == saving->epoch;
 }
 
 /* Make all entries unsaved.  False: there is no free number, and a muted walk over everything must come before. */
@@ -1199,6 +1303,8 @@ struct kernel {
     int64_t sampling_ratio; /* 0: none is */
     /* A request that was chosen, and of which only the reference can tell the keys; a weight of 0 for none. */
     struct hot_access unnamed;
+    struct service service;
+    bool notes_unnamed; /* the newest interval is of a command of which only the reference can tell the keys */
     uint64_t maxmemory; /* bytes; 0: no limit */
     /* From where on note() is called about a command that an operation has run (kora/engine/slowness.py). */
     uint64_t slow_ns;

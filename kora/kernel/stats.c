@@ -119,6 +119,16 @@ void command_stats_record(struct command_stats *stats, uint64_t elapsed_ns)
     stats->counts[index]++;
 }
 
+void command_stats_record_many(struct command_stats *stats, uint64_t elapsed_ns, uint64_t count)
+{
+    size_t index = histogram_index(elapsed_ns);
+    stats->calls += count;
+    stats->elapsed_ns += elapsed_ns * count;
+    if (UNLIKELY(index >= stats->counts_size))
+        grow_counts(stats, index);
+    stats->counts[index] += count;
+}
+
 /* --- Hot keys --- */
 
 static inline uint32_t *count_in_row(const struct hot_keys *hot, unsigned row, uint64_t hash);

@@ -14,7 +14,7 @@ WORDS_MAX: Final = 32
 WORD_BYTES_MAX: Final = 128
 
 
-@dataclass(frozen=True)
+@dataclass
 class Entry:
     id: int
     time_s: int  # Unix time, when the command had ended
@@ -22,6 +22,9 @@ class Entry:
     words: list[bytes]  # of the request, cut short and without secrets
     address: str
     client_name: bytes
+    # Known once the reply is handed over.
+    wait_us: int = 0  # from when the request could be read until the command began
+    service_us: int = 0  # until the reply was handed over
 
 
 class CommandLog:
@@ -40,14 +43,13 @@ class CommandLog:
         """How many there ever were: the next id."""
         return self._next_id
 
-    def add(self, time_s: int, value: int, words: list[bytes], address: str, client_name: bytes) -> int:
-        """Returns the entry's id."""
-        entry_id = self._next_id
+    def add(self, time_s: int, value: int, words: list[bytes], address: str, client_name: bytes) -> Entry:
+        entry = Entry(self._next_id, time_s, value, words, address, client_name)
         self._next_id += 1
         self.last_value = value
-        self.entries.appendleft(Entry(entry_id, time_s, value, words, address, client_name))
+        self.entries.appendleft(entry)
         self._trim()
-        return entry_id
+        return entry
 
     def set_max(self, entries_max: int) -> None:
         self.entries_max = entries_max

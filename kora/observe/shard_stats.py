@@ -57,6 +57,14 @@ class CommandStats:
             histogram.grow(self.counts, index)
             self.counts[index] += 1
 
+    def record_many(self, elapsed_ns: int, count: int) -> None:
+        """As so many times record()."""
+        self.record(elapsed_ns)
+        if count > 1:
+            self.calls += count - 1
+            self.elapsed_ns += elapsed_ns * (count - 1)
+            self.counts[histogram.index_of(elapsed_ns)] += count - 1
+
     def add(self, other: "CommandStats") -> None:
         self.calls += other.calls
         self.elapsed_ns += other.elapsed_ns

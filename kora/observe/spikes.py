@@ -34,6 +34,11 @@ EVENTS: Final = (
     Event("eviction-del", "Deleting one key to make room.", "store/eviction"),
     Event("eviction-lazyfree", "Freeing values that were unlinked or evicted, in the background.", "server/workers"),
     Event("loop-lag", "How late the event loop ran its heartbeat: what everybody waited.", "server/workers"),
+    Event(
+        "client-flush",
+        "Sending a reply that did not go out at once, since its client did not read it.",
+        "server/connection",
+    ),
     Event("gc", "A garbage collection of the interpreter.", "server/workers"),
     Event("snapshot-step", "A turn of the job that walks over the data for a snapshot.", "server/workers"),
     Event("rdb-save", "Writing a snapshot while nobody is served: SAVE, SHUTDOWN.", "persist/snapshots"),
@@ -118,7 +123,7 @@ class Spikes:
         if series is None:
             series = self.series[event] = Series()
         series.add(Sample(time_s, elapsed_ns // 1_000_000, offender))
-        if offender.command and event != "loop-lag" and elapsed_ns > self._culprit_ns:
+        if offender.command and event not in ("loop-lag", "client-flush") and elapsed_ns > self._culprit_ns:
             self._culprit, self._culprit_ns = offender, elapsed_ns
 
     def take_culprit(self) -> Offender:

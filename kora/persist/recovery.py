@@ -48,7 +48,7 @@ def _follow(engine: "Engine", path: str) -> Steps[None]:
             report = yield from tell(engine, load_rdb(engine, file, size_bytes, loading, path=path))
         finally:
             engine.set_loading(None)
-    _log_report(engine, path, report, loading.elapsed_ns)
+    _log_report(engine, path, size_bytes, report, loading.elapsed_ns)
 
 
 def tell(engine: "Engine", steps: Steps[Report]) -> Steps[Report]:
@@ -71,7 +71,7 @@ def tell(engine: "Engine", steps: Steps[Report]) -> Steps[Report]:
     return reports[0]
 
 
-def _log_report(engine: "Engine", path: str, report: Report, elapsed_ns: int) -> None:
+def _log_report(engine: "Engine", path: str, size_bytes: int, report: Report, elapsed_ns: int) -> None:
     writer = report.about.get("redis-ver") or report.about.get("valkey-ver") or ""
     engine.log(
         "info",
@@ -89,3 +89,6 @@ def _log_report(engine: "Engine", path: str, report: Report, elapsed_ns: int) ->
     for module, count in report.skipped.items():
         # The next snapshot is without it, and in the place of this one.
         engine.log("warning", "data of a module was not loaded", path=path, module=module, parts=count)
+    if report.stop < size_bytes:
+        behind_bytes = size_bytes - report.stop
+        engine.log("warning", "bytes behind the end of the snapshot were not read", path=path, size_bytes=behind_bytes)

@@ -9,6 +9,7 @@ import contextlib
 import os
 import select
 import socket
+import sys
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 from kora.engine.client import Client
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 log = logger("kora.server")
 
 _READ_BYTES_MAX: Final = 1 << 18
+# When to look whether a reply is sent that did not go out at once.
+_LOOK_AGAIN_S: Final = 0.005
+_LOOK_AGAIN_MAX_S: Final = 1.0
+# Where tcpi_last_data_recv is in struct tcp_info (linux/tcp.h): behind 8 bytes and 11 numbers of 32 bits.
+_LAST_DATA_RECEIVED: Final = 8 + 11 * 4
+_TCP_INFO_BYTES: Final = _LAST_DATA_RECEIVED + 4
 
 
 class Connection(asyncio.Protocol):
@@ -32,12 +39,15 @@ class Connection(asyncio.Protocol):
         "_engine",
         "_held",
         "_is_polled",
+        "_is_tcp",
         "_loop",
         "_receiver",
         "_scheduled",
         "_stuffed",
         "_swollen_ns",
         "_transport",
+        "_unsent_ns",
+        "_unsent_timer",
         "data_received",
     )
 
@@ -50,12 +60,15 @@ class Connection(asyncio.Protocol):
         self.data_received = self._receiver.receive  # type: ignore[method-assign]
         self._transport: asyncio.Transport
         self._client: Client
+        self._is_tcp = False  # and the system says when its data came
         # Right now.
         self._stuffed = False  # the client does not read: replies wait here, and it is not read from
         self._scheduled = False  # another turn comes by itself
         self._swollen_ns = 0  # since when more waits than the soft limit allows; 0: it does not
         self._is_polled = False  # the loop stands still
         self._held = bytearray()  # replies that the socket did not take meanwhile
+        self._unsent_ns = 0  # since when a reply waits that did not go out at once; 0: there is none
+        self._unsent_timer: asyncio.TimerHandle | None = None
 
     # From the event loop
 
@@ -79,10 +92,12 @@ class Connection(asyncio.Protocol):
         client.deliver = self._deliver
         client.output_bytes = self._waiting_bytes
         client.watch_output = self._watch_output
+        client.data_age_ns = self._data_age_ns
         sock = transport.get_extra_info("socket")
         client.fd = sock.fileno()
         if engine.config.tcp_keepalive and sock.family != socket.AF_UNIX:
             _keep_alive(sock, engine.config.tcp_keepalive)
+        self._is_tcp = sock.family != socket.AF_UNIX and sys.platform == "linux"
         is_plain = transport.get_extra_info("ssl_object") is None
         write, fd = (self._write, client.fd) if is_plain else (self._transport.write, -1)
         self._receiver.bind(client, write, self._attend, self._waiting_bytes, fd)
@@ -107,6 +122,7 @@ class Connection(asyncio.Protocol):
         engine = self._engine
         if self._client.id in engine.clients:
             engine.recent.unread[self._client.id] = Unread(engine.monotonic_ns(), self._waiting_bytes())
+        self._time_flush()
         self._transport.pause_reading()
         self._watch_output()
 
@@ -119,6 +135,7 @@ class Connection(asyncio.Protocol):
         if not hasattr(self, "_client"):
             return  # it was turned away
         client = self._client
+        self._end_flush()
         self._receiver.release()
         self._engine.forget(client)
         # Without these the client and its connection would keep each other alive.
@@ -126,6 +143,7 @@ class Connection(asyncio.Protocol):
         client.deliver = _drop
         client.poll = _not_to_be_polled
         client.output_bytes = _no_bytes
+        client.data_age_ns = _unknown_age_ns
         client.closing = True
         client.backlog = []
 
@@ -212,6 +230,47 @@ class Connection(asyncio.Protocol):
             self._held += data
         else:
             self._transport.write(data)
+        self._time_flush()
+
+    def _time_flush(self) -> None:
+        """A reply did not go out at once: see how long it takes."""
+        if not self._unsent_ns:
+            self._unsent_ns = self._engine.monotonic_ns()
+            self._unsent_timer = self._loop.call_later(_LOOK_AGAIN_S, self._look_whether_sent)
+
+    def _look_whether_sent(self) -> None:
+        if not self._waiting_bytes():
+            self._end_flush()
+            return
+        # The longer it takes, the less exactly it need be known.
+        elapsed_s = (self._engine.monotonic_ns() - self._unsent_ns) / 1e9
+        delay_s = min(max(_LOOK_AGAIN_S, elapsed_s / 10), _LOOK_AGAIN_MAX_S)
+        self._unsent_timer = self._loop.call_later(delay_s, self._look_whether_sent)
+
+    def _end_flush(self) -> None:
+        """All is sent, or never will be."""
+        if self._unsent_timer is not None:
+            self._unsent_timer.cancel()
+            self._unsent_timer = None
+        if self._unsent_ns:
+            elapsed_ns = self._engine.monotonic_ns() - self._unsent_ns
+            self._unsent_ns = 0
+            self._engine.slowness.note_flush(self._client, elapsed_ns)
+
+    def _data_age_ns(self) -> int:
+        """How long ago the last data came, as TCP knows by a tick of the system's clock; -1 where it is not known."""
+        if not self._is_tcp:
+            return -1
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, self._client.fd)
+        try:
+            data = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+        except OSError:
+            return -1
+        finally:
+            sock.detach()  # the descriptor is the loop's
+        if len(data) < _TCP_INFO_BYTES:
+            return -1
+        return int.from_bytes(data[_LAST_DATA_RECEIVED:_TCP_INFO_BYTES], sys.byteorder) * 1_000_000
 
     def _waiting_bytes(self) -> int:
         return len(self._held) + self._transport.get_write_buffer_size()
@@ -272,9 +331,7 @@ class Connection(asyncio.Protocol):
         self._scheduled = False
         if self._stuffed or self._transport.is_closing():
             return
-        reply = self._engine.resume(self._client)
-        if reply:
-            self._receiver.send(reply)
+        self._engine.resume(self._client, self._receiver.send)
         self._after_turn()
 
 
@@ -357,6 +414,10 @@ def _not_to_be_polled() -> int:
 
 def _no_bytes() -> int:
     return 0
+
+
+def _unknown_age_ns() -> int:
+    return -1
 
 
 def _text(address: Any) -> str:

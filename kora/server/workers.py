@@ -82,6 +82,7 @@ class Worker:
         more = job.run(self)
         elapsed_ns = time.monotonic_ns() - started_ns
         self.engine.jobs[job.name].record(elapsed_ns)
+        self.engine.service.note_job(job.name, started_ns, started_ns + elapsed_ns)
         if job.event:
             self.engine.slowness.note_event(job.event, elapsed_ns)
         return elapsed_ns, more
@@ -253,6 +254,7 @@ class Workers:
             self._engine.loop.record_lag(lag_ns)
             self._engine.slowness.note_lag(lag_ns)
         self._engine.tick()
+        self._engine.service.note_job("heartbeat", now_ns, time.monotonic_ns())
         self._due_ns = now_ns + HEARTBEAT_NS
         self._timer = asyncio.get_running_loop().call_later(HEARTBEAT_NS / 1e9, self._beat)
 

@@ -34,14 +34,14 @@ class Command:
 
     def __init__(self, snapshot: Snapshot, slot: int) -> None:
         self._snapshot = snapshot
-        self._slot = slot
+        self.slot = slot
         self.name = snapshot.slot_names[slot]
         self.stats = snapshot.totals.commands[slot]  # but for the histogram
 
     @cached_property
     def running(self) -> list[int]:
         """The histogram's counts, each with all before it: what every question about it is answered from."""
-        return histogram.running(self._snapshot.histogram(self._slot))
+        return histogram.running(self._snapshot.histogram(self.slot))
 
 
 @dataclass

@@ -8,7 +8,7 @@ repeat what Prometheus adds itself (instance, job, namespace, pod).
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client.samples import Exemplar
 
@@ -45,6 +45,19 @@ def _command_durations(view: View, command: Command) -> Distribution | None:
     slow = view.snapshot.last_slow.get(command.name) if view.snapshot is not None else None
     exemplar = _exemplar(slow) if slow is not None else None
     return _COMMAND_EDGES.distribution(command.running, seconds(command.stats.elapsed_ns), exemplar)
+
+
+def _command_times(
+    rows: "Callable[[Snapshot], dict[int, list[Any]]]",
+) -> "Callable[[View, Command], Distribution | None]":
+    def read(view: View, command: Command) -> Distribution | None:
+        found = rows(view.snapshot).get(command.slot) if view.snapshot is not None else None
+        if found is None or not found[2]:
+            return None
+        _, elapsed_ns, counts = found
+        return _COMMAND_EDGES.distribution(histogram.running(histogram.merged([counts])), seconds(elapsed_ns))
+
+    return read
 
 
 def _exemplar(entry: Sequence[int]) -> Exemplar:
@@ -144,6 +157,17 @@ _KORA: Final[tuple[Family, ...]] = (
            of_snapshot(lambda s: s.bytes_out)),
     Family("kora_command_duration_seconds", "histogram", "seconds", "Command latency distribution.",
            _command_durations, ("cmd",), is_detail=True),
+    Family("kora_command_wait_seconds", "histogram", "seconds",
+           "How long commands waited, from when they could be read until they began.",
+           _command_times(lambda s: s.waits), ("cmd",), is_detail=True),
+    Family("kora_command_service_seconds", "histogram", "seconds",
+           "How long commands took for their clients, from when they could be read until they were answered.",
+           _command_times(lambda s: s.services), ("cmd",), is_detail=True),
+    Family("kora_reads_total", "counter", "", "Times that requests were read from a client.",
+           of_snapshot(lambda s: s.reads)),
+    Family("kora_reads_waited_seconds_total", "counter", "seconds",
+           "How long these reads waited for others; LATENCY BLAME says for whom.",
+           of_snapshot(lambda s: seconds(s.suffered_ns))),
 
     # Commands.
     Family("kora_command_errors_total", "counter", "",

@@ -5,8 +5,8 @@ import pytest
 
 from kora import REDIS_VERSION, __version__
 from kora.engine.info import human_bytes
+from kora.engine.loading import Loading
 from kora.errors import CommandError
-from kora.observe.board import READY, STATE
 from tests.conftest import encode_request
 
 DEFAULT = [
@@ -82,9 +82,10 @@ def test_uptime_follows_the_clock(run, clock):
     assert fields(run, "server")["uptime_in_days"] == "3"
 
 
-def test_loading_is_over_when_the_server_is_ready(run, engine):
+def test_loading_is_shown_while_it_goes_on(run, engine, clock):
+    engine.set_loading(Loading(clock, 1000))
     assert fields(run, "persistence")["loading"] == "1"
-    engine.board.words[STATE] = READY
+    engine.set_loading(None)
     assert fields(run, "persistence")["loading"] == "0"
 
 

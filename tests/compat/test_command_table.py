@@ -38,6 +38,7 @@ EXCEPTIONS = {
     ("hscan", "arguments"): "NOVALUES came with Redis 7.4",
     ("migrate", "arguments"): "Redis also marks each of the two ways to authenticate as optional",
     ("module|loadex", "arguments"): "Redis has a block of one around the one argument behind ARGS",
+    ("latency|histogram", "arguments"): "BY is Kora's own",
     ("debug", "arguments"): "Redis documents none, though it wants at least one",
 }
 

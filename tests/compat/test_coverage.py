@@ -132,7 +132,9 @@ EXCUSED = {
         "compared by whole scripts and libraries, in test_scripting",
     ),
     **dict.fromkeys(("hotkeys|get", "hotkeys|reset", "hotkeys|start", "hotkeys|stop"), "came with Redis 8.6"),
-    **dict.fromkeys(("hotkeys|top", "stats.hotkeys", "stats.latency", "stats.memory"), "are Kora's own"),
+    **dict.fromkeys(
+        ("hotkeys|top", "latency|blame", "stats.hotkeys", "stats.latency", "stats.memory"), "are Kora's own"
+    ),
     **dict.fromkeys(("commandlog|get", "commandlog|len", "commandlog|reset"), "are Valkey's"),
     **dict.fromkeys(
         (

@@ -12,7 +12,7 @@ def make_log(entries_max: int = 3) -> CommandLog:
 
 
 def add(log: CommandLog, value: int) -> int:
-    return log.add(1_700_000_000, value, [b"GET", b"k"], "127.0.0.1:5", b"")
+    return log.add(1_700_000_000, value, [b"GET", b"k"], "127.0.0.1:5", b"").id
 
 
 def test_the_newest_entry_is_first_and_the_oldest_goes():
