@@ -94,6 +94,7 @@ def gather(engine: "Engine", seconds: int) -> Facts:
     return Facts(
         seconds=window,
         stop_ms=now_ms,
+        wanted_s=seconds,
         spikes={
             event: [sample for sample in series.samples if sample.time_s >= start_s]
             for event, series in engine.slowness.spikes.series.items()

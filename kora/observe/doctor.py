@@ -67,6 +67,7 @@ class Facts:
 
     seconds: Sequence[Second]
     stop_ms: int  # Unix time
+    wanted_s: int = 0  # how many seconds were asked for; there may be fewer
     # By event of the latency monitor, and by log of COMMANDLOG: what is not older than the seconds.
     spikes: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
     slow: Sequence[SlowRequest] = ()

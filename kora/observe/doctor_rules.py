@@ -487,7 +487,8 @@ def _not_reading(facts: Facts) -> Iterator[Finding]:
 
 def _storm(facts: Facts) -> Iterator[Finding]:
     connections = facts.total("total", "connections")
-    rate = connections / facts.elapsed_s
+    # Who has just started sees all clients connect, once.
+    rate = connections / max(facts.elapsed_s, facts.wanted_s)
     if rate < CONNECTIONS_RATE or connections < CONNECTIONS_RATE:
         return
     deeds = facts.deeds(CONNECTIONS)

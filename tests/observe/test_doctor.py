@@ -202,6 +202,7 @@ def test_a_storm_of_connections_has_its_host():
     finding = only(given)
     assert (finding.id, finding.culprit.address) == ("connection-storm", "10.0.0.7")
     assert found(facts(total(connections=99))) == []
+    assert found(facts(total(connections=100), elapsed_s=2, wanted_s=10)) == [], "all come when the server has started"
 
 
 def test_places_for_clients_are_found_short_before_there_are_none():
