@@ -112,6 +112,15 @@ class CannotSave(DiskFault):
     )
 
 
+class CannotJournal(DiskFault):
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"MISCONF Errors writing to the AOF file: {reason}")
+        self.of_scripts = (
+            "MISCONF Redis is configured to persist data to AOF, but it's currently unable to persist to disk. Writable"
+            f" scripts are blocked. Use 'no-writes' flag for read only scripts. AOF error: {reason}"
+        )
+
+
 class InternalError(CommandError):
     message = "ERR internal error"
 

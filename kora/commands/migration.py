@@ -204,6 +204,7 @@ class _Migration:
             return
         if not travel.has_changed:
             self._db.unlink(travel.key)
+            self._db.effect(b"DEL", travel.key)
             self._db.notify(b"del", travel.key)
         elif self._db.has_quietly(travel.key):
             # If it has gone it is as if it had been deleted behind us.

@@ -335,6 +335,21 @@ def bgsave(client: Client, argv: list[bytes]) -> Reply:
 
 
 @server(
+    "BGREWRITEAOF",
+    "Begins to write the journal anew, as short as it can be, in the background.",
+    flags="admin noscript no_async_loading",
+    since="1.0.0",
+    complexity="O(1), and O(N) in the background.",
+)
+def bgrewriteaof(client: Client, argv: list[bytes]) -> Reply:
+    keeper = client.engine.journal.keeper
+    if keeper is None:
+        raise CommandError("ERR There are no files to save to")
+    begun = keeper.rewrite()
+    return Simple(f"Background append only file rewriting {'started' if begun else 'scheduled'}")
+
+
+@server(
     "LASTSAVE",
     "Returns the Unix time of the last snapshot, or of the start.",
     flags="loading stale fast",

@@ -215,6 +215,7 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
     `-ERR internal error`, logged once with its traceback.  Stops after a command that sets client.halted.
     """
     engine = client.engine
+    effects = engine.implementation.effects
     table = engine.commands
     monotonic_ns = engine.monotonic_ns
     started_ns = engine.now_ns
@@ -255,7 +256,10 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
             key = argv[command.first_key] if 0 < command.first_key < len(argv) else b""
             engine.board.begin_command(started_ns, command.board_name, client.board_address, key)
         try:
-            reply = command.handler(client, argv)
+            if effects.on:
+                reply = call_journaled(client, command, argv)
+            else:
+                reply = command.handler(client, argv)
             data = client.encode(reply)  # looked up only now: HELLO may have changed it
         except Exception as error:
             data = failed(client, command, error, argv)
@@ -271,15 +275,16 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
             slot = command.slot
             client.db.stats.commands[slot].record(elapsed_ns)
             if slot != run_slot or run_count == RUN_MAX:
-                if run_count and not engine.nested:
-                    engine.service.ran(run_slot, (run_start_ns + run_last_ns) // 2, run_count)
-                run_slot, run_count, run_start_ns = slot, 0, started_ns
+                run_count = _end_run(engine, run_slot, run_start_ns, run_last_ns, run_count)
+                run_slot, run_start_ns = slot, started_ns
             run_count += 1
             run_last_ns = started_ns
             if elapsed_ns >= HEAVY_NS:
                 note_access(client, command, argv, 1, elapsed_ns, _request_bytes(argv) + len(data))
                 if elapsed_ns >= NOTABLE_NS:
                     engine.service.note(client, slot, first_key(command, argv), started_ns, now_ns)
+                    run_count = _end_run(engine, run_slot, run_start_ns, run_last_ns, run_count)
+                    run_slot = -1
         if elapsed_ns >= engine.slow_ns or len(data) >= engine.large_reply_bytes:
             engine.slowness.note(client, command, argv, elapsed_ns, len(data))
             now_ns = engine.now_ns = monotonic_ns()
@@ -292,8 +297,27 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
                 client.halted = True
         if client.halted:
             break
-    if run_count and not engine.nested:
-        engine.service.ran(run_slot, (run_start_ns + run_last_ns) // 2, run_count)
+    _end_run(engine, run_slot, run_start_ns, run_last_ns, run_count)
+
+
+def _end_run(engine: "Engine", slot: int, start_ns: int, last_ns: int, count: int) -> int:
+    """So many of a command ran one after the other; what runs inside another is a part of that.  Returns 0."""
+    if count and not engine.nested:
+        engine.service.ran(slot, (start_ns + last_ns) // 2, count)
+    return 0
+
+
+def call_journaled(client: Client, command: Command, argv: list[bytes]) -> Reply:
+    """Run a command by its handler, and have the journal know what it has changed."""
+    journal = client.engine.journal
+    changes = journal.enter()
+    try:
+        reply = command.handler(client, argv)
+    except BaseException:
+        journal.leave()
+        raise
+    journal.settle(client, command, argv, changes)
+    return reply
 
 
 def run_inside(client: Client, requests: list[list[bytes]], size_bytes: int) -> list[bytes]:
@@ -355,8 +379,9 @@ def run_again(client: Client, command: Command, argv: list[bytes]) -> bytes:
     if wish is not None:
         engine.tracking.admit(client, wish, command, argv)
     started_ns = engine.monotonic_ns()
+    run = call_journaled if engine.journal.on else _call_plainly
     try:
-        data = client.encode(command.handler(client, argv))
+        data = client.encode(run(client, command, argv))
     except Exception as error:
         data = failed(client, command, error, argv)
     finally:
@@ -367,6 +392,10 @@ def run_again(client: Client, command: Command, argv: list[bytes]) -> bytes:
         if elapsed_ns >= engine.slow_ns or len(data) >= engine.large_reply_bytes:
             engine.slowness.note_unblocked(client, command, argv, elapsed_ns, len(data))
     return data
+
+
+def _call_plainly(client: Client, command: Command, argv: list[bytes]) -> Reply:
+    return command.handler(client, argv)
 
 
 def refuse(client: Client, error: ProtocolError) -> bytes:

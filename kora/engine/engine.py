@@ -17,6 +17,7 @@ from kora.engine.client import Client
 from kora.engine.client_memory import ClientEvictor
 from kora.engine.doctor import end_second
 from kora.engine.hotkeys import HotKeyRecords
+from kora.engine.journal import Journal
 from kora.engine.loading import Loading
 from kora.engine.notifications import Notifications
 from kora.engine.outbound import NoOutbound, Outbound, Travels
@@ -115,6 +116,8 @@ class Engine:
         self.field_deadlines: dict[int, FieldDeadlines] = {}  # by the database's number
         self.databases = Databases(self._make_database, config.databases)
         self.indexing = Indexing()
+        self.journal = Journal(self, implementation.effects)
+        self.is_replaying = False  # what runs comes from the journal
         # What took long, and who is shown everything.  Above these somebody wants to know; see engine/slowness.py.
         self.slow_ns = self.large_reply_bytes = self.large_request_bytes = NEVER_NS
         self.slowness = Slowness(self)
@@ -192,6 +195,10 @@ class Engine:
         self.recent.note(CONNECTIONS, host_of(address))
         self.clients[client.id] = client
         return client
+
+    def make_replaying_client(self) -> Client:
+        """One that is nobody's, and may do everything: for the commands of a journal."""
+        return Client(self, 0, "", "")
 
     def forget(self, client: Client) -> None:
         """A client's connection is closed: it waits, watches and listens no more."""
@@ -300,6 +307,8 @@ class Engine:
             self.pause(0, False)
         self.blocking.expire()
         self.catch_up()
+        if self.journal.keeper is not None:
+            self.journal.keeper.tick()
         self.slowness.monitors.flush()
         self.update_memory_peak()
         self.hot_keys.advance()
@@ -368,7 +377,17 @@ class Engine:
         self.notifications.follow(keyspace)
         self.field_deadlines[index] = FieldDeadlines()
         keyspace.note_fields = self.field_deadlines[index].note
+        self.journal.follow(keyspace)
         return keyspace
+
+    def set_replaying(self, is_replaying: bool) -> None:
+        """While a journal is loaded nothing ends by itself: what has ended, and when, is in the journal."""
+        self.is_replaying = is_replaying
+        self.implementation.set_replaying(is_replaying)
+
+    def ends_ms(self) -> int:
+        """Up to when deadlines are over: now, as Unix time."""
+        return -1 if self.is_replaying else self.clock.wall_ms()
 
     def swap_databases(self, first: int, second: int) -> None:
         """Exchange the contents of two databases.  Raises IndexError for a number that is not one of the server's."""

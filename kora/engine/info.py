@@ -124,8 +124,7 @@ def _persistence(snapshot: Snapshot) -> Iterator[Field]:
     yield "rdb_last_bgsave_time_sec", elapsed_s
     yield "rdb_current_bgsave_time_sec", running_s
     yield "rdb_saves", count
-    yield "aof_enabled", int(snapshot.appendonly)
-    yield "aof_rewrite_in_progress", 0
+    yield from _journal(snapshot)
     if snapshot.loading:
         started_s, total_bytes, loaded_bytes, eta_s, used_memory_bytes = snapshot.loading
         yield "loading_start_time", started_s
@@ -134,6 +133,18 @@ def _persistence(snapshot: Snapshot) -> Iterator[Field]:
         yield "loading_loaded_bytes", loaded_bytes
         yield "loading_loaded_perc", f"{percent_loaded(total_bytes, loaded_bytes):.2f}"
         yield "loading_eta_seconds", eta_s
+
+
+# Those of the journal that are no numbers in INFO.
+_WELL: Final = frozenset(("last_bgrewrite_status", "last_write_status"))
+
+
+def _journal(snapshot: Snapshot) -> Iterator[Field]:
+    if not snapshot.journal:
+        yield "aof_enabled", 0
+        yield "aof_rewrite_in_progress", 0
+    for name, number in snapshot.journal.items():
+        yield f"aof_{name}", ("ok" if number else "err") if name in _WELL else number
 
 
 def _stats(snapshot: Snapshot) -> Iterator[Field]:

@@ -133,7 +133,7 @@ class Snapshot:
     port: int
     hz: int
     config_file: str
-    appendonly: bool
+    journal: dict[str, int]  # aof_… of INFO, without that; empty where nobody keeps one
 
     def to_plain(self) -> list[Plain]:
         return [getattr(self, field.name) for field in fields(self)]
@@ -302,7 +302,7 @@ def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | 
         port=engine.config.port,
         hz=engine.config.hz,
         config_file=engine.config.file or "",
-        appendonly=engine.config.appendonly != "no",
+        journal=engine.journal.keeper.numbers() if engine.journal.keeper is not None else {},
     )
 
 

@@ -223,6 +223,7 @@ cdef extern from "kernel.h":
         uint64_t place
 
     struct keyspace:
+        uint32_t index
         void *owner
         bint attends_all
         bint tells_ends
@@ -399,17 +400,33 @@ cdef extern from "kernel.h":
     bint service_bounds(service *service, reading *reading, int64_t client_id, int64_t last_ns)
     void service_narrow(service *service, reading *reading, int64_t age_ns)
     void service_arrive(service *service, reading *reading, bint is_told, int64_t last_ns, int64_t *pause_ns)
-    void service_ran(service *service, unsigned slot, int64_t started_ns, unsigned count)
+    void service_ran(kernel *kernel, unsigned slot, int64_t started_ns, unsigned count)
     void service_note(service *service, const culprit *culprit, int64_t start_ns, int64_t stop_ns)
     int64_t service_end(kernel *kernel, reading *reading, const char *address, int64_t client_id)
     void service_note_job(service *service, int label, int64_t start_ns, int64_t stop_ns)
     void service_lag(service *service, int64_t client_id)
     void service_forget(service *service, int64_t client_id)
 
+    struct journal:
+        bint on
+        bint told
+        char *data
+        size_t bytes
+        int64_t database
+        unsigned depth
+        size_t group_effects
+
+    void journal_append(journal *journal, uint32_t database, const text *words, size_t count)
+    void journal_begin(journal *journal)
+    void journal_end(journal *journal)
+    void journal_clear(journal *journal)
+
     struct kernel:
         uint64_t *secret
         clock clock
         int64_t now_ms
+        bint is_replaying
+        journal journal
         void (*release)(kernel *kernel, void *object) noexcept
         int64_t (*object_bytes)(void *object) noexcept
         size_t (*object_length)(void *object) noexcept
@@ -769,7 +786,7 @@ cdef class Service:
         self._python = self._python.outer
 
     def ran(self, unsigned slot, int64_t started_ns, unsigned count):
-        service_ran(self.c, slot, started_ns, count)
+        service_ran(self._kernel.c, slot, started_ns, count)
 
     def note(self, client, int slot, bytes key not None, int64_t start_ns, int64_t stop_ns):
         cdef culprit culprit
@@ -1113,6 +1130,7 @@ cdef class Keyspace:
     cdef public object touched
     cdef public bint tells_more
     cdef public object note_fields
+    cdef public object effect
     cdef readonly int index
     cdef public object average_ttl_ms
 
@@ -1127,8 +1145,9 @@ cdef class Keyspace:
         self.index = index
         self.average_ttl_ms = 0
         self._attended = {}
-        self._notify = self.touched = self.note_fields = _nobody
+        self._notify = self.touched = self.note_fields = self.effect = _nobody
         keyspace_init(&self.c, kernel.c)
+        self.c.index = index
         self.c.owner = <void *>self
         for shard in self._shards:
             stats = shard.stats
@@ -1960,6 +1979,63 @@ cdef list _argv(batch *batch, const request *request):
     return argv
 
 
+# --- What the journal is told ---
+
+cdef class Effects:
+    """kora.engine.effects.Effects, where operations append as well."""
+
+    cdef Kernel _kernel
+    cdef journal *c  # the kernel's
+
+    def __cinit__(self, Kernel kernel not None):
+        self._kernel = kernel
+        self.c = &kernel.c.journal
+
+    @property
+    def on(self):
+        return self.c.on
+
+    @on.setter
+    def on(self, bint on):
+        self.c.on = on
+
+    @property
+    def size_bytes(self):
+        return self.c.bytes
+
+    @property
+    def is_open(self):
+        return self.c.depth > 0 and self.c.group_effects > 0
+
+    def append(self, uint32_t database, words):
+        cdef Py_ssize_t count = len(words)
+        cdef text *texts = <text *>allocate(max(1, count) * sizeof(text))
+        cdef bytes word
+        cdef Py_ssize_t place = 0
+        try:
+            for word in words:
+                texts[place].data = PyBytes_AS_STRING(word)
+                texts[place].bytes = PyBytes_GET_SIZE(word)
+                place += 1
+            journal_append(self.c, database, texts, count)
+        finally:
+            free(texts)
+
+    def begin(self):
+        journal_begin(self.c)
+
+    def end(self):
+        journal_end(self.c)
+
+    def take(self):
+        data = PyBytes_FromStringAndSize(self.c.data, self.c.bytes) if self.c.bytes else b""
+        journal_clear(self.c)
+        return data
+
+    def start_anew(self):
+        self.c.database = -1
+
+
 # --- Execution ---
 
 cdef class ClientState:
@@ -1994,6 +2070,7 @@ cdef class Receiver:
     cdef object _attend
     cdef object _waiting_bytes
     cdef int _fd  # -1: everything goes to the loop
+    cdef public int held
     cdef bint _waits  # something did not go out at once
 
     def __cinit__(self, Kernel kernel not None):
@@ -2015,6 +2092,23 @@ cdef class Receiver:
         self._client = self._write = self._attend = self._waiting_bytes = None
 
     cpdef int send(self, bytes reply) except -1:
+        if self._kernel.c.journal.on and self._client is not None and self._kernel._engine.journal.hold(self, reply):
+            return 0
+        return self._transmit(reply)
+
+    def release_held(self, bytes reply not None):
+        self.held -= 1
+        if self._client is not None:
+            self._transmit(reply)
+            if not self.held and self._client.closing:
+                self._client.kick()
+
+    def cut(self):
+        self.held -= 1
+        if self._client is not None:
+            self._client.disconnect()
+
+    cdef int _transmit(self, bytes reply) except -1:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(reply)
         cdef Py_ssize_t sent
         if self._fd < 0 or (self._waits and self._waiting_bytes()):
@@ -2122,6 +2216,7 @@ cdef class Kernel:
     cdef kernel *c
     cdef readonly object clock
     cdef readonly object values_limits  # kora.types.limits.Limits
+    cdef readonly Effects effects
     # What is asked of Python: see attach().
     cdef object _engine
     cdef object _call_sampled
@@ -2144,6 +2239,12 @@ cdef class Kernel:
     # Of the current turn.  A turn inside a turn has its own room.
     cdef _Room _room
     cdef bint _busy
+    # Of the journal that is loaded: see replay().
+    cdef Parser _replay_parser
+    cdef size_t _replay_fed
+    cdef size_t _replay_offset
+    cdef size_t _replay_index
+    cdef bint _replay_open
 
     def __cinit__(self, clock):
         cdef uint64_t secret[2]
@@ -2172,6 +2273,7 @@ cdef class Kernel:
         self._stats = []
         self._room = _Room()
         self._leaves = True
+        self.effects = Effects(self)
 
     def __dealloc__(self):
         kernel_free(self.c)
@@ -2292,6 +2394,11 @@ cdef class Kernel:
         """Whether every command is run by its handler, which tells of what it does."""
         self.c.hands_over = hands_over
 
+    def set_replaying(self, bint is_replaying):
+        """Whether nothing ends by itself, since a journal is loaded, which says what has ended."""
+        self.c.is_replaying = is_replaying
+        self.c.now_ms = 0
+
     def interrupt(self):
         """The command that runs leaves errands: see kora.engine.call.run_errands()."""
         self.c.interrupted = True
@@ -2401,6 +2508,74 @@ cdef class Kernel:
             if PyList_GET_SIZE(self._service._entries):
                 self._service.tell(reading, client.last_ns)
         return 0
+
+    @property
+    def replay_place(self):
+        return self._replay_offset, self._replay_index
+
+    def replay(self, ClientState client not None, bytes data not None, run):
+        """kora.engine.reference.Reference.replay()."""
+        cdef Parser parser = client.parser
+        cdef _Room room = _Room()
+        cdef batch *batch = &room.batch
+        cdef kernel *kernel = self.c
+        cdef turn turn
+        cdef size_t place
+        cdef size_t commands = 0
+        cdef bint may_be_more = True
+        cdef bint in_transaction = self._replay_open
+        cdef bint observing = kernel.observing
+        if parser is not self._replay_parser:
+            self._replay_parser = parser
+            self._replay_fed = 0
+            in_transaction = False
+        turn.begun_ns = clock_begin(&kernel.clock, &turn.begun)
+        turn.started = turn.begun
+        turn.address = PyBytes_AS_STRING(client.board_address)
+        turn.client_id = client.id
+        turn.owner = <void *>self
+        turn.client = <void *>client
+        kernel.observing = False
+        self._look(client, &turn)
+        parser_feed(&parser.c, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        self._replay_fed += PyBytes_GET_SIZE(data)
+        try:
+            while may_be_more and not parser.c.faulty:
+                self._replay_offset = self._replay_fed - parser_pending_bytes(&parser.c)
+                self._replay_index = 0
+                may_be_more = parser_next(&parser.c, batch, BATCH_REQUESTS)
+                batch_prepare(kernel, turn.keyspace, batch)
+                place = 0
+                while place < batch.count:
+                    if not in_transaction:
+                        place = batch_run(kernel, &turn, batch, place, &room.output, TURN_BYTES_MAX)
+                        if room.output.failed:
+                            raise MemoryError
+                        if kernel.interrupted:
+                            self._settle_errands(client, room)
+                        if place == batch.count:
+                            break
+                    if not in_transaction and room.output.bytes > TURN_BYTES_MAX:
+                        room.clear()
+                        continue
+                    self._replay_index = place
+                    kernel.now_ms = 0
+                    in_transaction = run(_argv(batch, &batch.requests[place]))
+                    self._look(client, &turn)
+                    place += 1
+                commands += batch.count
+                room.clear()
+                batch_reset(batch)
+            if parser.c.faulty:
+                self._replay_offset = self._replay_fed - parser_pending_bytes(&parser.c)
+                self._replay_index = 0
+                raise ProtocolError(_fault(&parser.c))
+        finally:
+            kernel.observing = observing
+            self._replay_open = in_transaction
+            batch_reset(batch)
+            parser_keep(&parser.c)
+        return commands
 
     cdef bytes _turn(self, ClientState client, Parser parser, reading *reading):
         cdef _Room room
@@ -2540,6 +2715,7 @@ cdef class Kernel:
         cdef size_t mark = room.output.bytes
         cdef list words = _argv(batch, request)
         cdef int64_t elapsed_ns
+        cdef bint is_journaled = kernel.journal.on
         kernel.now_ms = 0
         if not kernel.observing:
             turn.started = clock_now(&kernel.clock)
@@ -2566,11 +2742,19 @@ cdef class Kernel:
         client.command = row
         if command.lengthy:
             board_begin(kernel, turn, command, argv, request.argc)
+        journal = self._engine.journal if is_journaled else None
+        changes = journal.enter() if is_journaled else 0
         try:
-            self._encode(client, row.handler(client, words), &room.output)
+            reply = row.handler(client, words)
+            if is_journaled:
+                journal, journaling = None, journal
+                journaling.settle(client, row, words, changes)
+            self._encode(client, reply, &room.output)
             if room.output.failed:
                 raise MemoryError
         except Exception as error:
+            if journal is not None:
+                journal.leave()
             room.output.bytes = mark
             self._fail(client, room, turn, batch, place, error)
         else:

@@ -17,6 +17,7 @@
  *   bits.c      commands on strings as rows of bits
  *   stats.c     clocks, histograms, hot keys
  *   rdb.c       the checksum of Redis' dumps, and the compression of strings in them
+ *   journal.c   what changes, on its way to the journal
  *   load.c      records of a snapshot, straight into a database
  *   save.c      snapshots: keys and values as Redis' RDB files have them
  *   execute.c   the batch executor and the commands that it knows
@@ -890,7 +891,7 @@ int64_t clock_wall_ms(struct clock *clock);
 #define NOTABLE_NS 100000
 #define INTERVALS 512
 #define RUN_MAX 16
-#define RUNS 32 /* of a read that are kept until it ends; where there are more, those are recorded before */
+#define RUNS 256 /* of a read that are kept until it ends; where there are more, those are recorded before */
 #define CULPRIT_KEY_BYTES 32
 #define ADDRESS_BYTES 64
 
@@ -980,8 +981,10 @@ bool service_bounds(struct service *service, struct reading *reading, int64_t cl
 void service_narrow(struct service *service, struct reading *reading, int64_t age_ns);
 /* Settle on a time, and charge the wait; keeps the client's mean pause. */
 void service_arrive(struct service *service, struct reading *reading, bool is_told, int64_t last_ns, int64_t *pause_ns);
+void service_end_run(struct kernel *kernel);
 void service_next_run(struct kernel *kernel, unsigned slot, uint64_t started);
-void service_ran(struct service *service, unsigned slot, int64_t started_ns, unsigned count);
+/* As many of a command as Python has run, which began at that time on average. */
+void service_ran(struct kernel *kernel, unsigned slot, int64_t started_ns, unsigned count);
 void service_note(struct service *service, const struct culprit *culprit, int64_t start_ns, int64_t stop_ns);
 /* The replies are handed over: record all that ran; returns when. */
 int64_t service_end(struct kernel *kernel, struct reading *reading, const char *address, int64_t client_id);
@@ -1050,6 +1053,7 @@ struct kernel;
 
 struct keyspace {
     struct kernel *kernel; /* borrowed */
+    uint32_t index;        /* the database's number */
     void *owner;           /* borrowed: what touched() and ended() are called with */
     /* How many keys are attended to, by the low bits of their hashes; NULL while there are none.  Owned. */
     uint32_t *attended;
@@ -1276,10 +1280,52 @@ struct command {
     void *row; /* borrowed: the Command */
 };
 
+/* --- What the journal is told (journal.c) --- */
+
+#define JOURNAL_KEPT_MAX (4u << 20) /* bytes of room that stay when it is emptied */
+
+struct journal {
+    bool on;
+    bool told;  /* the operation that runs has told its effect: its request is not for the journal */
+    char *data; /* owned */
+    size_t bytes;
+    size_t capacity;
+    int64_t database; /* of the effect told last, or -1 if the next is to name its own */
+    unsigned depth;   /* of the group of effects that is open */
+    size_t group_at;  /* where it begins */
+    size_t group_effects;
+};
+
+#define WORD(letters) ((struct text){letters, sizeof letters - 1})
+
+/* Append an effect: a request that changes the same when it is replayed. */
+void journal_append(struct journal *journal, uint32_t database, const struct text *words, size_t count);
+void journal_request(struct journal *journal, uint32_t database, const struct argument *argv, size_t argc);
+/* One effect that another has. */
+void journal_copy(struct journal *journal, uint32_t database, const struct journal *other);
+/* What is appended from one to the other is a transaction, if it is more than one effect. */
+void journal_begin(struct journal *journal);
+void journal_end(struct journal *journal);
+void journal_clear(struct journal *journal);
+void journal_free(struct journal *journal);
+
+struct turn;
+
+/* For operations, where the journal is on: an effect in place of the request's words, which would do something else at
+ * another time. */
+void journal_instead(struct kernel *kernel, const struct turn *turn, const struct text *words, size_t count);
+void journal_deadline(struct kernel *kernel, const struct turn *turn, const struct argument *key, int64_t deadline_ms);
+/* A string; its deadline stays where there is none given. */
+void journal_value(struct kernel *kernel, const struct turn *turn, const struct argument *key, struct text value,
+                   const int64_t *deadline_ms);
+void journal_removal(struct kernel *kernel, const struct turn *turn, const struct argument *key);
+
 struct kernel {
     uint64_t secret[2];
     struct clock clock;
-    int64_t now_ms; /* wall clock, read at most once per batch; 0: not read yet */
+    int64_t now_ms;    /* wall clock, read at most once per batch; 0: not read yet */
+    bool is_replaying; /* nothing ends by itself: the journal says what ended, and when */
+    struct journal journal;
     /* Gives back a reference to an OBJECT; must not come back into the kernel. */
     void (*release)(struct kernel *kernel, void *object);
     int64_t (*object_bytes)(void *object); /* what is counted for one that is not the kernel's own */

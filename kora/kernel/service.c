@@ -288,10 +288,18 @@ void service_next_run(struct kernel *kernel, unsigned slot, uint64_t started)
     reading->first = started;
 }
 
-/* In order, whoever runs them. */
-void service_ran(struct service *service, unsigned slot, int64_t started_ns, unsigned count)
+/* What comes next begins a run in any case. */
+void service_end_run(struct kernel *kernel)
 {
+    end_run(kernel, kernel->service.reading);
+    kernel->service.reading->slot = UINT_MAX;
+}
+
+void service_ran(struct kernel *kernel, unsigned slot, int64_t started_ns, unsigned count)
+{
+    struct service *service = &kernel->service;
     struct reading *reading = service->reading;
+    service_end_run(kernel);
     keep_run(service, reading, slot, count, started_ns - reading->arrived_ns, started_ns);
 }
 

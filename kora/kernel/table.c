@@ -502,6 +502,10 @@ static inline void tell(struct keyspace *keyspace, uint64_t hash, const char *ke
 static void tell_end(struct keyspace *keyspace, uint64_t hash, const char *key, size_t bytes)
 {
     tell(keyspace, hash, key, bytes);
+    if (UNLIKELY(keyspace->kernel->journal.on)) {
+        struct text words[] = {WORD("DEL"), {key, bytes}};
+        journal_append(&keyspace->kernel->journal, keyspace->index, words, 2);
+    }
     if (keyspace->tells_ends)
         keyspace->kernel->ended(keyspace->owner, key, bytes);
 }

@@ -312,7 +312,7 @@ class Connection(asyncio.Protocol):
         client = self._client
         if self._transport.is_closing():
             return
-        if client.closing and not self._held:
+        if client.closing and not self._held and not self._receiver.held:
             self._transport.close()
         elif self._stuffed or (client.parked and client.waiting is None):
             self._transport.pause_reading()

@@ -25,6 +25,8 @@ from kora.sidecar.settings import Settings
 
 TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS: Final = openmetrics.CONTENT_TYPE_LATEST
+_PROTOBUF: Final = "application/vnd.google.protobuf"
+_FAMILY: Final = "proto=io.prometheus.client.metricfamily"
 # Numbers are new when they come; those of a data process that does not answer are older than it is waited for.
 _FRESH_NS: Final = 900_000_000
 
@@ -291,7 +293,21 @@ def _openmetrics(family: Family, samples: list[Sample]) -> Iterator[Metric]:
 
 
 def wants_openmetrics(accept: str) -> bool:
-    """Whether an Accept header prefers OpenMetrics to the text format (RFC 9110, 12.5.1)."""
+    """Whether an Accept header prefers OpenMetrics to the text format."""
+    weights = _weights(accept)
+    wanted = weights.get("application/openmetrics-text", 0.0)
+    return wanted > 0 and wanted >= weights.get("text/plain", 0.0)
+
+
+def wants_protobuf(accept: str) -> bool:
+    """Whether it prefers Prometheus' messages to both."""
+    weights = _weights(accept)
+    wanted = weights.pop(_PROTOBUF, 0.0)
+    return wanted > 0 and wanted >= max(weights.values(), default=0.0)
+
+
+def _weights(accept: str) -> dict[str, float]:
+    """What an Accept header says of each type (RFC 9110, 12.5.1)."""
     weights: dict[str, float] = {}
     for part in accept.split(","):
         name, *parameters = (word.strip().lower() for word in part.split(";"))
@@ -302,9 +318,10 @@ def wants_openmetrics(accept: str) -> bool:
                     weight = float(parameter[2:])
                 except ValueError:
                     weight = 0.0
+        if name == _PROTOBUF and not {"encoding=delimited", _FAMILY} <= set(parameters):
+            continue  # other messages, or in another form
         weights[name] = max(weight, weights.get(name, 0.0))
-    wanted = weights.get("application/openmetrics-text", 0.0)
-    return wanted > 0 and wanted >= weights.get("text/plain", 0.0)
+    return weights
 
 
 # What rows of the tables are made of

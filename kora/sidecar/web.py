@@ -20,7 +20,8 @@ from aiohttp import web
 
 from kora.log import logger
 from kora.observe.board import Board
-from kora.sidecar.exposition import OPENMETRICS, TEXT, View, render, wants_openmetrics
+from kora.sidecar import protobuf_page
+from kora.sidecar.exposition import OPENMETRICS, TEXT, View, fill, render, wants_openmetrics, wants_protobuf
 from kora.sidecar.feed import Feed
 from kora.sidecar.health import OK, Health, examine
 from kora.sidecar.live import Live
@@ -105,12 +106,18 @@ class Site:
     async def metrics(self, request: web.Request) -> web.Response:
         started_ns = time.monotonic_ns()
         self._own.scrapes += 1
-        as_openmetrics = wants_openmetrics(request.headers.get("Accept", ""))
+        accept = request.headers.get("Accept", "")
         snapshot = await self._feed.snapshot()
         self._own.turned_out = self.visitors.turned_out if self.visitors is not None else 0
         view = View(snapshot, self._feed.age_ns, self._settings, self._own, self._feed.timeouts)
-        body = render(view, METRICS, as_openmetrics, request.query.getall("name[]", ()))
-        headers = {"Content-Type": OPENMETRICS if as_openmetrics else TEXT, "Vary": "Accept, Accept-Encoding"}
+        names = request.query.getall("name[]", ())
+        if protobuf_page.is_available() and wants_protobuf(accept):
+            body, content_type = protobuf_page.render(view, fill(view, METRICS, names)), protobuf_page.CONTENT_TYPE
+        elif wants_openmetrics(accept):
+            body, content_type = render(view, METRICS, as_openmetrics=True, names=names), OPENMETRICS
+        else:
+            body, content_type = render(view, METRICS, names=names), TEXT
+        headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
         if _takes_gzip(request) and len(body) > _GZIP_BYTES_MIN:
             # The quickest level makes an eighth of it already.
             body = gzip.compress(body, compresslevel=1)

@@ -9,9 +9,13 @@ import signal
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+import pytest
+
+from tests.conftest import LONG
+from tests.e2e import kora_process
 from tests.e2e.kora_process import KoraProcess, eventually
 from tests.e2e.redis_exporter import Exporter, Series
 
@@ -66,9 +70,20 @@ def load(server: KoraProcess) -> None:
         wire.pipeline(("SELECT", "3"), ("SET", "other", "1"), ("CLIENT", "ID"), ("GET",))
 
 
-def test_an_unmodified_redis_exporter_reads_the_server_and_finds_what_the_page_has(start_server: Start) -> None:
-    server = start_server(metrics=True)
-    load(server)
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KoraProcess]:
+    """A server behind load(), on which tests run nothing else that they count."""
+    server = kora_process.start(tmp_path_factory.mktemp("loaded"), "--shards", "3", metrics=True)
+    try:
+        load(server)
+        yield server
+    finally:
+        server.stop()
+    server.assert_healthy_log()
+
+
+def test_an_unmodified_redis_exporter_reads_the_server_and_finds_what_the_page_has(loaded: KoraProcess) -> None:
+    server = loaded
     with server.connect() as wire:
         found = Exporter(wire).scrape()
         status, text = server.http("/metrics")
@@ -99,9 +114,8 @@ def _is_its(key: tuple[str, Any]) -> bool:
     return any(name == "cmd" and _ITS_COMMANDS.match(value) for name, value in key[1])
 
 
-def test_numbers_are_those_of_info_and_shards_add_up(start_server: Start) -> None:
-    server = start_server("--shards", "3", metrics=True)
-    load(server)
+def test_numbers_are_those_of_info_and_shards_add_up(loaded: KoraProcess) -> None:
+    server = loaded
     info = dict(line.split(":", 1) for line in server.run("INFO", "ALL").decode().split("\r\n") if ":" in line)
     page = {name: value for (name, labels), value in scrape(server).items() if not labels}
     for name, field in {
@@ -161,6 +175,30 @@ def test_counters_never_fall_under_load_and_when_the_sidecar_is_started_again(st
     assert before["kora_commands_total", (("cmd", "incr"),)] > 1000
 
 
+def test_names_that_clients_make_up_leave_series_and_memory_as_they_are(loaded: KoraProcess) -> None:
+    server = loaded
+    names = [os.urandom(12).hex() for _ in range(100_000 if LONG else 10_000)]
+    with server.connect(timeout_s=60) as wire:
+
+        def run_all(*words: str) -> None:
+            for start in range(0, len(names), 1_000):
+                wire.pipeline(*((*words, name) for name in names[start : start + 1_000]))
+
+        # Once what this leaves in any case is there: logs that are full, histograms of these commands.
+        wire.pipeline(*(("CLIENT", "SETNAME", name) for name in names[:1_000]), *((name,) for name in names[:1_000]))
+        before, memory_bytes = scrape(server), server.rss_bytes
+        run_all("CLIENT", "SETNAME")
+        run_all()
+        after = scrape(server)
+        grown_bytes = server.rss_bytes - memory_bytes
+    assert {key[0] for key in after} == {key[0] for key in before}
+    assert len(after) - len(before) < 20, "steps of redis_commands_latencies_usec, and no more"
+    assert grown_bytes < 8 << 20
+    assert after["kora_errors_total", (("prefix", "ERR"),)] - before["kora_errors_total", (("prefix", "ERR"),)] == len(
+        names
+    )
+
+
 def _restart_sidecar(server: KoraProcess) -> None:
     pid = server.sidecar_pid
     os.kill(pid, signal.SIGKILL)
@@ -175,7 +213,9 @@ def _answers(server: KoraProcess) -> bool:
         return False
 
 
-def test_what_scrapers_ask_for_they_get(server: KoraProcess) -> None:
+def test_what_scrapers_ask_for_they_get(loaded: KoraProcess) -> None:
+    server = loaded
+
     def get(path: str, **headers: str) -> tuple[bytes, Any]:
         request = urllib.request.Request(f"http://127.0.0.1:{server.metrics_port}{path}", headers=headers)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
