@@ -196,6 +196,7 @@ EXCUSED = {
         "there is one answer, or one for each mistake: compared in test_command_table",
     ),
     "memory|doctor": "prose",
+    **dict.fromkeys(("doctor", "doctor|json", "doctor|text"), "Redis has nothing of the kind"),
     "memory|malloc-stats": "what an allocator says is its own affair",
     "memory|stats": "sizes are each server's own",
     "time": "every program begins with it, and sets Kora's clock by it",
