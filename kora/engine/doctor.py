@@ -27,6 +27,7 @@ _SETTINGS: Final = (
     "observation",
 )
 _HOT_KEYS: Final = 3
+_CULPRITS: Final = 16
 
 
 def counts(engine: "Engine") -> Counts:
@@ -104,6 +105,7 @@ def gather(engine: "Engine", seconds: int) -> Facts:
         large_replies=_since(logs[LARGE_REPLY].entries, start_s),
         hot=_hot_keys(engine, engine.hot_keys.last(seconds, b"ACCESSES")),
         hot_by_cpu=_hot_keys(engine, engine.hot_keys.last(seconds, b"CPU")),
+        blame=engine.blame.top(seconds, _CULPRITS),
         script=_script(engine),
         readers=[
             Reader(client_id, _who(client), client.output_bytes(), now_ns - unread.since_ns)

@@ -186,13 +186,20 @@ def _said(facts: Facts, costly: _Costly) -> tuple[str, dict[str, int | float]]:
     )
     if costly.own_ns < costly.elapsed_ns * 0.9:
         text += f" {_time(costly.elapsed_ns - costly.own_ns)} of it the machine gave to others."
-    return text, {
+    numbers: dict[str, int | float] = {
         "calls": costly.calls,
         "elapsed_ms": costly.elapsed_ns // MS,
         "share": round(share, 4),
         "mean_ms": round(costly.mean_ns / MS, 3),
         "longest_ms": round(costly.longest_ns / MS, 3),
     }
+    blamed = [row for row in facts.blame if row.culprit.name == costly.name]
+    if blamed:
+        numbers["inflicted_ms"] = sum(row.waited_ns for row in blamed) // MS
+        numbers["victims"] = sum(row.victims for row in blamed)
+        waited = _time(sum(row.waited_ns for row in blamed))
+        text += f" Others waited {waited} for it together, {_times(sum(row.victims for row in blamed))}."
+    return text, numbers
 
 
 def _stop_client(facts: Facts, costly: _Costly) -> tuple[str, bool]:
