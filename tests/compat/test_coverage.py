@@ -62,6 +62,7 @@ EXCUSED = {
     "dump": "compared by what each server restores of the other's values, in test_dumping",
     "migrate": "compared by what arrives, in e2e/test_migration; mistakes in test_dumping",
     **dict.fromkeys(("bgsave", "lastsave", "save"), "compared by what is in the file, in test_saving"),
+    "bgrewriteaof": "compared by what is in the files, in test_journals",
     "memory|usage": "sizes are each server's own; here only that of a key that is not there, and mistakes",
     "pfselftest": "takes seconds in Redis; compared once, in test_set_commands",
     **dict.fromkeys(map(str.lower, FIELD_DEADLINES), "came with Redis 7.4"),
