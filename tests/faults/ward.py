@@ -230,14 +230,14 @@ def thrashing(ward: Ward) -> Iterator[Culprit]:
     value = "x" * 1_000
 
     def deed(wire: Wire) -> object:
-        numbers = [random.randrange(4_000) for _ in range(100)]
+        numbers = [random.randrange(5_000) for _ in range(100)]
         wire.send(b"".join(encode_request(("SET", f"cache:{n}", value, "EX", 1_000)) for n in numbers))
         return wire.read_many(100)[-1]
 
     ward.run("FLUSHALL", "SYNC")  # what other faults have left would go meanwhile, and make room
     with (
         setting(ward, "maxmemory-policy", "volatile-lru"),
-        setting(ward, "maxmemory", used_bytes(ward) + 3_000_000),
+        setting(ward, "maxmemory", used_bytes(ward) + 4_000_000),
         Patient(ward, deed),
     ):
         yield Culprit("set", None, None)
