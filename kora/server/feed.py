@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from kora.config import lookup
 from kora.engine import glance, snapshot
+from kora.engine.doctor import gather
 from kora.log import logger
+from kora.observe.doctor import LAST_S, to_json
+from kora.observe.doctor_rules import examine
 from kora.observe.frame import Decoder, Message, encode
 
 if TYPE_CHECKING:
@@ -125,6 +128,9 @@ class Feed(asyncio.Protocol):
                 self._send_snapshot(number, bool(with_histograms))
             case ["glance"]:
                 self._send(["glance", glance.take(self._engine)])
+            case ["doctor"]:
+                facts = gather(self._engine, LAST_S)
+                self._send(["doctor", to_json(facts, examine(facts))])
             case ["listening"]:
                 log.info("sidecar listening", port=self._engine.config.metrics_port, pid=self.pid)
                 if not self._first_answer.done():

@@ -76,6 +76,7 @@ class Site:
             Endpoint("/health/live", self.live, "503 while the server is shutting down or its data loop is stuck"),
             Endpoint("/health/ready", self.ready, "503 also while it is loading, or busy running a script"),
             Endpoint("/status", self.status, "the server at a glance, as JSON"),
+            Endpoint("/doctor", self.doctor, "what is wrong right now, who does it, and what helps, as JSON"),
             Endpoint("/dashboard", self._page.page, "the server's life, second by second, to look at"),
             Endpoint("/dashboard/live", self._page.stream, "what the dashboard is told, as server-sent events"),
             Endpoint("/history", self.history, "the last 15 minutes: ?metric=commands&from=&to=&step=, as JSON"),
@@ -156,6 +157,14 @@ class Site:
         health = self._health()
         values = status(snapshot, age_ns, health, self._settings.restarts)
         return _json({**values, **to_json(self._checks(health))})
+
+    async def doctor(self, _: web.Request) -> web.Response:
+        report = await self._feed.report()
+        if report is None:
+            # What keeps it from answering is what is wrong.
+            health = self._health()
+            return _json({"error": "the data process does not answer", **health.to_json(health.live)}, 503)
+        return _json(report)
 
     async def history(self, request: web.Request) -> web.Response:
         try:

@@ -111,6 +111,18 @@ def test_health_says_check_by_check_how_the_server_is(server: KoraProcess) -> No
     assert json.loads(server.http("/status")[1])["checks"].keys() == checks.keys()
 
 
+def test_doctor_is_answered_over_http_as_well(server: KoraProcess) -> None:
+    with server.connect() as wire:
+        assert wire.run("MONITOR") == b"OK"
+        status, body = server.http("/doctor")
+        address = wire.address
+    assert status == 200
+    report = json.loads(body)
+    found = {finding["id"]: finding for finding in report["findings"]}
+    assert found["monitor"]["culprit"]["client"] == address
+    assert report["to"] - report["from"] <= 11
+
+
 def test_the_root_lists_the_pages_and_others_are_not_found(server: KoraProcess) -> None:
     status, body = server.http("/")
     assert status == 200
