@@ -23,8 +23,6 @@ REQUESTS = (
     ("DEBUG", "SLEEP", "0.00002"),
     ("DEBUG", "SLEEP", "0.00015"),
     ("DEBUG", "SLEEP", "0.02"),
-    ("MULTI",),
-    ("EXEC",),
 )
 
 
