@@ -17,9 +17,11 @@ from kora import log as logs
 from kora.commands import make_registry
 from kora.config import Config
 from kora.engine.engine import Engine
+from kora.engine.loading import Loading
 from kora.errors import ConfigError
 from kora.log import logger
 from kora.observe.board import DRAINING, READY, STATE, Board
+from kora.persist.journal import JournalKeeper
 from kora.persist.recovery import CannotRecover, recover
 from kora.persist.saving import Saver
 from kora.persist.snapshots import Snapshots
@@ -73,7 +75,9 @@ class Server:
         if compiled is not None:
             compiled.keep_freed_memory()
         engine = Engine(config, make_registry(), board=Board.shared(), kernel=compiled)
-        engine.saves = Snapshots(engine, Saver(engine))
+        saver = Saver(engine)
+        engine.saves = Snapshots(engine, saver)
+        keeper = engine.journal.keeper = JournalKeeper(engine, saver, wake=loop.call_soon_threadsafe)
         engine.shutdown = self._stop_now
         engine.call_later = loop.call_later
         engine.log = _log_of_engine
@@ -89,6 +93,8 @@ class Server:
             loop.add_signal_handler(number, handle)
         engine.pump = Standstill(engine, loop, listeners, signals).attend
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes does not take the server with it
+        # Nobody is to find an empty database, or to write to one, between the first connection and recovery.
+        engine.set_loading(Loading(engine.clock, 0))
         try:
             await listeners.open(config, lambda: Connection(engine, loop))
             if feed is not None:
@@ -96,7 +102,7 @@ class Server:
             workers.start()
             if isinstance(loop, uvloop.Loop):
                 turns.start(uvloop.loop.__file__, _loop_capsule(loop))
-            if not await self._recover(engine):
+            if not await self._recover(engine, keeper):
                 return 0
             engine.saves.loaded()
             engine.board.words[STATE] = READY
@@ -122,21 +128,23 @@ class Server:
             listeners.close()
             await turns.stop()
             await workers.stop()
+            keeper.stop()
             await outbound.close()
             if feed is not None:
                 await feed.stop()
         log.info("stopped")
         return 0
 
-    async def _recover(self, engine: Engine) -> bool:
+    async def _recover(self, engine: Engine, keeper: JournalKeeper) -> bool:
         """Load what an earlier process has left; False if it was told to stop meanwhile.  Raises CannotRecover."""
-        steps = recover(engine)
+        steps = recover(engine, keeper)
         for _ in steps:
             await asyncio.sleep(0)
             if self._stopping.is_set():
                 steps.close()
                 log.info("stopped while loading")
                 return False
+        engine.set_loading(None)
         # What was loaded is there to stay: full collections need not look at it.
         gc.freeze()
         return True
@@ -160,7 +168,8 @@ class Server:
             _exit_now()
         name = signal.Signals(number).name
         if engine.loading is None and engine.saves.are_wanted:
-            if not engine.saves.save_before_the_end():
+            # Not in the midst of a script, which may be half done: then only at the end.
+            if not engine.busy_script and not engine.saves.save_before_the_end():
                 log.error("not stopped, since the data cannot be saved", signal=name)
                 self._signals = 0
                 return

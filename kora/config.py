@@ -319,9 +319,25 @@ SETTINGS: Final[tuple[Setting, ...]] = (
               "Candidates that a search considers without EF; more find better and take more time.",
               mutable=True, minimum=1, maximum=10_000),
 
-    _persistence("appendonly", Kind.ENUM, "no",
-                 "Whether writes go to a journal. There is no journal yet, so 'no' is the only value.",
-                 choices=("no",)),
+    _persistence("appendonly", Kind.BOOLEAN, False,
+                 "Whether writes go to a journal (append-only file), which is loaded at the start.", mutable=True),
+    _persistence("appendfilename", Kind.STRING, "appendonly.aof",
+                 "What the names of the journal's files begin with."),
+    _persistence("appenddirname", Kind.STRING, "appendonlydir", "The journal's directory, in `dir`."),
+    _persistence("appendfsync", Kind.ENUM, "everysec",
+                 "When the journal is synced to the disk: before anything is acknowledged (always), every second, or "
+                 "when the system likes (no).", mutable=True, choices=("always", "everysec", "no")),
+    _persistence("no-appendfsync-on-rewrite", Kind.BOOLEAN, False,
+                 "Whether the journal is not synced every second while a snapshot or a rewrite goes on.", mutable=True),
+    _persistence("auto-aof-rewrite-percentage", Kind.INTEGER, 100,
+                 "By how many per cent the journal may grow before it is rewritten; 0: it is not, by itself.",
+                 mutable=True),
+    _persistence("auto-aof-rewrite-min-size", Kind.MEMORY, 64 * _MB,
+                 "Bytes below which the journal is not rewritten by itself.", mutable=True, maximum=LONG_MAX),
+    _persistence("aof-load-truncated", Kind.BOOLEAN, True,
+                 "Whether a journal that ends in the middle of a command is cut there, or refused.", mutable=True),
+    _persistence("aof-timestamp-enabled", Kind.BOOLEAN, False,
+                 "Whether the journal has the time in it, so that it can be cut at one.", mutable=True),
     _persistence("save", Kind.SAVE_POINTS, "3600 1 300 100 60 10000",
                  "When snapshots are taken: after so many seconds, if so many keys were changed since the last; empty "
                  "for never, and then stopping the server saves nothing either.",
@@ -384,6 +400,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _sidecar("metrics-port", Kind.INTEGER, 9090,
              "HTTP port for metrics, health and status; 0 starts no sidecar.", maximum=65535),
     _sidecar("metrics-bind", Kind.LIST, ("127.0.0.1",), "Addresses that the sidecar listens on."),
+    _sidecar("metrics-token", Kind.PASSWORD, "",
+             "Token that every path but those of health wants, as `Authorization: Bearer` or as the password that a "
+             "browser asks for; empty asks for none.",
+             mutable=True),
+    _sidecar("metrics-series-max", Kind.INTEGER, 6000,
+             "Series of /metrics at most; details of the commands called least are left out first.",
+             mutable=True, minimum=1000),
     _sidecar("loop-stall-ms", Kind.INTEGER, 1000,
              "Milliseconds that the data loop may be stuck before /health/live answers 503.",
              mutable=True, minimum=10, maximum=3_600_000),
@@ -408,6 +431,7 @@ SETTINGS_BY_NAME: Final[Mapping[str, Setting]] = {
 # answered by CONFIG GET, and CONFIG SET takes no other value for them; they are no settings of Kora.
 FACTS: Final[Mapping[str, str]] = {
     "activedefrag": "no",
+    "aof-use-rdb-preamble": "yes",
     "cluster-enabled": "no",
     "daemonize": "no",
     "enable-module-command": "no",
@@ -499,7 +523,15 @@ class Config:
     vector_hnsw_m: int
     vector_hnsw_ef_construction: int
     vector_hnsw_ef_search: int
-    appendonly: str
+    appendonly: bool
+    appendfilename: str
+    appenddirname: str
+    appendfsync: str
+    no_appendfsync_on_rewrite: bool
+    auto_aof_rewrite_percentage: int
+    auto_aof_rewrite_min_size: int
+    aof_load_truncated: bool
+    aof_timestamp_enabled: bool
     save: str
     stop_writes_on_bgsave_error: bool
     rdbcompression: bool
@@ -524,6 +556,8 @@ class Config:
     hotkey_window_seconds: int
     metrics_port: int
     metrics_bind: tuple[str, ...]
+    metrics_token: str
+    metrics_series_max: int
     loop_stall_ms: int
     shutdown_grace_ms: int
     log_level: str
@@ -1313,4 +1347,5 @@ _PLACEHOLDERS: Final[Mapping[Kind, str]] = {
     Kind.EVENTS: "LETTERS",
     Kind.PERCENTILES: "NUMBERS",
     Kind.OUTPUT_LIMITS: "CLASS SIZE SIZE SECONDS ...",
+    Kind.SAVE_POINTS: "SECONDS CHANGES ...",
 }

@@ -7,6 +7,8 @@ ProtocolError            not RESP: answered as `-ERR Protocol error: <message>`,
 ConfigError              a setting is wrong: the server does not start, or CONFIG SET is refused
 """
 
+_PREFIX_MAX = 30
+
 
 class CommandError(Exception):
     """The client's mistake.  Its message, prefix included, becomes the reply.
@@ -23,8 +25,12 @@ class CommandError(Exception):
 
     @property
     def prefix(self) -> str:
-        """The first word, as INFO errorstats groups errors: `ERR`, `WRONGTYPE`, …"""
-        return self.message.split(" ", 1)[0]
+        """The first word, as INFO errorstats groups errors: `ERR`, `WRONGTYPE`, …
+
+        A first word that is long, or the only one, is none (afterErrorReply, networking.c).
+        """
+        stop = self.message.find(" ", 0, _PREFIX_MAX + 1)
+        return self.message[:stop] if stop > 0 else "ERR"
 
 
 class WrongType(CommandError):
@@ -104,6 +110,15 @@ class CannotSave(DiskFault):
         " RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about"
         " the RDB error."
     )
+
+
+class CannotJournal(DiskFault):
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"MISCONF Errors writing to the AOF file: {reason}")
+        self.of_scripts = (
+            "MISCONF Redis is configured to persist data to AOF, but it's currently unable to persist to disk. Writable"
+            f" scripts are blocked. Use 'no-writes' flag for read only scripts. AOF error: {reason}"
+        )
 
 
 class InternalError(CommandError):

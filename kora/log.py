@@ -11,9 +11,16 @@ from collections.abc import MutableMapping
 from datetime import datetime, timezone
 from typing import Any, Final, TextIO
 
-import structlog
-
 from kora.config import log_levels
+
+# structlog imports rich where that is installed, for tracebacks in colours: a fifth of all the time that a server takes
+# to start, for what no line of a log has.
+_has_no_rich = sys.modules.setdefault("rich", None) is None  # type: ignore[arg-type]
+
+import structlog  # noqa: E402
+
+if _has_no_rich:
+    del sys.modules["rich"]
 
 # Numbers as in the standard library, with TRACE below DEBUG.
 _NUMBERS: Final = {"trace": 5, "debug": 10, "info": 20, "warning": 30, "error": 40}

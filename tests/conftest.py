@@ -1,7 +1,10 @@
 """Fixtures for tests through the front door: requests in, replies out, no socket, and a clock that stands still."""
 
+import gc
 import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +30,30 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("kora")
+
+
+# Where the environment wants no byte code beside the sources, each of the hundreds of servers that tests start would
+# compile all of them: that is as much again as a start takes.  So it is kept elsewhere.
+if sys.dont_write_bytecode:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / "build" / "bytecode")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is said of the reference alone need not be said again beside the kernel."""
+    for item in items:
+        if (
+            isinstance(item, pytest.Function)
+            and hasattr(item, "callspec")
+            and "python" in item.callspec.params.values()
+        ):
+            item.add_marker("once")
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector pass over thousands of tests, each time that an engine has gone."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

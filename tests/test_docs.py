@@ -13,6 +13,8 @@ from kora.config import ENVIRONMENT_ELSEWHERE, SETTINGS, lookup
 from kora.sidecar.metrics import METRICS
 from tests.test_tidy import FLOORS
 
+pytestmark = pytest.mark.once
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 REMEDY: Final = "run: make docs"

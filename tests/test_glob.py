@@ -11,6 +11,8 @@ from tests.compat.peers import RedisServer, redis, requests
 from tests.compat.profile import examples
 from tests.resp_reader import read_replies
 
+pytestmark = pytest.mark.once
+
 __all__ = ["redis"]
 
 _LETTERS = b"ab-]^\\[*?z\xff\n"

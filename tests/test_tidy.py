@@ -14,6 +14,8 @@ from typing import Final
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 ROOT: Final = Path(__file__).resolve().parents[1]
 
 # Who may import whom: a room, which is a module of kora/ or a folder, imports from itself and from lower floors.
@@ -29,7 +31,7 @@ FLOORS: Final = {
     "__main__": 8,
 }  # fmt: skip
 # The sidecar is another process: of what knows live objects it takes only what describes plain data.
-SIDECAR_FROM: Final = ("kora.log", "kora.engine.snapshot")
+SIDECAR_FROM: Final = ("kora.log", "kora.engine.snapshot", "kora.engine.info")
 
 # Where a library may be imported, and what to do elsewhere.
 _SIDECAR_ONLY: Final = (

@@ -36,7 +36,6 @@ _LOCAL: Final = ("127.0.0.1", "::1", "localhost")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("format", choices=("rdb",), help="%(choices)s")
     parser.add_argument("file", metavar="FILE", help="what to write")
     parser.add_argument("url", nargs="?", default=DEFAULT_URL, help=f"of which server; {DEFAULT_URL} if left out")
     parser.add_argument("--walk", action="store_true", help="read key by key, and do not ask for a snapshot")

@@ -2,6 +2,7 @@
 
     kora docs [settings | commands | metrics | example]   the reference tables, in Markdown; `example` is TOML
     kora docs --write                                     the same into README.md and kora.toml.example
+    kora export NAME                                      a configuration for Prometheus, Grafana …
     kora top [URL] [--interval SECONDS] [--once] [--json] what a server does, in this terminal
     kora check FILE [--fix]                               examine a snapshot or a journal; --fix writes a good copy
     kora import URL [--to URL]                            copy the keys of a running Redis into a running Kora
@@ -19,8 +20,8 @@ from typing import Final
 
 from kora import REDIS_VERSION, __version__
 from kora.cli import check, exporting, importing, top
+from kora.cli.export import ASSETS
 
-_TOOLS: Final = {"check": check.run, "export": exporting.run, "import": importing.run, "top": top.run}
 README: Final = "README.md"
 EXAMPLE: Final = "kora.toml.example"
 
@@ -65,10 +66,24 @@ def _parser() -> argparse.ArgumentParser:
     check.add_arguments(tools.add_parser("check", help=about, allow_abbrev=False))
     about = "copy the keys of a running Redis into a running Kora"
     importing.add_arguments(tools.add_parser("import", help=about, allow_abbrev=False))
-    about = "write the keys of a running server to a file"
-    exporting.add_arguments(tools.add_parser("export", help=about, allow_abbrev=False))
+    about = "print a configuration for another program, or write the keys of a running server to a file"
+    export = tools.add_parser("export", help=about, allow_abbrev=False).add_subparsers(dest="asset", metavar="NAME")
+    for name, (_, what) in ASSETS.items():
+        export.add_parser(name, help=what, allow_abbrev=False)
+    exporting.add_arguments(export.add_parser("rdb", help="the keys of a server, as an RDB file", allow_abbrev=False))
     tools.add_parser("version", help="print the version")
     return parser
+
+
+def _export(options: argparse.Namespace) -> int:
+    if options.asset == "rdb":
+        return exporting.run(options)
+    if options.asset is not None:
+        print(ASSETS[options.asset][0](), end="")
+        return 0
+    for asset, (_, what) in ASSETS.items():
+        print(f"{asset:12}{what}")
+    return 0
 
 
 def _docs(options: argparse.Namespace, directory: str) -> int:
@@ -176,6 +191,8 @@ def example() -> str:
 
     return example_toml()
 
+
+_TOOLS: Final = {"check": check.run, "export": _export, "import": importing.run, "top": top.run}
 
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "settings": settings,

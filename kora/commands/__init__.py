@@ -5,6 +5,7 @@ from kora.commands.bitmaps import bitmaps
 from kora.commands.cluster import cluster
 from kora.commands.connection import connection
 from kora.commands.debug import debug
+from kora.commands.doctor import doctor
 from kora.commands.dumping import dumping
 from kora.commands.generic import generic
 from kora.commands.geo import geo
@@ -32,7 +33,7 @@ from kora.engine.registry import Registry
 FAMILIES = (
     string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
     sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, replication, acknowledgement, vectors, slowlog,
-    latency, dumping, migration, hotkeys,
+    latency, dumping, migration, hotkeys, doctor,
 )  # fmt: skip
 
 

@@ -93,6 +93,19 @@ def _sleep(client: Client, argv: list[bytes]) -> Reply:
     return OK
 
 
+@_subcommand(
+    "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
+    "Saves a snapshot, forgets the data, and loads the snapshot: the first two unless told not to; with MERGE keys of "
+    "the snapshot replace others.",
+)
+def _reload(client: Client, argv: list[bytes]) -> Reply:
+    words = {word.upper() for word in argv[2:]}
+    if not words <= {b"MERGE", b"NOFLUSH", b"NOSAVE"}:
+        raise CommandError("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.")
+    client.engine.saves.reload(b"NOSAVE" not in words, b"NOFLUSH" not in words, b"MERGE" in words)
+    return OK
+
+
 @_subcommand("OBJECT key", "Tells how a value is held.")
 def _object(client: Client, argv: list[bytes]) -> Reply:
     _, _, key = argv

@@ -35,7 +35,7 @@ def dump_of(client: Client, db: Keyspace, key: bytes) -> bytes | None:
     """The value of a key, serialized; None if there is none, or no longer."""
     engine = client.engine
     value = db.find(key)
-    if type_name(value) == "hash" and not end_due_fields(db, key, value, engine.clock.wall_ms()):
+    if type_name(value) == "hash" and not end_due_fields(db, key, value, engine.ends_ms()):
         return None
     return None if value is None else dump(value, engine.implementation.rdb_tools)
 
@@ -62,14 +62,16 @@ def restore_(client: Client, argv: list[bytes]) -> Reply:
     if deadline_ms and not absolute:
         deadline_ms += engine.clock.wall_ms()
     # Redis' sum of 64 bits turns negative then, which is in the past.
-    is_over = deadline_ms > INT64_MAX or 0 < deadline_ms <= engine.clock.wall_ms()
+    is_over = deadline_ms > INT64_MAX or 0 < deadline_ms <= engine.ends_ms()
     if is_over:
         if replace and db.delete(key):
+            engine.journal.instead(db, b"DEL", key)
             db.notify(b"del", key)
         return OK
     if db.tells_more and db.has(key):
         db.notify(b"new", key)  # Redis deletes what it replaces
     db.set_until(key, value, deadline_ms or None)
+    engine.journal.instead(db, b"RESTORE", key, b"%d" % deadline_ms, data, b"REPLACE", b"ABSTTL")
     engine.remember_use(db, key, idle_s, frequency)
     if type_name(value) == "vectorset":
         engine.indexing.note(db, key)  # its graph is to be made

@@ -163,11 +163,13 @@ def _expire(client: Client, argv: list[bytes], command: str, unit_ms: int, start
     db = client.db
     if not db.has(key) or not _is_met(conditions, db.deadline(key), deadline_ms):
         return 0
-    if deadline_ms <= client.engine.clock.wall_ms():
+    if deadline_ms <= client.engine.ends_ms():
         db.delete(key)
+        client.engine.journal.instead(db, b"DEL", key)
         db.notify(b"del", key)
     else:
         db.expire(key, deadline_ms)
+        client.engine.journal.instead(db, b"PEXPIREAT", key, b"%d" % deadline_ms)
         db.notify(b"expire", key)
     return 1
 

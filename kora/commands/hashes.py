@@ -39,7 +39,7 @@ def _read(client: Client, key: bytes) -> Hash | None:
     value: Hash | None = client.db.read(key, Hash)
     if value is None or not value.next_deadline_ms:
         return value
-    return value if end_due_fields(client.db, key, value, client.engine.clock.wall_ms()) else None
+    return value if end_due_fields(client.db, key, value, client.engine.ends_ms()) else None
 
 
 def _find(client: Client, key: bytes) -> Hash | None:
@@ -47,7 +47,7 @@ def _find(client: Client, key: bytes) -> Hash | None:
     value: Hash | None = client.db.find(key, Hash)
     if value is None or not value.next_deadline_ms:
         return value
-    return value if end_due_fields(client.db, key, value, client.engine.clock.wall_ms()) else None
+    return value if end_due_fields(client.db, key, value, client.engine.ends_ms()) else None
 
 
 def _find_or_make(client: Client, key: bytes) -> Hash:
@@ -164,6 +164,11 @@ def hincrbyfloat(client: Client, argv: list[bytes]) -> Reply:
         raise CommandError("ERR increment would produce NaN or Infinity")
     result = format_long_double(total)
     _replace(value, field, result)
+    # Not every machine adds up in the same precision.
+    client.engine.journal.instead(client.db, b"HSET", key, field, result)
+    deadline_ms = value.deadline(field)
+    if deadline_ms is not None:
+        client.engine.journal.instead(client.db, b"HPEXPIREAT", key, b"%d" % deadline_ms, b"FIELDS", b"1", field)
     _changed(client.db, key, value, b"hincrbyfloat")
     return result
 
@@ -447,13 +452,25 @@ def _expire(client: Client, argv: list[bytes], command: str, unit_ms: int, start
     fields = _parse_fields(words[1:] if condition else words, "Parameter `numFields` should be greater than 0")
     if value is None:
         return [_NO_FIELD] * len(fields)
-    is_past = deadline_ms <= client.engine.clock.wall_ms()
+    is_past = deadline_ms <= client.engine.ends_ms()
     results = [_expire_field(value, field, deadline_ms, condition, is_past) for field in fields]
+    _journal_deadline(client, key, deadline_ms, dict(zip(fields, results, strict=True)))
     if _DELETED in results:
         _changed(client.db, key, value, b"hdel")
     elif _SET in results:
         _changed(client.db, key, value, b"hexpire")
     return results
+
+
+def _journal_deadline(client: Client, key: bytes, deadline_ms: int, results: dict[bytes, int]) -> None:
+    journal = client.engine.journal
+    deleted = [field for field, result in results.items() if result == _DELETED]
+    if deleted:
+        journal.instead(client.db, b"HDEL", key, *deleted)
+    kept = [field for field, result in results.items() if result == _SET]
+    if kept:
+        words = (b"%d" % deadline_ms, b"FIELDS", b"%d" % len(kept))
+        journal.instead(client.db, b"HPEXPIREAT", key, *words, *kept)
 
 
 def _parse_deadline(text: bytes, command: str, unit_ms: int, start_ms: int) -> int:

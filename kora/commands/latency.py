@@ -4,10 +4,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from kora.engine.client import Client
+from kora.engine.doctor import gather
 from kora.engine.registry import Command, Family
 from kora.errors import CommandError, SyntaxFault
 from kora.observe import histogram, latency_report
 from kora.observe.blame import WINDOWS_MAX, Inflicted
+from kora.observe.doctor import LAST_S, to_text
+from kora.observe.doctor_rules import examine
 from kora.observe.spikes import EVENTS, graph
 from kora.resp.reply import OK, PrintedDouble, Replies, Reply, Verbatim
 from kora.types.number import parse_integer
@@ -15,6 +18,8 @@ from kora.types.number import parse_integer
 latency = Family("server")
 
 _FLAGS: Final = "admin noscript loading stale"
+# Of DOCTOR's findings those that are about time.
+_AREAS: Final = ("latency", "persistence", "machine")
 _TIPS: Final = ("nondeterministic_output", "request_policy:all_nodes", "response_policy:special")
 
 latency.container(
@@ -117,7 +122,10 @@ def doctor(client: Client, argv: list[bytes]) -> Reply:
         hz=config.hz,
         lazy_eviction=config.lazyfree_lazy_eviction,
     )
-    return Verbatim(latency_report.render(client.engine.slowness.spikes, settings, _now_s(client)))
+    report = latency_report.render(client.engine.slowness.spikes, settings, _now_s(client))
+    facts = gather(client.engine, LAST_S)
+    findings = examine(facts, _AREAS)
+    return Verbatim(f"{report}\n{to_text(facts, findings)}" if findings else report)
 
 
 @latency(
@@ -153,7 +161,7 @@ def histograms(client: Client, argv: list[bytes]) -> Reply:
         counts = histogram.merged([row for row in rows if row])
         calls = sum(counts)
         if calls:
-            found[command.name] = {"calls": calls, "histogram_usec": _steps(counts)}
+            found[command.name] = {"calls": calls, "histogram_usec": histogram.steps_us(counts)}
     return found
 
 
@@ -223,27 +231,6 @@ def _wanted(client: Client, names: Iterable[bytes]) -> Iterable[Command]:
         if command.runs:
             yield command
         yield from (command.subcommands or {}).values()
-
-
-def _steps(counts: histogram.Counts) -> dict[int, int]:
-    """Microseconds → how many calls took at most that, where that grows: the powers of two of a µs, as in Redis."""
-    steps: dict[int, int] = {}
-    before = 0
-    for edge_us, count in zip(_EDGES_US, histogram.cumulative(counts, _EDGES_NS), strict=True):
-        if count > before:
-            steps[edge_us] = count
-        before = count
-    return steps
-
-
-# Redis goes through its histograms by doubling steps from 1,024 ns on, and shows each by the highest value of the
-# bucket that it ends in; its histograms end at 1.07 s, and these go on.
-_ENDS_AT: Final = 1 << 30
-_EDGES_NS: Final = tuple(
-    (1 << power) - 1 if 1 << power == _ENDS_AT else histogram.highest_of(histogram.index_of(1 << power))
-    for power in range(10, 37)
-)
-_EDGES_US: Final = tuple(edge_ns // 1_000 for edge_ns in _EDGES_NS)
 
 
 @latency(

@@ -204,7 +204,8 @@ def _settle(client: Client, key: bytes, value: List, event: bytes) -> None:
 )
 def lmpop(client: Client, argv: list[bytes]) -> Reply:
     keys, from_left, count = _parse_mpop(argv[1:])
-    return _mpop(client, keys, from_left, count) or NULL_ARRAY
+    found = _mpop(client, keys, from_left, count)
+    return NULL_ARRAY if found is None else list(found)
 
 
 def _parse_mpop(words: list[bytes]) -> tuple[list[bytes], bool, int]:
@@ -238,12 +239,12 @@ def _parse_side(word: bytes) -> bool:
     return side == b"LEFT"
 
 
-def _mpop(client: Client, keys: list[bytes], from_left: bool, count: int) -> list[Reply] | None:
+def _mpop(client: Client, keys: list[bytes], from_left: bool, count: int) -> tuple[bytes, list[bytes]] | None:
     """The first key that has a list, and some of its elements; None if no key has."""
     for key in keys:
         value = client.db.find(key, List)
         if value is not None:
-            return [key, _take(client, key, value, count, from_left)]
+            return key, _take(client, key, value, count, from_left)
     return None
 
 
@@ -332,6 +333,7 @@ def _pop_or_wait(client: Client, argv: list[bytes], from_left: bool) -> Reply:
     if found is None:
         return client.wait(keys, timeout_s, NULL_ARRAY, argv)
     key, elements = found
+    client.engine.journal.instead(client.db, b"LPOP" if from_left else b"RPOP", key)
     return [key, elements[0]]
 
 
@@ -347,7 +349,12 @@ def _pop_or_wait(client: Client, argv: list[bytes], from_left: bool) -> Reply:
 def blmpop(client: Client, argv: list[bytes]) -> Reply:
     keys, from_left, count = _parse_mpop(argv[2:])
     timeout_s = parse_timeout(argv[1])
-    return _mpop(client, keys, from_left, count) or client.wait(keys, timeout_s, NULL_ARRAY, argv)
+    found = _mpop(client, keys, from_left, count)
+    if found is None:
+        return client.wait(keys, timeout_s, NULL_ARRAY, argv)
+    key, elements = found
+    client.engine.journal.instead(client.db, b"LPOP" if from_left else b"RPOP", key, b"%d" % len(elements))
+    return [key, elements]
 
 
 @list_(
@@ -378,6 +385,8 @@ def _move_or_wait(client: Client, argv: list[bytes], from_left: bool, to_left: b
     timeout_s = parse_timeout(argv[-1])
     element = _move(client, source, target, from_left, to_left)
     if element is not None:
+        sides = [b"LEFT" if is_left else b"RIGHT" for is_left in (from_left, to_left)]
+        client.engine.journal.instead(client.db, b"LMOVE", source, target, *sides)
         return element
     reply = client.wait((source,), timeout_s, NULL_ARRAY, argv)
     # Where nobody may wait Redis answers as LMOVE; but when the time is over as BLPOP.

@@ -204,6 +204,7 @@ class _Migration:
             return
         if not travel.has_changed:
             self._db.unlink(travel.key)
+            self._db.effect(b"DEL", travel.key)
             self._db.notify(b"del", travel.key)
         elif self._db.has_quietly(travel.key):
             # If it has gone it is as if it had been deleted behind us.
@@ -229,7 +230,7 @@ class _Migration:
         # The client may have gone.
         if wait is not None and self._client.waiting is wait:
             if isinstance(self._reply, CommandError):
-                data = call.failed(self._client, wait.command, self._reply)
+                data = call.failed(self._client, wait.command, self._reply, wait.argv)
             else:
                 data = self._client.encode(self._reply)
             self._engine.blocking.end(wait, data)

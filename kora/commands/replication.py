@@ -52,10 +52,27 @@ def waitaof(client: Client, argv: list[bytes]) -> Reply:
     if replicas < 0:
         raise _POSITIVE
     timeout_ms = _parse_timeout_ms(argv[3])
-    if locals_wanted and client.engine.config.appendonly == "no":
-        raise CommandError("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.")
-    acknowledged: Reply = [0, 0]  # the journal of this server, and replicas
-    return acknowledged if not replicas else client.wait((), timeout_ms / 1000, acknowledged, argv)
+    keeper = client.engine.journal.keeper
+    if keeper is None or not keeper.is_on:
+        if locals_wanted:
+            raise CommandError("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.")
+        return [0, 0] if not replicas else client.wait((), timeout_ms / 1000, [0, 0], argv)
+    acknowledged: list[Reply] = [0, 0]  # by the journal of this server, and by replicas
+    if keeper.is_synced():
+        acknowledged[0] = 1
+    if not replicas and acknowledged[0] >= locals_wanted:
+        return acknowledged
+    reply = client.wait((), timeout_ms / 1000, acknowledged, argv)
+    wait = client.waiting
+
+    def acknowledge() -> None:
+        acknowledged[0] = 1
+        if not replicas and wait is not None and client.waiting is wait:
+            client.engine.blocking.end(wait, client.encode(acknowledged))
+
+    if wait is not None:
+        keeper.when_synced(acknowledge)
+    return reply
 
 
 def _parse_switch(word: bytes) -> int:

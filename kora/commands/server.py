@@ -5,10 +5,13 @@ from typing import Final
 
 from kora import __version__
 from kora.engine.client import Client
-from kora.engine.info import diagnose, render, wanted_sections
+from kora.engine.doctor import gather
+from kora.engine.info import render, wanted_sections
 from kora.engine.registry import Family
 from kora.engine.snapshot import take
 from kora.errors import CommandError, DatabaseOutOfRange, NotAnInteger, SyntaxFault, busy
+from kora.observe.doctor import LAST_S, memory_text
+from kora.observe.doctor_rules import examine
 from kora.resp.reply import OK, Reply, Simple, Verbatim
 from kora.store.keyspace import Keyspace
 from kora.store.lazyfree import free_all
@@ -138,7 +141,8 @@ def memory_stats(client: Client, argv: list[bytes]) -> Reply:
 
 @server("MEMORY DOCTOR", "Tells in words what is unusual about the memory in use.", since="4.0.0", tips=_MEMORY_TIPS)
 def memory_doctor(client: Client, argv: list[bytes]) -> Reply:
-    return Verbatim(diagnose(take(client.engine, histograms=False)))
+    facts = gather(client.engine, LAST_S)
+    return Verbatim(memory_text(facts, examine(facts, ("memory",))))
 
 
 @server(
@@ -328,6 +332,21 @@ def bgsave(client: Client, argv: list[bytes]) -> Reply:
         raise SyntaxFault
     begun = client.engine.saves.begin(may_wait=len(argv) == 2)
     return Simple("Background saving started" if begun else "Background saving scheduled")
+
+
+@server(
+    "BGREWRITEAOF",
+    "Begins to write the journal anew, as short as it can be, in the background.",
+    flags="admin noscript no_async_loading",
+    since="1.0.0",
+    complexity="O(1), and O(N) in the background.",
+)
+def bgrewriteaof(client: Client, argv: list[bytes]) -> Reply:
+    keeper = client.engine.journal.keeper
+    if keeper is None:
+        raise CommandError("ERR There are no files to save to")
+    begun = keeper.rewrite()
+    return Simple(f"Background append only file rewriting {'started' if begun else 'scheduled'}")
 
 
 @server(

@@ -128,16 +128,20 @@ def scard(client: Client, argv: list[bytes]) -> Reply:
 def spop(client: Client, argv: list[bytes]) -> Reply:
     _, key, *words = argv
     if words:
-        return _pop_several(client.db, key, words)
+        members = _pop_several(client.db, key, words)
+        if members:
+            client.engine.journal.instead(client.db, b"SREM", key, *members)
+        return Items(members)
     value = client.db.find(key, Set)
     if value is None:
         return None
-    member = value.pop()
+    member: bytes = value.pop()
+    client.engine.journal.instead(client.db, b"SREM", key, member)
     _settle(client.db, key, value, b"spop")
     return member
 
 
-def _pop_several(db: Keyspace, key: bytes, words: list[bytes]) -> Items:
+def _pop_several(db: Keyspace, key: bytes, words: list[bytes]) -> list[bytes]:
     if len(words) > 1:
         raise SyntaxFault
     count = parse_integer(words[0], _NotPositive)
@@ -145,16 +149,16 @@ def _pop_several(db: Keyspace, key: bytes, words: list[bytes]) -> Items:
         raise _NotPositive
     value = db.find(key, Set)
     if value is None or count == 0:
-        return Items(())
+        return []
     if count < len(value):
-        members = [value.pop() for _ in range(count)]
+        members: list[bytes] = [value.pop() for _ in range(count)]
         _settle(db, key, value, b"spop")
     else:
         members = db.read(key, Set).members()  # which Redis counts as a hit, too
         db.notify(b"spop", key)
         db.unlink(key)
         db.notify(b"del", key)
-    return Items(members)
+    return members
 
 
 # A reply with a member more than once has as many as the request says.  Redis makes it whatever it takes.

@@ -677,6 +677,7 @@ def _pop_or_wait(client: Client, argv: list[bytes], highest: bool) -> Reply:
     if found is None:
         return client.wait(keys, timeout_s, NULL_ARRAY, argv)
     key, value = found
+    client.engine.journal.instead(client.db, b"ZPOPMAX" if highest else b"ZPOPMIN", key)
     return [key, *_pop(client, key, value, highest, 1)[0]]
 
 
@@ -710,13 +711,13 @@ def _parse_pop(words: list[bytes]) -> _PopRequest:
     return _PopRequest(words[1:place], where == b"MAX", count)
 
 
-def _pop_from(client: Client, asked: _PopRequest) -> Reply:
+def _pop_from(client: Client, asked: _PopRequest) -> tuple[bytes, list[Reply]] | None:
     """The key and its pairs, which are nested in both protocols; None if there is nothing to pop."""
     found = _first_found(client, asked.keys)
     if found is None:
         return None
     key, value = found
-    return [key, [list(pair) for pair in _pop(client, key, value, asked.highest, asked.count)]]
+    return key, [list(pair) for pair in _pop(client, key, value, asked.highest, asked.count)]
 
 
 _MPOP_COMPLEXITY: Final = (
@@ -736,7 +737,7 @@ _MPOP_COMPLEXITY: Final = (
 )
 def zmpop(client: Client, argv: list[bytes]) -> Reply:
     popped = _pop_from(client, _parse_pop(argv[1:]))
-    return NULL_ARRAY if popped is None else popped
+    return NULL_ARRAY if popped is None else list(popped)
 
 
 @sorted_set(
@@ -752,7 +753,12 @@ def bzmpop(client: Client, argv: list[bytes]) -> Reply:
     asked = _parse_pop(argv[2:])
     timeout_s = parse_timeout(argv[1])
     popped = _pop_from(client, asked)
-    return client.wait(asked.keys, timeout_s, NULL_ARRAY, argv) if popped is None else popped
+    if popped is None:
+        return client.wait(asked.keys, timeout_s, NULL_ARRAY, argv)
+    key, pairs = popped
+    name = b"ZPOPMAX" if asked.highest else b"ZPOPMIN"
+    client.engine.journal.instead(client.db, name, key, b"%d" % len(pairs))
+    return [key, pairs]
 
 
 # Unions, intersections and differences, of sorted sets and of sets, whose members have a score of 1

@@ -120,7 +120,9 @@ def sort(client: Client, argv: list[bytes]) -> Reply:
     replies = _sort(client, argv[1], options)
     if options.store is None:
         return replies
-    return _store(client.db, options.store, [b"" if reply is None else reply for reply in replies])
+    elements = [b"" if reply is None else reply for reply in replies]
+    _journal(client, options.store, elements)
+    return _store(client.db, options.store, elements)
 
 
 @sorting(
@@ -135,6 +137,15 @@ def sort(client: Client, argv: list[bytes]) -> Reply:
 )
 def sort_ro(client: Client, argv: list[bytes]) -> Reply:
     return _sort(client, argv[1], _parse(client, argv, may_store=False))
+
+
+def _journal(client: Client, key: bytes, elements: list[bytes]) -> None:
+    """What is stored, since a set may have another order when this is replayed."""
+    journal = client.engine.journal
+    if client.db.has_quietly(key):
+        journal.instead(client.db, b"DEL", key)
+    if elements:
+        journal.instead(client.db, b"RPUSH", key, *elements)
 
 
 def _store(db: Keyspace, key: bytes, elements: list[bytes]) -> int:

@@ -167,6 +167,9 @@ def xadd(client: Client, argv: list[bytes]) -> Reply:
     target.add(entry_id, words)
     trimmed = 0 if addition is None else addition.trimming.trim(target)
     db.updated(key, target)
+    # How far an approximate trim goes depends on settings.
+    trim = (b"MAXLEN", b"=", b"%d" % len(target)) if trimmed else ()
+    client.engine.journal.instead(db, b"XADD", key, *trim, format_id(entry_id), *words)
     db.notify(b"xadd", key)
     if trimmed:
         db.notify(b"xtrim", key)
@@ -225,6 +228,7 @@ def xtrim(client: Client, argv: list[bytes]) -> Reply:
     trimmed = trimming.trim(target)
     if trimmed:
         db.updated(key, target)
+        client.engine.journal.instead(db, b"XTRIM", key, b"MAXLEN", b"=", b"%d" % len(target))
         db.notify(b"xtrim", key)
     return trimmed
 
@@ -479,9 +483,9 @@ def xreadgroup(client: Client, argv: list[bytes]) -> Reply:
             continue
         consumer = _take_consumer(client, key, source, group, reading.consumer)
         if last_id != ID_MAX:
-            replies.append((key, _history(client, source, group, consumer, last_id, reading.count)))
+            replies.append((key, _history(client, key, source, group, consumer, last_id, reading.count)))
         elif has_new:
-            replies.append((key, _deliver_new(client, source, group, consumer, reading)))
+            replies.append((key, _deliver_new(client, key, source, group, consumer, reading)))
         db.resized(key, source)
     if replies:
         return Pairs(replies)
@@ -502,14 +506,18 @@ def _take_consumer(client: Client, key: bytes, source: Stream, group: Group, nam
     """The consumer who asks, created if it is new to the group."""
     now_ms = client.engine.clock.wall_ms()
     consumer = group.consumers.get(name)
+    client.engine.journal.nothing()
     if consumer is None:
         consumer = source.create_consumer(group, name, now_ms)
+        client.engine.journal.instead(client.db, b"XGROUP", b"CREATECONSUMER", key, group.name, name)
         client.db.notify(b"xgroup-createconsumer", key)
     consumer.seen_ms = now_ms
     return consumer
 
 
-def _deliver_new(client: Client, source: Stream, group: Group, consumer: Consumer, reading: _Reading) -> list[Reply]:
+def _deliver_new(
+    client: Client, key: bytes, source: Stream, group: Group, consumer: Consumer, reading: _Reading
+) -> list[Reply]:
     now_ms = client.engine.clock.wall_ms()
     found = source.range(group.last_id + 1, ID_MAX, reading.count)
     for entry_id, _ in found:
@@ -518,10 +526,29 @@ def _deliver_new(client: Client, source: Stream, group: Group, consumer: Consume
             # It may be another's already, where XGROUP SETID went back.
             source.deliver(group, entry_id, consumer, now_ms, 1)
             consumer.active_ms = now_ms
+            _journal_delivery(client, key, group, entry_id)
+    _journal_group(client, key, group)
     return _entry_replies(found)
 
 
-def _history(client: Client, source: Stream, group: Group, consumer: Consumer, last_id: int, count: int) -> list[Reply]:
+def _journal_delivery(client: Client, key: bytes, group: Group, entry_id: int) -> None:
+    pending = group.pending[entry_id]
+    client.engine.journal.instead(
+        client.db,
+        *(b"XCLAIM", key, group.name, pending.consumer.name, b"0", format_id(entry_id)),
+        *(b"TIME", b"%d" % pending.delivered_ms, b"RETRYCOUNT", b"%d" % pending.deliveries, b"FORCE", b"JUSTID"),
+    )
+
+
+def _journal_group(client: Client, key: bytes, group: Group) -> None:
+    """How far a group has read."""
+    words = (format_id(group.last_id), b"ENTRIESREAD", b"%d" % group.entries_read)
+    client.engine.journal.instead(client.db, b"XGROUP", b"SETID", key, group.name, *words)
+
+
+def _history(
+    client: Client, key: bytes, source: Stream, group: Group, consumer: Consumer, last_id: int, count: int
+) -> list[Reply]:
     """What the consumer got after this id and has not acknowledged; of entries that are gone only the id."""
     now_ms = client.engine.clock.wall_ms()
     replies: list[Reply] = []
@@ -531,6 +558,7 @@ def _history(client: Client, source: Stream, group: Group, consumer: Consumer, l
             pending = group.pending[entry_id]
             pending.delivered_ms = now_ms
             pending.deliveries += 1
+            _journal_delivery(client, key, group, entry_id)
         replies.append([format_id(entry_id), NULL_ARRAY if entry is None else entry])
         if len(replies) == count:
             break
@@ -860,15 +888,17 @@ def xclaim(client: Client, argv: list[bytes]) -> Reply:
     idle_ms_min = parse_integer(idle_text, CommandError("ERR Invalid min-idle-time argument for XCLAIM"))
     now_ms = client.engine.clock.wall_ms()
     claim = _parse_claim(words, now_ms)
-    group.last_id = max(group.last_id, claim.last_id)
     consumer = _take_consumer(client, key, target, group, consumer_name)
+    if claim.last_id > group.last_id:
+        group.last_id = claim.last_id
+        _journal_group(client, key, group)
     replies: list[Reply] = []
     for entry_id in claim.entry_ids:
         pending = group.pending.get(entry_id)
         entry = target.get(entry_id)
         if entry is None:
             # It was deleted, and nobody can do anything about it any more.
-            target.acknowledge(group, entry_id)
+            _acknowledge_gone(client, key, target, group, entry_id)
             continue
         if pending is None:
             if not claim.makes_pending:
@@ -884,9 +914,15 @@ def xclaim(client: Client, argv: list[bytes]) -> Reply:
             deliveries += 1
         target.deliver(group, entry_id, consumer, claim.delivered_ms, deliveries)
         consumer.active_ms = now_ms
+        _journal_delivery(client, key, group, entry_id)
         replies.append(format_id(entry_id) if claim.only_ids else [format_id(entry_id), entry])
     client.db.resized(key, target)
     return replies
+
+
+def _acknowledge_gone(client: Client, key: bytes, target: Stream, group: Group, entry_id: int) -> None:
+    if target.acknowledge(group, entry_id):
+        client.engine.journal.instead(client.db, b"XACK", key, group.name, format_id(entry_id))
 
 
 # So many entries are looked at for each that is asked for, at most.
@@ -934,9 +970,10 @@ def xautoclaim(client: Client, argv: list[bytes]) -> Reply:
             continue
         target.deliver(group, entry_id, consumer, now_ms, pending.deliveries + (not only_ids))
         consumer.active_ms = now_ms
+        _journal_delivery(client, key, group, entry_id)
         replies.append(format_id(entry_id) if only_ids else [format_id(entry_id), entry])
     for entry_id in gone:
-        target.acknowledge(group, entry_id)
+        _acknowledge_gone(client, key, target, group, entry_id)
     client.db.resized(key, target)
     return [format_id(following), replies, list(map(format_id, gone))]
 

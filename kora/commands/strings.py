@@ -141,6 +141,7 @@ def set_(client: Client, argv: list[bytes]) -> Reply:
     db.set_until(key, value, deadline_ms)
     db.notify(b"set", key)
     if options.expiry is not None:
+        client.engine.journal.instead(db, b"SET", key, value, b"PXAT", b"%d" % (deadline_ms or 0))
         db.notify(b"expire", key)
     return old if options.get else OK
 
@@ -192,6 +193,7 @@ def psetex(client: Client, argv: list[bytes]) -> Reply:
 def _set_until(client: Client, key: bytes, value: bytes, deadline_ms: int) -> None:
     db = client.db
     db.set_until(key, value, deadline_ms)
+    client.engine.journal.instead(db, b"SET", key, value, b"PXAT", b"%d" % deadline_ms)
     db.notify(b"set", key)
     db.notify(b"expire", key)
 
@@ -244,11 +246,13 @@ def getex(client: Client, argv: list[bytes]) -> Reply:
         return None
     if options.expiry is not None:
         deadline_ms = _deadline_ms(client, options.expiry, options.in_seconds, options.from_now, "getex")
-        if deadline_ms <= client.engine.clock.wall_ms():
+        if deadline_ms <= client.engine.ends_ms():
             db.delete(key)
+            client.engine.journal.instead(db, b"DEL", key)
             db.notify(b"del", key)
         else:
             db.expire(key, deadline_ms)
+            client.engine.journal.instead(db, b"PEXPIREAT", key, b"%d" % deadline_ms)
             db.notify(b"expire", key)
     elif options.keep and db.persist(key):
         db.notify(b"persist", key)
@@ -483,6 +487,8 @@ def incrbyfloat(client: Client, argv: list[bytes]) -> Reply:
         client.db.set(key, result)
     else:
         client.db.replace(key, result)
+    # Not every machine adds up in the same precision.
+    client.engine.journal.instead(client.db, b"SET", key, result, b"KEEPTTL")
     client.db.notify(b"incrbyfloat", key)
     return result
 

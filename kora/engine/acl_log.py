@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from kora.engine.description import describe
+from kora.observe.recent import LOGINS, host_of
+from kora.observe.spikes import Offender
 
 if TYPE_CHECKING:
     from kora.engine.client import Client
@@ -42,6 +44,9 @@ class AccessLog:
 
     def add(self, client: "Client", reason: str, what: bytes, username: bytes) -> None:
         self.denied[reason] += 1
+        if reason == "auth":
+            deed = self._engine.recent.note(LOGINS, host_of(client.address))
+            deed.offender = Offender(what.decode().lower(), b"", client.address, client.name)
         now_ms = self._engine.clock.wall_ms()
         is_multi = client.transaction is not None or self._engine.nested
         context = "lua" if self._engine.in_script else "multi" if is_multi else "toplevel"

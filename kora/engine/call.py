@@ -21,8 +21,11 @@ from kora.errors import (
     wrong_arity,
 )
 from kora.observe.board import CLIENT
+from kora.observe.commandlog import WORD_BYTES_MAX
 from kora.observe.hotkeys import HEAVY_BYTES_BITS, HEAVY_NS_BITS
+from kora.observe.recent import ERRORS
 from kora.observe.service import NOTABLE_NS, RUN_MAX
+from kora.observe.spikes import NOBODY, Offender
 from kora.resp.reply import Reply, encode_error
 from kora.store.slots import slot_of
 
@@ -42,6 +45,8 @@ _BIG_REPLY_BYTES = 1 << 14
 # What is recorded for hot keys always.
 HEAVY_NS: Final = 1 << HEAVY_NS_BITS
 HEAVY_BYTES: Final = 1 << HEAVY_BYTES_BITS
+# A turn of so many commands, behind which there are more, is part of a large pipeline.
+FULL_TURN: Final = 256
 # How long a command may take part in making room: Redis' limit at its default tenacity (evictionTimeLimitUs, evict.c).
 EVICTION_BUDGET_NS = 500_000
 
@@ -147,6 +152,8 @@ def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes
     elapsed_ns = engine.now_ns - started_ns
     if elapsed_ns > engine.loop.turn_max_ns:
         engine.loop.turn_max_ns = elapsed_ns
+    if len(requests) >= FULL_TURN and client.more:
+        engine.note_full_turn(client, elapsed_ns)
     return out[0] if len(out) == 1 else b"".join(out)
 
 
@@ -208,6 +215,7 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
     `-ERR internal error`, logged once with its traceback.  Stops after a command that sets client.halted.
     """
     engine = client.engine
+    effects = engine.implementation.effects
     table = engine.commands
     monotonic_ns = engine.monotonic_ns
     started_ns = engine.now_ns
@@ -248,10 +256,13 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
             key = argv[command.first_key] if 0 < command.first_key < len(argv) else b""
             engine.board.begin_command(started_ns, command.board_name, client.board_address, key)
         try:
-            reply = command.handler(client, argv)
+            if effects.on:
+                reply = call_journaled(client, command, argv)
+            else:
+                reply = command.handler(client, argv)
             data = client.encode(reply)  # looked up only now: HELLO may have changed it
         except Exception as error:
-            data = failed(client, command, error)
+            data = failed(client, command, error, argv)
         if engine.errands:
             data = run_errands(client, data)
         out.append(data)
@@ -294,6 +305,19 @@ def _end_run(engine: "Engine", slot: int, start_ns: int, last_ns: int, count: in
     if count and not engine.nested:
         engine.service.ran(slot, (start_ns + last_ns) // 2, count)
     return 0
+
+
+def call_journaled(client: Client, command: Command, argv: list[bytes]) -> Reply:
+    """Run a command by its handler, and have the journal know what it has changed."""
+    journal = client.engine.journal
+    changes = journal.enter()
+    try:
+        reply = command.handler(client, argv)
+    except BaseException:
+        journal.leave()
+        raise
+    journal.settle(client, command, argv, changes)
+    return reply
 
 
 def run_inside(client: Client, requests: list[list[bytes]], size_bytes: int) -> list[bytes]:
@@ -355,10 +379,11 @@ def run_again(client: Client, command: Command, argv: list[bytes]) -> bytes:
     if wish is not None:
         engine.tracking.admit(client, wish, command, argv)
     started_ns = engine.monotonic_ns()
+    run = call_journaled if engine.journal.on else _call_plainly
     try:
-        data = client.encode(command.handler(client, argv))
+        data = client.encode(run(client, command, argv))
     except Exception as error:
-        data = failed(client, command, error)
+        data = failed(client, command, error, argv)
     finally:
         client.command = latest
         engine.tracking.settle()
@@ -367,6 +392,10 @@ def run_again(client: Client, command: Command, argv: list[bytes]) -> bytes:
         if elapsed_ns >= engine.slow_ns or len(data) >= engine.large_reply_bytes:
             engine.slowness.note_unblocked(client, command, argv, elapsed_ns, len(data))
     return data
+
+
+def _call_plainly(client: Client, command: Command, argv: list[bytes]) -> Reply:
+    return command.handler(client, argv)
 
 
 def refuse(client: Client, error: ProtocolError) -> bytes:
@@ -393,7 +422,7 @@ def _reject(client: Client, command: Command | None, error: CommandError, argv: 
         error = CommandError(f"EXECABORT Transaction discarded because of: {error.message.removeprefix('ERR ')}")
     elif client.transaction is not None:
         client.transaction.is_broken = True
-    engine.count_error(error.prefix)
+    _note_error(client, "" if command is None else command.name, _first_key(command, argv), error.prefix)
     out.append(client.encode(error))
 
 
@@ -494,7 +523,7 @@ _AS_GOOD_AS_WRITING: Final = frozenset(("publish", "spublish", "pfcount", "eval"
 _OUTSIDE_TRANSACTIONS: Final = frozenset(("exec", "discard", "multi", "watch", "quit", "reset"))
 
 
-def failed(client: Client, command: Command, error: Exception) -> bytes:
+def failed(client: Client, command: Command, error: Exception, argv: Sequence[bytes] = ()) -> bytes:
     """The reply to a command that ran and raised: the client's mistake, or no more than that it was ours."""
     engine = client.engine
     if not isinstance(error, CommandError):
@@ -502,8 +531,23 @@ def failed(client: Client, command: Command, error: Exception) -> bytes:
         engine.log("error", "internal error", command=command.name, exc_info=error)
         error = InternalError()
     client.db.stats.commands[command.slot].failed += 1
-    engine.count_error(error.prefix)
+    _note_error(client, command.name, _first_key(command, argv), error.prefix)
     return client.encode(error)
+
+
+def _note_error(client: Client, command: str, key: bytes, prefix: str) -> None:
+    engine = client.engine
+    engine.count_error(prefix)
+    deed = engine.recent.note(ERRORS, f"{prefix} {command}")
+    if deed.offender is NOBODY:
+        if client.is_script and engine.scripting is not None:
+            client = engine.scripting.caller
+        deed.offender = Offender(command, key[:WORD_BYTES_MAX], client.address, client.name)
+
+
+def _first_key(command: Command | None, argv: Sequence[bytes]) -> bytes:
+    """Of a request that may not have all its words."""
+    return argv[command.first_key] if command is not None and 0 < command.first_key < len(argv) else b""
 
 
 def note_script_call(client: Client, command: Command, argv: list[bytes], reply: Reply, elapsed_ns: int) -> None:

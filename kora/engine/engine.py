@@ -15,7 +15,9 @@ from kora.engine.blame import BlameRecords
 from kora.engine.blocking import Blocking
 from kora.engine.client import Client
 from kora.engine.client_memory import ClientEvictor
+from kora.engine.doctor import end_second
 from kora.engine.hotkeys import HotKeyRecords
+from kora.engine.journal import Journal
 from kora.engine.loading import Loading
 from kora.engine.notifications import Notifications
 from kora.engine.outbound import NoOutbound, Outbound, Travels
@@ -30,7 +32,8 @@ from kora.errors import DiskFault
 from kora.observe.board import BUSY, LOADED_BYTES, LOADING_BYTES, READY, STATE, Board
 from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
-from kora.observe.spikes import NEVER_NS
+from kora.observe.recent import CONNECTIONS, TURNS, Recent, host_of
+from kora.observe.spikes import NEVER_NS, NOBODY, Offender
 from kora.store.eviction import Evictor
 from kora.store.fields import FieldDeadlines
 from kora.store.indexing import Indexing
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
 # Distinct error prefixes that are counted: Redis' own are a few dozen, the rest share one name.
 ERROR_PREFIXES_MAX = 128
+ERROR_PREFIX_MAX = 64  # characters of each
 OTHER_ERRORS = "OTHER"
 # The settings that say where values end to be compact.
 _LIMITS = tuple(field.name for field in fields(Limits))
@@ -112,6 +116,8 @@ class Engine:
         self.field_deadlines: dict[int, FieldDeadlines] = {}  # by the database's number
         self.databases = Databases(self._make_database, config.databases)
         self.indexing = Indexing()
+        self.journal = Journal(self, implementation.effects)
+        self.is_replaying = False  # what runs comes from the journal
         # What took long, and who is shown everything.  Above these somebody wants to know; see engine/slowness.py.
         self.slow_ns = self.large_reply_bytes = self.large_request_bytes = NEVER_NS
         self.slowness = Slowness(self)
@@ -155,6 +161,9 @@ class Engine:
         self.loop = LoopStats()
         self.jobs: dict[str, JobStats] = {}
         self.rates = Rates(3, self.started_ns)  # commands, bytes in, bytes out
+        self.recent = Recent(self.started_ns)  # what DOCTOR looks at
+        # How long the loop's thread ran, and waited for a processor to run on: set by whoever runs the server.
+        self.processor_ns: Callable[[], tuple[int, int]] = _no_processor
         self.memory_peak_bytes = 0
         # Of the current turn: when the running command began, which is when the one before it ended.
         self.now_ns = self.started_ns
@@ -183,8 +192,13 @@ class Engine:
         client = Client(self, self._next_client_id, address, local_address)
         self._next_client_id += 1
         self.connections_received += 1
+        self.recent.note(CONNECTIONS, host_of(address))
         self.clients[client.id] = client
         return client
+
+    def make_replaying_client(self) -> Client:
+        """One that is nobody's, and may do everything: for the commands of a journal."""
+        return Client(self, 0, "", "")
 
     def forget(self, client: Client) -> None:
         """A client's connection is closed: it waits, watches and listens no more."""
@@ -194,6 +208,7 @@ class Engine:
             self.pubsub.forget(client)
             self.tracking.stop(client)
             self.slowness.monitors.forget(client)
+            self.recent.unread.pop(client.id, None)
             self.service.forget(client)
 
     def kill(self, client: Client) -> None:
@@ -292,6 +307,8 @@ class Engine:
             self.pause(0, False)
         self.blocking.expire()
         self.catch_up()
+        if self.journal.keeper is not None:
+            self.journal.keeper.tick()
         self.slowness.monitors.flush()
         self.update_memory_peak()
         self.hot_keys.advance()
@@ -303,6 +320,8 @@ class Engine:
             bytes_in = sum(block.bytes_in for block in blocks)
             self.rates.sample((commands, bytes_in, sum(block.bytes_out for block in blocks)), now_ns)
             self.hot_keys.adapt(self.rates.latest(0))
+        if self.recent.is_due(now_ns):
+            end_second(self, now_ns)
 
     def catch_up(self) -> None:
         """Keys may have ended without a command: tell those who wait for them or keep copies of them."""
@@ -315,9 +334,16 @@ class Engine:
 
     def count_error(self, prefix: str) -> None:
         """Count an error reply; strings that clients can make up (in scripts) share one row once there are many."""
+        prefix = prefix[:ERROR_PREFIX_MAX]
         if prefix not in self.errors and len(self.errors) >= ERROR_PREFIXES_MAX:
             prefix = OTHER_ERRORS
         self.errors[prefix] = self.errors.get(prefix, 0) + 1
+
+    def note_full_turn(self, client: Client, elapsed_ns: int) -> None:
+        """A client had a turn of many commands, and has sent more."""
+        deed = self.recent.note(TURNS, str(client.id), elapsed_ns)
+        if deed.offender is NOBODY:
+            deed.offender = Offender(client.last_command, b"", client.address, client.name)
 
     @property
     def memory_bytes(self) -> int:
@@ -339,6 +365,7 @@ class Engine:
         self.client_evictor.evicted = 0
         self.connections_received = self.connections_rejected = self.protocol_errors = self.internal_errors = 0
         self.loop.reset()
+        self.rates.reset()
         self.blame.reset()
         self.service.reset()
         self.implementation.reset_stats()
@@ -350,7 +377,17 @@ class Engine:
         self.notifications.follow(keyspace)
         self.field_deadlines[index] = FieldDeadlines()
         keyspace.note_fields = self.field_deadlines[index].note
+        self.journal.follow(keyspace)
         return keyspace
+
+    def set_replaying(self, is_replaying: bool) -> None:
+        """While a journal is loaded nothing ends by itself: what has ended, and when, is in the journal."""
+        self.is_replaying = is_replaying
+        self.implementation.set_replaying(is_replaying)
+
+    def ends_ms(self) -> int:
+        """Up to when deadlines are over: now, as Unix time."""
+        return -1 if self.is_replaying else self.clock.wall_ms()
 
     def swap_databases(self, first: int, second: int) -> None:
         """Exchange the contents of two databases.  Raises IndexError for a number that is not one of the server's."""
@@ -423,6 +460,11 @@ class Engine:
 
 def _no_loop(delay_s: float, function: Callable[[], None]) -> None:
     """Until there is an event loop; tick() is late, but does it as well."""
+
+
+def _no_processor() -> tuple[int, int]:
+    """Without a server: an engine's clock need not be the machine's."""
+    return 0, 0
 
 
 def _no_server(saves: bool) -> None:

@@ -26,8 +26,11 @@ _EXECUTABLE: Final = os.path.realpath(sys.executable) if sys.executable else ""
 def wanted_sections(names: Iterable[str]) -> list[str]:
     """The sections that INFO's arguments ask for, in the order in which they are shown; unknown names ask for none."""
     asked = {name.lower() for name in names} or {"default"}
-    if asked & {"all", "everything"}:
+    if "everything" in asked:
         return list(_SECTIONS)
+    if "all" in asked:
+        # Not hot keys: redis_exporter reads fields whatever their section, and theirs has a `used_memory` of its own.
+        asked |= _SECTIONS.keys() - {"hotkeys"}
     if "default" in asked:
         asked |= _DEFAULT
     return [section for section in _SECTIONS if section in asked]
@@ -36,6 +39,16 @@ def wanted_sections(names: Iterable[str]) -> list[str]:
 def render(snapshot: Snapshot, sections: Iterable[str]) -> str:
     """The text of some sections; a snapshot without histograms will do unless `latencystats` is among them."""
     return "\r\n".join(f"{_title(section)}\r\n{_lines(_SECTIONS[section](snapshot))}" for section in sections)
+
+
+def fields(snapshot: Snapshot) -> dict[str, object]:
+    """The fields that say one thing each, of all sections but those of commands, errors, databases and hot keys."""
+    return {name: value for section in _SCALARS for name, value in _SECTIONS[section](snapshot)}
+
+
+def error_name(prefix: str) -> str:
+    """As getSafeInfoString (util.c): what scripts and DEBUG ERROR make up must not look like a line of its own."""
+    return prefix.translate(_UNSAFE)
 
 
 def _title(section: str) -> str:
@@ -111,8 +124,7 @@ def _persistence(snapshot: Snapshot) -> Iterator[Field]:
     yield "rdb_last_bgsave_time_sec", elapsed_s
     yield "rdb_current_bgsave_time_sec", running_s
     yield "rdb_saves", count
-    yield "aof_enabled", int(snapshot.appendonly)
-    yield "aof_rewrite_in_progress", 0
+    yield from _journal(snapshot)
     if snapshot.loading:
         started_s, total_bytes, loaded_bytes, eta_s, used_memory_bytes = snapshot.loading
         yield "loading_start_time", started_s
@@ -121,6 +133,18 @@ def _persistence(snapshot: Snapshot) -> Iterator[Field]:
         yield "loading_loaded_bytes", loaded_bytes
         yield "loading_loaded_perc", f"{percent_loaded(total_bytes, loaded_bytes):.2f}"
         yield "loading_eta_seconds", eta_s
+
+
+# Those of the journal that are no numbers in INFO.
+_WELL: Final = frozenset(("last_bgrewrite_status", "last_write_status"))
+
+
+def _journal(snapshot: Snapshot) -> Iterator[Field]:
+    if not snapshot.journal:
+        yield "aof_enabled", 0
+        yield "aof_rewrite_in_progress", 0
+    for name, number in snapshot.journal.items():
+        yield f"aof_{name}", ("ok" if number else "err") if name in _WELL else number
 
 
 def _stats(snapshot: Snapshot) -> Iterator[Field]:
@@ -162,6 +186,7 @@ def _stats(snapshot: Snapshot) -> Iterator[Field]:
 def _replication(snapshot: Snapshot) -> Iterator[Field]:
     yield "role", "master"
     yield "connected_slaves", 0
+    yield "master_repl_offset", 0
 
 
 def _cpu(snapshot: Snapshot) -> Iterator[Field]:
@@ -172,7 +197,7 @@ def _cpu(snapshot: Snapshot) -> Iterator[Field]:
 
 
 def _commandstats(snapshot: Snapshot) -> Iterator[Field]:
-    for name, row in zip(snapshot.slot_names, snapshot.total.commands, strict=True):
+    for name, row in zip(snapshot.slot_names, snapshot.totals.commands, strict=True):
         if row.is_used:
             per_call = row.elapsed_ns / row.calls / 1_000 if row.calls else 0
             times = f"calls={row.calls},usec={row.elapsed_ns // 1_000},usec_per_call={per_call:.2f}"
@@ -181,8 +206,7 @@ def _commandstats(snapshot: Snapshot) -> Iterator[Field]:
 
 def _errorstats(snapshot: Snapshot) -> Iterator[Field]:
     for prefix, count in sorted(snapshot.errors.items()):
-        # As getSafeInfoString (util.c): what scripts and DEBUG ERROR make up must not look like a line of its own.
-        yield f"errorstat_{prefix.translate(_UNSAFE)}", f"count={count}"
+        yield f"errorstat_{error_name(prefix)}", f"count={count}"
 
 
 def _latencystats(snapshot: Snapshot) -> Iterator[Field]:
@@ -265,6 +289,11 @@ _SECTIONS: Final[dict[str, Callable[[Snapshot], Iterator[Field]]]] = {
     "keysizes": _keysizes,
     "hotkeys": _hotkeys,
 }
+_SCALARS: Final = tuple(
+    section
+    for section in _SECTIONS
+    if section not in ("commandstats", "errorstats", "latencystats", "keyspace", "keysizes", "hotkeys")
+)
 # What INFO shows unasked: all but the two that grow with the number of commands, and those that Redis 7 does not have:
 # there are tools that take any name which begins with `db0` for a database.
 _DEFAULT: Final = frozenset(_SECTIONS) - {"commandstats", "latencystats", "keysizes", "hotkeys"}
@@ -280,40 +309,3 @@ def human_bytes(size_bytes: int) -> str:
         if size < 1024:
             return f"{size:.2f}{unit}"
     return f"{size / 1024:.2f}P"
-
-
-# From where on MEMORY DOCTOR finds something unusual; what is less is nothing to talk about.
-_WORTH_A_LOOK_BYTES: Final = 5 << 20
-_PEAK_RATIO: Final = 1.5
-_RSS_RATIO: Final = 2.0
-_RSS_OF_NOTHING_BYTES: Final = 64 << 20  # of the process itself, without any data
-_CLIENT_BYTES: Final = 200_000
-
-
-def diagnose(snapshot: Snapshot) -> str:
-    """MEMORY DOCTOR: what is unusual about the memory in use, a line for each."""
-    used, peak, rss = snapshot.memory_bytes, snapshot.memory_peak_bytes, snapshot.rss_bytes
-    if used < _WORTH_A_LOOK_BYTES:
-        return "There is little data, of which nothing can be told yet.\n"
-    lines = []
-    if peak > used * _PEAK_RATIO:
-        lines.append(
-            f"Peak: there were {human_bytes(peak)} of data, and are {human_bytes(used)}. What was freed may still be "
-            "held by the process, for the next time; MEMORY PURGE gives some of it back."
-        )
-    if rss > used * _RSS_RATIO + _RSS_OF_NOTHING_BYTES:
-        lines.append(
-            f"Resident memory: the process takes {human_bytes(rss)} for {human_bytes(used)} of data. Either it held "
-            "more before, or clients' buffers and background work take it; a restart would tell."
-        )
-    if snapshot.clients and snapshot.clients_memory_bytes > snapshot.clients * _CLIENT_BYTES:
-        lines.append(
-            f"Clients: {snapshot.clients} connections take {human_bytes(snapshot.clients_memory_bytes)}. Look at "
-            "tot-mem in CLIENT LIST; client-output-buffer-limit and maxmemory-clients set limits."
-        )
-    if snapshot.maxmemory and used > snapshot.maxmemory:
-        lines.append(
-            f"Limit: the data takes {human_bytes(used)}, and maxmemory is {human_bytes(snapshot.maxmemory)}; "
-            f"the policy is {snapshot.maxmemory_policy}."
-        )
-    return "".join(f"{line}\n" for line in lines) or "Nothing about the memory in use is unusual.\n"

@@ -7,7 +7,7 @@ limit (description.output_limits()); beyond it the monitor is dropped.  While th
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ class Monitors:
 
     def __len__(self) -> int:
         return len(self._clients)
+
+    @property
+    def clients(self) -> "Iterable[Client]":
+        return self._clients
 
     def add(self, client: "Client") -> None:
         # What was shown to others before is not for this one.

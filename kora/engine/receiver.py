@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Receiver:
     """Made with its connection; drops what it is given until it is bound, and after it was released."""
 
-    __slots__ = ("_attend", "_client", "_fd", "_waiting_bytes", "_waits", "_write")
+    __slots__ = ("_attend", "_client", "_fd", "_waiting_bytes", "_waits", "_write", "held")
 
     def __init__(self) -> None:
         self._client: Client | None = None
@@ -26,6 +26,7 @@ class Receiver:
         self._waiting_bytes: Callable[[], int]
         self._fd = -1
         self._waits = False  # something did not go out at once
+        self.held = 0  # replies that wait for the journal
 
     def bind(
         self,
@@ -57,6 +58,27 @@ class Receiver:
 
     def send(self, data: bytes) -> None:
         """The one way for replies, so that they stay in order."""
+        client = self._client
+        if client is not None and client.engine.journal.on and client.engine.journal.hold(self, data):
+            return
+        self._transmit(data)
+
+    def release_held(self, data: bytes) -> None:
+        """A reply does not have to wait any longer."""
+        self.held -= 1
+        client = self._client
+        if client is not None:
+            self._transmit(data)
+            if client.closing and not self.held:
+                client.kick()
+
+    def cut(self) -> None:
+        """A reply cannot be given: nobody knows what has become of the request."""
+        self.held -= 1
+        if self._client is not None:
+            self._client.disconnect()
+
+    def _transmit(self, data: bytes) -> None:
         if self._fd < 0 or (self._waits and self._waiting_bytes()):
             self._write(data)
             return

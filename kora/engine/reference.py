@@ -3,11 +3,12 @@
 The kernel (kora/kernel) is the other one.  Both make what counts, what holds keys and what parses, and run requests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kora.clock import Clock
 from kora.engine import call
+from kora.engine.effects import Effects
 from kora.engine.receiver import Receiver
 from kora.observe.hotkeys import HotKeys
 from kora.observe.service import Service
@@ -29,6 +30,7 @@ class Implementation(Protocol):
     busy_rate: int  # commands per second, above which every little thing that is done for each is felt
     running: "Client | None"  # whose turn it is
     rdb_tools: Tools  # for what Redis' serialization spends its time on
+    effects: Effects  # what the journal is told
 
     def execute(self, client: "Client", data: bytes, send: call.Send | None = None) -> bytes: ...
     def resume(self, client: "Client", send: call.Send | None = None) -> bytes: ...
@@ -66,12 +68,28 @@ class Implementation(Protocol):
     def set_gate(self, aside: bool, maxmemory: int) -> None: ...
     def set_limits(self, limits: Limits) -> None: ...
     def set_handing_over(self, hands_over: bool) -> None: ...
+    def replay(self, client: "Client", data: bytes, run: Callable[[list[bytes]], bool]) -> int:
+        """Run the commands that some bytes of a journal complete, uncounted and without replies; returns how many.
+
+        run() takes what no operation of the kernel can run, and all of a transaction; it returns whether one is open.
+        A client with a new parser begins another file.  What run() raises comes out, and ProtocolError, and then
+        replay_place says at which command it was.
+        """
+
+    @property
+    def replay_place(self) -> tuple[int, int]:
+        """An offset from where the file's commands begin, and how many commands behind it the one is that runs."""
+
+    def set_replaying(self, is_replaying: bool) -> None: ...  # keys do not end: a journal says what has ended
     def interrupt(self) -> None: ...
     def set_observing(self, observing: bool) -> None: ...
     # From where on engine.slowness wants to know of a command.
     def set_slow(self, slow_ns: int, reply_bytes: int, request_bytes: int) -> None: ...
     def set_sampling_ratio(self, ratio: int) -> None: ...
     def reset_stats(self) -> None: ...
+
+    def share_histograms(self, fd: int) -> bool:
+        """Keep histograms in a file from now on, for kora.observe.shared_counts; False where they stay as they are."""
 
 
 class Reference:
@@ -84,6 +102,13 @@ class Reference:
     def __init__(self, clock: Clock) -> None:
         self.running: Client | None = None
         self._clock = clock
+        self.effects = Effects()
+        self._keyspaces: list[Keyspace] = []
+        self._keys_clock = clock  # by which keys end
+        # Of the journal that is loaded.
+        self._replay_parser: Parser | None = None
+        self._replay_fed = 0
+        self.replay_place = (0, 0)
         self._fast_reader = FastReader()
         self._limits = Limits()
 
@@ -97,7 +122,9 @@ class Reference:
         return HotKeys()
 
     def make_keyspace(self, index: int, shards: Sequence[Shard]) -> Keyspace:
-        return Keyspace(index, shards, self._clock, self._limits)
+        keyspace = Keyspace(index, shards, self._keys_clock, self._limits)
+        self._keyspaces.append(keyspace)
+        return keyspace
 
     def make_parser(self) -> Parser:
         return Parser(self._fast_reader)
@@ -134,6 +161,28 @@ class Reference:
     def set_handing_over(self, hands_over: bool) -> None:
         pass
 
+    def replay(self, client: "Client", data: bytes, run: Callable[[list[bytes]], bool]) -> int:
+        parser = client.parser
+        if parser is not self._replay_parser:
+            self._replay_parser, self._replay_fed = parser, 0
+        self._replay_fed += len(data)
+        commands = 0
+        parser.feed(data)
+        while True:
+            place = (self._replay_fed - parser.buffered_bytes, 0)
+            self.replay_place = place
+            for count, argv in enumerate(parser.take()):
+                self.replay_place = (place[0], count)
+                run(argv)
+                commands += 1
+            if not parser.more:
+                return commands
+
+    def set_replaying(self, is_replaying: bool) -> None:
+        self._keys_clock = StandingClock() if is_replaying else self._clock
+        for keyspace in self._keyspaces:
+            keyspace.follow(self._keys_clock)
+
     def interrupt(self) -> None:
         pass
 
@@ -148,3 +197,15 @@ class Reference:
 
     def reset_stats(self) -> None:
         pass
+
+    def share_histograms(self, fd: int) -> bool:
+        return False
+
+
+class StandingClock(Clock):
+    """By which no key ends."""
+
+    __slots__ = ()
+
+    def wall_ms(self) -> int:
+        return -(1 << 63)

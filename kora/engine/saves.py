@@ -27,6 +27,12 @@ class Saves(Protocol):
     def forget(self) -> None:
         """FLUSHALL: whatever is being written is given up, and an empty snapshot takes the place of the last."""
 
+    def reload(self, saves: bool, flushes: bool, merges: bool) -> None:
+        """DEBUG RELOAD: write a snapshot, forget the data, load the snapshot, whose keys may replace others, or not.
+
+        Raises CommandError.
+        """
+
     def step(self, budget_ns: int) -> bool:
         """Go on with what is being written, or begin what is due; returns whether there is more to do right now."""
 
@@ -65,6 +71,9 @@ class NoSaves:
 
     def forget(self) -> None:
         pass
+
+    def reload(self, saves: bool, flushes: bool, merges: bool) -> None:
+        raise CommandError("ERR There are no files to load from")
 
     def step(self, budget_ns: int) -> bool:
         return False

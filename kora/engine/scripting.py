@@ -18,7 +18,7 @@ from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final
 
 from kora import REDIS_VERSION, glob
-from kora.engine.call import HEAVY_NS, failed, keep_untouched, note_script_call, run_errands
+from kora.engine.call import HEAVY_NS, call_journaled, failed, keep_untouched, note_script_call, run_errands
 from kora.engine.client import Client
 from kora.engine.lua import source
 from kora.engine.lua.bytecode import without_tail_calls
@@ -684,9 +684,12 @@ class Scripting:
         client = self._client
         client.command = command
         try:
-            reply = command.handler(client, argv)
+            if engine.journal.on:
+                reply = call_journaled(client, command, argv)
+            else:
+                reply = command.handler(client, argv)
         except Exception as error:
-            failed(client, command, error)
+            failed(client, command, error, argv)
             reply = client.reply
         if engine.errands:
             run_errands(client)

@@ -34,6 +34,7 @@ class Slowness:
         self._engine = engine
         self.spikes = Spikes()
         self.logs = {name: CommandLog() for name in LOGS}
+        self.last_slow: dict[str, list[int]] = {}  # by command: [id, µs, Unix time] of its last entry in the slow log
         self.monitors = Monitors(engine)
         # From where on it is written down.
         self._slow_ns = self._request_bytes = self._reply_bytes = 0
@@ -59,6 +60,12 @@ class Slowness:
         self.logs[SLOW].set_max(config.slowlog_max_len)
         self.logs[LARGE_REQUEST].set_max(config.commandlog_large_request_max_len)
         self.logs[LARGE_REPLY].set_max(config.commandlog_large_reply_max_len)
+
+    def last_kept(self) -> dict[str, list[int]]:
+        """Of `last_slow` those entries that SLOWLOG GET still has."""
+        entries = self.logs[SLOW].entries
+        oldest_id = entries[-1].id if entries else NEVER_NS
+        return {name: entry for name, entry in self.last_slow.items() if entry[0] >= oldest_id}
 
     def update(self) -> None:
         """Work out from where on note() is to be called."""
@@ -126,6 +133,7 @@ class Slowness:
             if is_slow:
                 entries.append(self.logs[SLOW].add(time_s, elapsed_ns // 1_000, shown, *logged))
                 slowlog_id = entries[0].id
+                self.last_slow[command.name] = [slowlog_id, elapsed_ns // 1_000, time_s]
             if request_bytes >= self._request_bytes:
                 entries.append(self.logs[LARGE_REQUEST].add(time_s, request_bytes, shown, *logged))
             if reply_bytes >= self._reply_bytes:
@@ -212,6 +220,7 @@ def _bytes_of(argv: Sequence[bytes]) -> int:
 
 
 def first_key(command: "Command", argv: Sequence[bytes]) -> bytes:
+    """Of a request that has the words that its command asks for."""
     if 0 < command.first_key < len(argv):
         return argv[command.first_key]
     keys = command.keys(argv) if command.key_specs else []

@@ -6,6 +6,7 @@ numbers, strings, bytes, lists and dicts only, so that it crosses to the sidecar
 
 import os
 import resource
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -106,6 +107,7 @@ class Snapshot:
     command_logs: dict[str, list[int]]
     spikes: dict[str, list[int]]
     spikes_seen: dict[str, list[int]]
+    last_slow: dict[str, list[int]]  # by command: [id in the slow log, µs, Unix time] of its last entry
     monitors: int
     # The loop.
     turn_max_ns: int
@@ -131,7 +133,7 @@ class Snapshot:
     port: int
     hz: int
     config_file: str
-    appendonly: bool
+    journal: dict[str, int]  # aof_… of INFO, without that; empty where nobody keeps one
 
     def to_plain(self) -> list[Plain]:
         return [getattr(self, field.name) for field in fields(self)]
@@ -144,50 +146,55 @@ class Snapshot:
     def total(self) -> ShardStats:
         """All shards as one."""
         total = merge([_to_stats(shard, len(self.slot_names)) for shard in self.shards])
-        # Not by merge(), since all histograms of a command at once take half the time.
-        histograms: dict[int, list[bytes]] = {}
-        for shard in self.shards:
-            for slot, row in shard["commands"].items():
-                histograms.setdefault(slot, []).append(row[4])
-        for slot, parts in histograms.items():
-            total.commands[slot].counts = histogram.merged(parts)
+        for slot in {slot for shard in self.shards for slot in shard["commands"]}:
+            total.commands[slot].counts = self.histogram(slot)
         return total
+
+    @cached_property
+    def totals(self) -> ShardStats:
+        """As `total`, but without histograms, which are most of the work."""
+        return merge([_to_stats(shard, len(self.slot_names)) for shard in self.shards])
+
+    def histogram(self, slot: int) -> "array[int]":
+        """A command's, over all shards."""
+        # All at once take half the time of one after the other.
+        return histogram.merged([shard["commands"][slot][4] for shard in self.shards if slot in shard["commands"]])
 
     @property
     def keys(self) -> int:
-        return self.total.keys
+        return self.totals.keys
 
     @property
     def memory_bytes(self) -> int:
-        return self.total.memory_bytes
+        return self.totals.memory_bytes
 
     @property
     def bytes_in(self) -> int:
-        return self.total.bytes_in
+        return self.totals.bytes_in
 
     @property
     def bytes_out(self) -> int:
-        return self.total.bytes_out
+        return self.totals.bytes_out
 
     @property
     def hits(self) -> int:
-        return self.total.hits
+        return self.totals.hits
 
     @property
     def misses(self) -> int:
-        return self.total.misses
+        return self.totals.misses
 
     @property
     def expired(self) -> int:
-        return self.total.expired
+        return self.totals.expired
 
     @property
     def evicted(self) -> int:
-        return self.total.evicted
+        return self.totals.evicted
 
     @property
     def commands_processed(self) -> int:
-        return sum(command.calls for command in self.total.commands)
+        return sum(command.calls for command in self.totals.commands)
 
     @property
     def uptime_s(self) -> int:
@@ -273,6 +280,7 @@ def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | 
             name: [series.samples[-1].time_s, series.samples[-1].latency_ms, series.latency_ms_max]
             for name, series in engine.slowness.spikes.series.items()
         },
+        last_slow=engine.slowness.last_kept(),
         monitors=len(engine.slowness.monitors),
         turn_max_ns=loop.turn_max_ns,
         lag_ns=loop.lag_ns,
@@ -294,7 +302,7 @@ def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | 
         port=engine.config.port,
         hz=engine.config.hz,
         config_file=engine.config.file or "",
-        appendonly=engine.config.appendonly != "no",
+        journal=engine.journal.keeper.numbers() if engine.journal.keeper is not None else {},
     )
 
 
@@ -303,10 +311,16 @@ def by_lowest(bins: Sequence[int]) -> list[tuple[int, int]]:
     return [(1 << place >> 1, keys) for place, keys in enumerate(bins) if keys]
 
 
-def copy_shard(shard: "Shard", histograms: bool = True) -> dict[str, Plain]:
-    """What one shard counts, in the form of Snapshot.shards."""
+def copy_shard(shard: "Shard", histograms: bool = True, packed: bool = False) -> dict[str, Plain]:
+    """What one shard counts, in the form of Snapshot.shards.
+
+    Where histograms are shared, commands can be `packed`, for kora.observe.shared_counts to make that form of it.
+    """
     stats = shard.stats
     copy: dict[str, Plain] = {name: getattr(stats, name) for name in (*GAUGES, *COUNTERS)}
+    if packed:
+        copy["commands"] = stats.packed()
+        return copy
     copy["commands"] = {
         slot: [row.calls, row.elapsed_ns, row.failed, row.rejected, row.counts.tobytes() if histograms else b""]
         for slot, row in enumerate(stats.commands)

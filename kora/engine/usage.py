@@ -12,8 +12,7 @@ COMMAND DOCS shows it, and is not part of the printed line.  Arity, key position
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from kora.engine.key_specs import KeyRange
 
@@ -30,8 +29,7 @@ _KINDS: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Argument:
+class Argument(NamedTuple):
     """A node of the argument tree; kinds are those of COMMAND DOCS: key, integer, oneof, block, pure-token, …"""
 
     name: str
@@ -81,8 +79,7 @@ class Argument:
         return self.name
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(NamedTuple):
     words: tuple[str, ...]  # ("CONFIG", "GET")
     arguments: tuple[Argument, ...]
 
@@ -149,7 +146,7 @@ def _sequence(tokens: _Tokens) -> list[Argument]:
             if repeats:
                 _merge_repeated(arguments, group)
             else:
-                arguments.append(replace(group, optional=True))
+                arguments.append(group._replace(optional=True))
         elif tokens.peek() == "<":
             arguments.append(_choice(tokens))
         else:
@@ -165,27 +162,27 @@ def _single(tokens: _Tokens) -> Argument:
     if token in _SIGNS:
         return Argument(token, "pure-token", token)
     if token.endswith("="):
-        return replace(_choice(tokens) if tokens.peek() == "<" else _single(tokens), name=token[:-1])
+        return (_choice(tokens) if tokens.peek() == "<" else _single(tokens))._replace(name=token[:-1])
     if not _is_word(token):
         name, _, kind = token.partition(":")
         if not kind:
             kind = "key" if re.fullmatch(r"(new)?key\d?", name) else "string"
         return Argument(name, _KINDS.get(kind, kind))
     if tokens.peek() == "<":
-        return replace(_choice(tokens), token=token)
+        return _choice(tokens)._replace(token=token)
     following: list[Argument] = []
     while tokens.peek() not in ("", "[", "]", "<", ">", "|", "...") and not _is_word(tokens.peek()):
         following.append(_single(tokens))
     if not following:
         return Argument(token.lower(), "pure-token", token)
     if len(following) == 1:
-        return replace(following[0], token=token)
+        return following[0]._replace(token=token)
     return Argument(token.lower(), "block", token, arguments=tuple(following))
 
 
 def _choice(tokens: _Tokens) -> Argument:
     group, repeats = _group(tokens, ">")
-    return replace(group, multiple=True) if repeats else group
+    return group._replace(multiple=True) if repeats else group
 
 
 def _group(tokens: _Tokens, closing: str) -> tuple[Argument, bool]:
@@ -204,7 +201,7 @@ def _group(tokens: _Tokens, closing: str) -> tuple[Argument, bool]:
     tokens.take()
     blocks = [_block(arguments) for arguments in alternatives]
     if len(blocks) == 1:
-        argument = replace(blocks[0], name=name) if name else blocks[0]
+        argument = blocks[0]._replace(name=name) if name else blocks[0]
     else:
         argument = Argument(name or "option", "oneof", arguments=tuple(blocks))
     return argument, repeats
@@ -221,13 +218,13 @@ def _merge_repeated(arguments: list[Argument], once: Argument) -> None:
 
     Of `ID x [x ...]` and `ID n x [x ...]` only x is repeated; of `ID x [ID x ...]` the word is, too.
     """
-    repeated = replace(once, multiple=True, multiple_token=bool(once.token))
+    repeated = once._replace(multiple=True, multiple_token=bool(once.token))
     count = len(once.arguments) if once.kind == "block" and not once.token else 1
     if arguments and _block(arguments[-count:]) == once:
         arguments[-count:] = [repeated]
-    elif arguments and arguments[-1].token and replace(arguments[-1], token="") == once:
-        arguments[-1] = replace(arguments[-1], multiple=True)
+    elif arguments and arguments[-1].token and arguments[-1]._replace(token="") == once:
+        arguments[-1] = arguments[-1]._replace(multiple=True)
     elif arguments and arguments[-1].token and _block(list(arguments[-1].arguments[-count:])) == once:
-        arguments[-1] = replace(arguments[-1], arguments=(*arguments[-1].arguments[:-count], repeated))
+        arguments[-1] = arguments[-1]._replace(arguments=(*arguments[-1].arguments[:-count], repeated))
     else:
-        arguments.append(replace(repeated, optional=True))
+        arguments.append(repeated._replace(optional=True))

@@ -14,6 +14,7 @@ from cpython.list cimport PyList_GET_SIZE, PyList_New, PyList_SET_ITEM
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
+from libc cimport errno
 from libc.stdint cimport INT64_MAX, INT64_MIN, UINT64_MAX, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
@@ -52,7 +53,7 @@ cdef extern from "<sys/socket.h>":
     int MSG_NOSIGNAL
 
 cdef extern from "kernel.h":
-    int SLOTS, RUN_BITS, LENGTH_BINS, BATCH_REQUESTS, HISTOGRAM_HALF, SKETCH_DEPTH, SKETCH_WIDTH, HOT_KEYS
+    int SLOTS, RUN_BITS, LENGTH_BINS, BATCH_REQUESTS, HISTOGRAM_HALF, SHARED_COUNTS_BYTES, SKETCH_DEPTH, SKETCH_WIDTH, HOT_KEYS
     uint64_t KEY_BYTES_MAX
     int NO_OBJECT, OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, STREAM_OBJECT
     int OBJECT_KINDS, VALUE_OFFSET
@@ -107,7 +108,7 @@ cdef extern from "kernel.h":
         uint64_t failed
         uint64_t rejected
         uint64_t *counts
-        size_t counts_size
+        uint32_t counts_size
 
     struct key_name:
         const char *data
@@ -164,6 +165,7 @@ cdef extern from "kernel.h":
     void shard_stats_init(shard_stats *stats, size_t commands)
     void shard_stats_free(shard_stats *stats)
     void shard_stats_reset(shard_stats *stats)
+    bint shard_stats_share(shard_stats *stats, int fd, int64_t offset)
     void command_stats_record_many(command_stats *stats, uint64_t elapsed_ns, uint64_t count)
     void command_stats_record(command_stats *stats, uint64_t elapsed_ns)
     void hot_keys_weigh(hot_keys *hot, uint64_t hash, uint64_t accesses)
@@ -221,6 +223,7 @@ cdef extern from "kernel.h":
         uint64_t place
 
     struct keyspace:
+        uint32_t index
         void *owner
         bint attends_all
         bint tells_ends
@@ -404,10 +407,26 @@ cdef extern from "kernel.h":
     void service_lag(service *service, int64_t client_id)
     void service_forget(service *service, int64_t client_id)
 
+    struct journal:
+        bint on
+        bint told
+        char *data
+        size_t bytes
+        int64_t database
+        unsigned depth
+        size_t group_effects
+
+    void journal_append(journal *journal, uint32_t database, const text *words, size_t count)
+    void journal_begin(journal *journal)
+    void journal_end(journal *journal)
+    void journal_clear(journal *journal)
+
     struct kernel:
         uint64_t *secret
         clock clock
         int64_t now_ms
+        bint is_replaying
+        journal journal
         void (*release)(kernel *kernel, void *object) noexcept
         int64_t (*object_bytes)(void *object) noexcept
         size_t (*object_length)(void *object) noexcept
@@ -490,6 +509,7 @@ cdef object encode3 = _encode3
 cdef enum:
     TURN_BYTES_MAX = 1 << 20
     COMMANDS_PER_TURN = 1024
+    FULL_TURN = 256  # as in kora/engine/call.py
     # As kora/observe/commandlog.py has them.
     WORDS_MAX = 32
     WORD_BYTES_MAX = 128
@@ -673,7 +693,7 @@ cdef class CommandStats:
     @property
     def counts(self):
         """A copy of the histogram."""
-        if self._stats.counts is NULL:
+        if self._stats.counts_size == 0:
             return array("Q")
         return array("Q", PyBytes_FromStringAndSize(<char *>self._stats.counts, self._stats.counts_size * 8))
 
@@ -978,6 +998,24 @@ cdef class ShardStats:
     def reset(self):
         shard_stats_reset(self.c)
 
+    def share(self, int fd, int64_t offset):
+        """Keep the histograms in a file from now on, SHARED_COUNTS_BYTES for each command, where others can read them."""
+        if not shard_stats_share(self.c, fd, offset):
+            raise OSError(errno.errno, "cannot map the histograms")
+
+    def packed(self):
+        """Of every command, as 64-bit words: calls, elapsed_ns, failed, rejected, and how long its histogram is."""
+        cdef command_stats *row
+        cdef size_t slot
+        cdef bytes packed = PyBytes_FromStringAndSize(NULL, self.c.commands_count * 5 * sizeof(uint64_t))
+        cdef uint64_t *word = <uint64_t *>PyBytes_AS_STRING(packed)
+        for slot in range(self.c.commands_count):
+            row = &self.c.commands[slot]
+            word[0], word[1], word[2] = row.calls, row.elapsed_ns, row.failed
+            word[3], word[4] = row.rejected, row.counts_size
+            word += 5
+        return packed
+
     @property
     def keys(self):
         return self.c.keys
@@ -1092,6 +1130,7 @@ cdef class Keyspace:
     cdef public object touched
     cdef public bint tells_more
     cdef public object note_fields
+    cdef public object effect
     cdef readonly int index
     cdef public object average_ttl_ms
 
@@ -1106,8 +1145,9 @@ cdef class Keyspace:
         self.index = index
         self.average_ttl_ms = 0
         self._attended = {}
-        self._notify = self.touched = self.note_fields = _nobody
+        self._notify = self.touched = self.note_fields = self.effect = _nobody
         keyspace_init(&self.c, kernel.c)
+        self.c.index = index
         self.c.owner = <void *>self
         for shard in self._shards:
             stats = shard.stats
@@ -1939,6 +1979,63 @@ cdef list _argv(batch *batch, const request *request):
     return argv
 
 
+# --- What the journal is told ---
+
+cdef class Effects:
+    """kora.engine.effects.Effects, where operations append as well."""
+
+    cdef Kernel _kernel
+    cdef journal *c  # the kernel's
+
+    def __cinit__(self, Kernel kernel not None):
+        self._kernel = kernel
+        self.c = &kernel.c.journal
+
+    @property
+    def on(self):
+        return self.c.on
+
+    @on.setter
+    def on(self, bint on):
+        self.c.on = on
+
+    @property
+    def size_bytes(self):
+        return self.c.bytes
+
+    @property
+    def is_open(self):
+        return self.c.depth > 0 and self.c.group_effects > 0
+
+    def append(self, uint32_t database, words):
+        cdef Py_ssize_t count = len(words)
+        cdef text *texts = <text *>allocate(max(1, count) * sizeof(text))
+        cdef bytes word
+        cdef Py_ssize_t place = 0
+        try:
+            for word in words:
+                texts[place].data = PyBytes_AS_STRING(word)
+                texts[place].bytes = PyBytes_GET_SIZE(word)
+                place += 1
+            journal_append(self.c, database, texts, count)
+        finally:
+            free(texts)
+
+    def begin(self):
+        journal_begin(self.c)
+
+    def end(self):
+        journal_end(self.c)
+
+    def take(self):
+        data = PyBytes_FromStringAndSize(self.c.data, self.c.bytes) if self.c.bytes else b""
+        journal_clear(self.c)
+        return data
+
+    def start_anew(self):
+        self.c.database = -1
+
+
 # --- Execution ---
 
 cdef class ClientState:
@@ -1973,6 +2070,7 @@ cdef class Receiver:
     cdef object _attend
     cdef object _waiting_bytes
     cdef int _fd  # -1: everything goes to the loop
+    cdef public int held
     cdef bint _waits  # something did not go out at once
 
     def __cinit__(self, Kernel kernel not None):
@@ -1994,6 +2092,23 @@ cdef class Receiver:
         self._client = self._write = self._attend = self._waiting_bytes = None
 
     cpdef int send(self, bytes reply) except -1:
+        if self._kernel.c.journal.on and self._client is not None and self._kernel._engine.journal.hold(self, reply):
+            return 0
+        return self._transmit(reply)
+
+    def release_held(self, bytes reply not None):
+        self.held -= 1
+        if self._client is not None:
+            self._transmit(reply)
+            if not self.held and self._client.closing:
+                self._client.kick()
+
+    def cut(self):
+        self.held -= 1
+        if self._client is not None:
+            self._client.disconnect()
+
+    cdef int _transmit(self, bytes reply) except -1:
         cdef Py_ssize_t size = PyBytes_GET_SIZE(reply)
         cdef Py_ssize_t sent
         if self._fd < 0 or (self._waits and self._waiting_bytes()):
@@ -2101,6 +2216,7 @@ cdef class Kernel:
     cdef kernel *c
     cdef readonly object clock
     cdef readonly object values_limits  # kora.types.limits.Limits
+    cdef readonly Effects effects
     # What is asked of Python: see attach().
     cdef object _engine
     cdef object _call_sampled
@@ -2123,6 +2239,12 @@ cdef class Kernel:
     # Of the current turn.  A turn inside a turn has its own room.
     cdef _Room _room
     cdef bint _busy
+    # Of the journal that is loaded: see replay().
+    cdef Parser _replay_parser
+    cdef size_t _replay_fed
+    cdef size_t _replay_offset
+    cdef size_t _replay_index
+    cdef bint _replay_open
 
     def __cinit__(self, clock):
         cdef uint64_t secret[2]
@@ -2151,6 +2273,7 @@ cdef class Kernel:
         self._stats = []
         self._room = _Room()
         self._leaves = True
+        self.effects = Effects(self)
 
     def __dealloc__(self):
         kernel_free(self.c)
@@ -2176,6 +2299,17 @@ cdef class Kernel:
 
     def make_hot_keys(self):
         return HotKeys(self)
+
+    def share_histograms(self, int fd):
+        """Keep what commands took in a file, which kora.observe.shared_counts reads in another process."""
+        cdef ShardStats stats
+        cdef int64_t offset = 0
+        places = sum((<ShardStats>found).c.commands_count for found in self._stats)
+        os.ftruncate(fd, places * SHARED_COUNTS_BYTES)
+        for stats in self._stats:
+            stats.share(fd, offset)
+            offset += stats.c.commands_count * SHARED_COUNTS_BYTES
+        return True
 
     def make_stats(self, size_t commands):
         """The block of one shard, which counts toward maxmemory."""
@@ -2259,6 +2393,11 @@ cdef class Kernel:
     def set_handing_over(self, bint hands_over):
         """Whether every command is run by its handler, which tells of what it does."""
         self.c.hands_over = hands_over
+
+    def set_replaying(self, bint is_replaying):
+        """Whether nothing ends by itself, since a journal is loaded, which says what has ended."""
+        self.c.is_replaying = is_replaying
+        self.c.now_ms = 0
 
     def interrupt(self):
         """The command that runs leaves errands: see kora.engine.call.run_errands()."""
@@ -2370,6 +2509,74 @@ cdef class Kernel:
                 self._service.tell(reading, client.last_ns)
         return 0
 
+    @property
+    def replay_place(self):
+        return self._replay_offset, self._replay_index
+
+    def replay(self, ClientState client not None, bytes data not None, run):
+        """kora.engine.reference.Reference.replay()."""
+        cdef Parser parser = client.parser
+        cdef _Room room = _Room()
+        cdef batch *batch = &room.batch
+        cdef kernel *kernel = self.c
+        cdef turn turn
+        cdef size_t place
+        cdef size_t commands = 0
+        cdef bint may_be_more = True
+        cdef bint in_transaction = self._replay_open
+        cdef bint observing = kernel.observing
+        if parser is not self._replay_parser:
+            self._replay_parser = parser
+            self._replay_fed = 0
+            in_transaction = False
+        turn.begun_ns = clock_begin(&kernel.clock, &turn.begun)
+        turn.started = turn.begun
+        turn.address = PyBytes_AS_STRING(client.board_address)
+        turn.client_id = client.id
+        turn.owner = <void *>self
+        turn.client = <void *>client
+        kernel.observing = False
+        self._look(client, &turn)
+        parser_feed(&parser.c, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        self._replay_fed += PyBytes_GET_SIZE(data)
+        try:
+            while may_be_more and not parser.c.faulty:
+                self._replay_offset = self._replay_fed - parser_pending_bytes(&parser.c)
+                self._replay_index = 0
+                may_be_more = parser_next(&parser.c, batch, BATCH_REQUESTS)
+                batch_prepare(kernel, turn.keyspace, batch)
+                place = 0
+                while place < batch.count:
+                    if not in_transaction:
+                        place = batch_run(kernel, &turn, batch, place, &room.output, TURN_BYTES_MAX)
+                        if room.output.failed:
+                            raise MemoryError
+                        if kernel.interrupted:
+                            self._settle_errands(client, room)
+                        if place == batch.count:
+                            break
+                    if not in_transaction and room.output.bytes > TURN_BYTES_MAX:
+                        room.clear()
+                        continue
+                    self._replay_index = place
+                    kernel.now_ms = 0
+                    in_transaction = run(_argv(batch, &batch.requests[place]))
+                    self._look(client, &turn)
+                    place += 1
+                commands += batch.count
+                room.clear()
+                batch_reset(batch)
+            if parser.c.faulty:
+                self._replay_offset = self._replay_fed - parser_pending_bytes(&parser.c)
+                self._replay_index = 0
+                raise ProtocolError(_fault(&parser.c))
+        finally:
+            kernel.observing = observing
+            self._replay_open = in_transaction
+            batch_reset(batch)
+            parser_keep(&parser.c)
+        return commands
+
     cdef bytes _turn(self, ClientState client, Parser parser, reading *reading):
         cdef _Room room
         cdef turn turn
@@ -2476,6 +2683,8 @@ cdef class Kernel:
         if elapsed_ns > self.turn_max_ns:
             self.turn_max_ns = elapsed_ns
             self._engine.loop.turn_max_ns = elapsed_ns
+        if commands >= FULL_TURN and client.more:
+            self._engine.note_full_turn(client, elapsed_ns)
         turn.keyspace.stats.bytes_out += room.output.bytes
         reply = room.take()
         if parser.c.faulty and not halted:
@@ -2506,6 +2715,7 @@ cdef class Kernel:
         cdef size_t mark = room.output.bytes
         cdef list words = _argv(batch, request)
         cdef int64_t elapsed_ns
+        cdef bint is_journaled = kernel.journal.on
         kernel.now_ms = 0
         if not kernel.observing:
             turn.started = clock_now(&kernel.clock)
@@ -2532,11 +2742,19 @@ cdef class Kernel:
         client.command = row
         if command.lengthy:
             board_begin(kernel, turn, command, argv, request.argc)
+        journal = self._engine.journal if is_journaled else None
+        changes = journal.enter() if is_journaled else 0
         try:
-            self._encode(client, row.handler(client, words), &room.output)
+            reply = row.handler(client, words)
+            if is_journaled:
+                journal, journaling = None, journal
+                journaling.settle(client, row, words, changes)
+            self._encode(client, reply, &room.output)
             if room.output.failed:
                 raise MemoryError
         except Exception as error:
+            if journal is not None:
+                journal.leave()
             room.output.bytes = mark
             self._fail(client, room, turn, batch, place, error)
         else:
@@ -2571,7 +2789,7 @@ cdef class Kernel:
         """Answer a request whose running raised an error, or ended in one, and settle it."""
         cdef const request *request = &batch.requests[place]
         client.command = <object>request.command.row
-        data = self._failed(client, client.command, error)
+        data = self._failed(client, client.command, error, _argv(batch, request))
         room.output.failed = False
         output_append(&room.output, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         if room.output.failed:

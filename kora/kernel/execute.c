@@ -25,12 +25,14 @@ void kernel_init(struct kernel *kernel, const uint64_t secret[2])
     hot_keys_init(&kernel->hot_keys);
     kernel->slow_ns = kernel->large_reply_bytes = UINT64_MAX;
     clock_init(&kernel->clock);
+    kernel->journal.database = -1;
 }
 
 void kernel_free(struct kernel *kernel)
 {
     hot_keys_free(&kernel->hot_keys);
     service_free(&kernel->service);
+    journal_free(&kernel->journal);
     buffer_free(&kernel->saving.out);
     buffer_free(&kernel->saving.scratch);
     free(kernel->shards);
@@ -42,7 +44,7 @@ void kernel_free(struct kernel *kernel)
 int64_t kernel_now_ms(struct kernel *kernel)
 {
     if (kernel->now_ms == 0)
-        kernel->now_ms = clock_wall_ms(&kernel->clock);
+        kernel->now_ms = UNLIKELY(kernel->is_replaying) ? INT64_MIN : clock_wall_ms(&kernel->clock);
     return kernel->now_ms;
 }
 
@@ -259,6 +261,12 @@ static inline struct text text_of(const struct argument *argument)
 }
 
 /* When a key ends; false for anything that is not a time in the future as the option counts it. */
+/* What times to come are counted from.  No journal has such, but a file that somebody wrote by hand. */
+static int64_t from_ms(struct kernel *kernel)
+{
+    return UNLIKELY(kernel->is_replaying) ? clock_wall_ms(&kernel->clock) : kernel_now_ms(kernel);
+}
+
 static bool read_deadline(struct kernel *kernel, enum expiry expiry, struct text text, int64_t *deadline_ms)
 {
     bool in_seconds = expiry == EX || expiry == EXAT, from_now = expiry == EX || expiry == PX;
@@ -267,7 +275,7 @@ static bool read_deadline(struct kernel *kernel, enum expiry expiry, struct text
         return false;
     if (in_seconds && __builtin_mul_overflow(time, 1000, &time))
         return false;
-    if (from_now && __builtin_add_overflow(time, kernel_now_ms(kernel), &time))
+    if (from_now && __builtin_add_overflow(time, from_ms(kernel), &time))
         return false;
     *deadline_ms = time;
     return true;
@@ -395,6 +403,8 @@ static bool set_with_options(struct kernel *kernel, struct turn *turn, const str
     if (ends)
         keyspace_set_deadline(keyspace, &key, entry, deadline_ms);
     keyspace_changed(keyspace, &key);
+    if (UNLIKELY(kernel->journal.on) && ends)
+        journal_value(kernel, turn, &argv[1], text_of(&argv[2]), &deadline_ms);
     if (!options.get)
         output_ok(output);
     return true;
@@ -435,6 +445,8 @@ static bool set_until(struct kernel *kernel, struct turn *turn, const struct req
     entry = keyspace_store(keyspace, &key, entry, &argv[3]);
     keyspace_set_deadline(keyspace, &key, entry, deadline_ms);
     keyspace_changed(keyspace, &key);
+    if (UNLIKELY(kernel->journal.on))
+        journal_value(kernel, turn, &argv[1], text_of(&argv[3]), &deadline_ms);
     output_ok(output);
     return true;
 }
@@ -497,9 +509,13 @@ OPERATION(op_getex)
     output_value(output, entry);
     if (options.expiry != NO_EXPIRY && deadline_ms <= kernel_now_ms(kernel)) {
         keyspace_delete(keyspace, &key);
+        if (UNLIKELY(kernel->journal.on))
+            journal_removal(kernel, turn, &argv[1]);
     } else if (options.expiry != NO_EXPIRY) {
         keyspace_set_deadline(keyspace, &key, entry, deadline_ms);
         keyspace_changed(keyspace, &key);
+        if (UNLIKELY(kernel->journal.on))
+            journal_deadline(kernel, turn, &argv[1], deadline_ms);
     } else if (options.keep && entry_has_deadline(entry)) {
         keyspace_drop_deadline(keyspace, &key, entry);
         keyspace_changed(keyspace, &key);
@@ -749,7 +765,6 @@ static bool read_decimal(struct text text, long double *value)
 
 OPERATION(op_incrbyfloat)
 {
-    UNUSED(kernel);
     struct keyspace *keyspace = turn->keyspace;
     long double value = 0, increment;
     char digits[INTEGER_BYTES_MAX], result[2 * DECIMAL_BYTES_MAX + 32];
@@ -772,6 +787,9 @@ OPERATION(op_incrbyfloat)
     struct argument stored = {.data = start, .bytes = (size_t)bytes};
     keyspace_store(keyspace, &key, entry, &stored);
     keyspace_changed(keyspace, &key);
+    /* Not every machine adds up in the same precision. */
+    if (UNLIKELY(kernel->journal.on))
+        journal_value(kernel, turn, &argv[1], text_of(&stored), NULL);
     output_bulk(output, start, (size_t)bytes);
     return true;
 }
@@ -880,7 +898,7 @@ static bool expire(struct kernel *kernel, struct turn *turn, const struct reques
     if (!parse_integer(argv[2].data, argv[2].bytes, &deadline_ms) ||
         __builtin_mul_overflow(deadline_ms, unit_ms, &deadline_ms))
         return false;
-    if (from_now && __builtin_add_overflow(deadline_ms, kernel_now_ms(kernel), &deadline_ms))
+    if (from_now && __builtin_add_overflow(deadline_ms, from_ms(kernel), &deadline_ms))
         return false;
     struct key key = first_key(request, argv);
     struct entry *entry = keyspace_find(keyspace, &key);
@@ -897,9 +915,13 @@ static bool expire(struct kernel *kernel, struct turn *turn, const struct reques
     }
     if (is_met && deadline_ms <= kernel_now_ms(kernel)) {
         keyspace_delete(keyspace, &key);
+        if (UNLIKELY(kernel->journal.on))
+            journal_removal(kernel, turn, &argv[1]);
     } else if (is_met) {
         keyspace_set_deadline(keyspace, &key, entry, deadline_ms);
         keyspace_changed(keyspace, &key);
+        if (UNLIKELY(kernel->journal.on))
+            journal_deadline(kernel, turn, &argv[1], deadline_ms);
     }
     output_integer(output, is_met);
     return true;
@@ -1302,6 +1324,42 @@ static bool keys_fit(const struct argument *argv, size_t argc)
     return true;
 }
 
+/* What is kept of a request that may be for the journal while it runs. */
+struct journaling {
+    uint64_t changes;
+    struct journal early; /* its words, where running it may free them */
+};
+
+static __attribute__((noinline)) struct journaling
+begin_journaling(const struct turn *turn, const struct argument *argv, size_t argc, bool has_blocks)
+{
+    struct journaling journaling;
+    journaling.changes = turn->keyspace->changes;
+    journaling.early.data = NULL;
+    /* MSET gives the blocks of large values away, and takes one back where a key comes twice. */
+    if (UNLIKELY(has_blocks)) {
+        memset(&journaling.early, 0, sizeof journaling.early);
+        journaling.early.database = turn->keyspace->index;
+        journal_request(&journaling.early, turn->keyspace->index, argv, argc);
+    }
+    return journaling;
+}
+
+static __attribute__((noinline)) void end_journaling(struct kernel *kernel, const struct turn *turn,
+                                                     const struct argument *argv, size_t argc,
+                                                     struct journaling *journaling)
+{
+    struct journal *journal = &kernel->journal;
+    if (!journal->told && turn->keyspace->changes != journaling->changes) {
+        if (UNLIKELY(journaling->early.data != NULL))
+            journal_copy(journal, turn->keyspace->index, &journaling->early);
+        else
+            journal_request(journal, turn->keyspace->index, argv, argc);
+    }
+    journal->told = false;
+    journal_free(&journaling->early);
+}
+
 /* What a command may change, before it does: where the table cannot tell its keys, whatever its words name. */
 static __attribute__((noinline)) void preserve_keys(struct keyspace *keyspace, const struct command *command,
                                                     const struct argument *argv, size_t argc)
@@ -1340,10 +1398,16 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
             return place;
         if (command->lengthy)
             board_begin(kernel, turn, command, argv, request->argc);
+        bool is_journaled = UNLIKELY(kernel->journal.on) && command->writes;
+        struct journaling journaling;
+        if (UNLIKELY(is_journaled))
+            journaling = begin_journaling(turn, argv, request->argc, batch->has_blocks);
         if (UNLIKELY(kernel->saving.is_on) && command->writes)
             preserve_keys(turn->keyspace, command, argv, request->argc);
         size_t mark = output->bytes;
         bool done = command->operation(kernel, turn, request, argv, output);
+        if (UNLIKELY(is_journaled))
+            end_journaling(kernel, turn, argv, request->argc, &journaling);
         if (command->lengthy)
             board_end(kernel);
         if (UNLIKELY(!done))

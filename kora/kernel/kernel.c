@@ -5,6 +5,7 @@
 #include "execute.c"
 #include "bits.c"
 #include "hash.c"
+#include "journal.c"
 #include "members.c"
 #include "pack.c"
 #include "parser.c"

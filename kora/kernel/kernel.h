@@ -17,6 +17,7 @@
  *   bits.c      commands on strings as rows of bits
  *   stats.c     clocks, histograms, hot keys
  *   rdb.c       the checksum of Redis' dumps, and the compression of strings in them
+ *   journal.c   what changes, on its way to the journal
  *   load.c      records of a snapshot, straight into a database
  *   save.c      snapshots: keys and values as Redis' RDB files have them
  *   execute.c   the batch executor and the commands that it knows
@@ -70,7 +71,7 @@
  * What is rare is left to Python: deadlines of fields are in the object, and operations step aside for a hash with any.
  *
  * A SNAPSHOT is the data at one moment, written while commands go on, without a copy of anything.  An entry carries the
- * number of a snapshot, its EPOCH, in the upper bits of its flags: of the last that has it.  A snapshot begins with a new
+ * number of a snapshot, its EPOCH: of the last that has it.  A snapshot begins with a new
  * number, which makes all entries unsaved at once; new ones are born with it, so that they are not in it.  A walk over
  * all tables writes what is unsaved, and who is about to change, move or remove an unsaved entry has it written before
  * (preserve()).  Where contents are, they tell which database they were then: SWAPDB takes that along, and what FLUSHDB
@@ -100,6 +101,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/types.h>
 
 #define SLOTS 16384
 #define RUN_BITS 6 /* shards begin and end between runs of 64 slots (kora/store/shard.py) */
@@ -764,9 +766,14 @@ struct command_stats {
     uint64_t elapsed_ns;
     uint64_t failed;   /* ran and answered with an error */
     uint64_t rejected; /* never ran */
-    uint64_t *counts;  /* owned: a histogram of elapsed_ns, as long as its largest value needs; NULL before the first */
-    size_t counts_size;
+    uint64_t *counts;  /* a histogram of elapsed_ns, as long as its largest value needs; owned unless it is shared, and
+                          then NULL before the first */
+    uint32_t counts_size;
+    bool is_shared; /* counts is a place in the shard's map, and stays there */
 };
+
+/* A place in a map that another process reads: as long as the longest histogram, in whole pages. */
+#define SHARED_COUNTS_BYTES 32768
 
 #define SKETCH_BITS 14
 #define SKETCH_WIDTH (1 << SKETCH_BITS)
@@ -834,11 +841,14 @@ struct shard_stats {
     uint64_t evicted;
     struct command_stats *commands; /* owned: by slot in the registry */
     size_t commands_count;
+    char *map; /* owned: of a file that another process reads, the histograms by slot; NULL where nobody does */
 };
 
 void shard_stats_init(struct shard_stats *stats, size_t commands);
 void shard_stats_free(struct shard_stats *stats);
 void shard_stats_reset(struct shard_stats *stats); /* CONFIG RESETSTAT: all but the gauges */
+/* Keep the histograms in a file from now on, from an offset on; false, with errno, if it cannot be mapped. */
+bool shard_stats_share(struct shard_stats *stats, int fd, off_t offset);
 void command_stats_record(struct command_stats *stats, uint64_t elapsed_ns);
 
 void hot_keys_init(struct hot_keys *hot);
@@ -989,15 +999,14 @@ enum kind { STRING, INTEGER, LARGE, OBJECT };
 
 #define FLAG_DEADLINE 1 /* deadline_ms stands in front of everything */
 #define FLAG_RAW 2      /* edited in place: its encoding is `raw`, however short it is */
-#define EPOCH_UNIT 4    /* from there on: the snapshot that has this entry, or was under way when it was made */
-#define EPOCH_MASK 0xFC
 #define EPOCHS 64
 
 struct entry {
     uint32_t key_bytes;
     uint32_t value_bytes; /* of a STRING */
     uint32_t touched_s;   /* Unix time when the key was last used */
-    uint8_t kind;
+    uint8_t kind : 2;
+    uint8_t epoch : 6; /* the snapshot that has this entry, or was under way when it was made */
     uint8_t flags : 2;
     uint8_t length_bin : 6; /* where keyspace->lengths counts it */
     uint8_t key_at;         /* where the key begins, in bytes from `body` */
@@ -1044,6 +1053,7 @@ struct kernel;
 
 struct keyspace {
     struct kernel *kernel; /* borrowed */
+    uint32_t index;        /* the database's number */
     void *owner;           /* borrowed: what touched() and ended() are called with */
     /* How many keys are attended to, by the low bits of their hashes; NULL while there are none.  Owned. */
     uint32_t *attended;
@@ -1188,7 +1198,7 @@ struct saving {
     bool is_muted;   /* nobody wants it any more: the walk only marks entries, so that numbers can be used again */
     bool failed;     /* there was a value that could not be told */
     bool compresses; /* strings, by LZF */
-    uint8_t epoch;   /* its number, as it stands in flags: also while there is none */
+    uint8_t epoch;   /* its number; while there is none, that of the last */
     uint8_t unfinished; /* snapshots begun since the last that has all entries */
     uint8_t version;    /* of RDB */
     enum stamps stamps; /* of use, which keys have */
@@ -1200,7 +1210,7 @@ struct saving {
 
 static inline bool is_saved(const struct saving *saving, const struct entry *entry)
 {
-    return (entry->flags & EPOCH_MASK) == saving->epoch;
+    return entry->epoch == saving->epoch;
 }
 
 /* Make all entries unsaved.  False: there is no free number, and a muted walk over everything must come before. */
@@ -1270,10 +1280,52 @@ struct command {
     void *row; /* borrowed: the Command */
 };
 
+/* --- What the journal is told (journal.c) --- */
+
+#define JOURNAL_KEPT_MAX (4u << 20) /* bytes of room that stay when it is emptied */
+
+struct journal {
+    bool on;
+    bool told;  /* the operation that runs has told its effect: its request is not for the journal */
+    char *data; /* owned */
+    size_t bytes;
+    size_t capacity;
+    int64_t database; /* of the effect told last, or -1 if the next is to name its own */
+    unsigned depth;   /* of the group of effects that is open */
+    size_t group_at;  /* where it begins */
+    size_t group_effects;
+};
+
+#define WORD(letters) ((struct text){letters, sizeof letters - 1})
+
+/* Append an effect: a request that changes the same when it is replayed. */
+void journal_append(struct journal *journal, uint32_t database, const struct text *words, size_t count);
+void journal_request(struct journal *journal, uint32_t database, const struct argument *argv, size_t argc);
+/* One effect that another has. */
+void journal_copy(struct journal *journal, uint32_t database, const struct journal *other);
+/* What is appended from one to the other is a transaction, if it is more than one effect. */
+void journal_begin(struct journal *journal);
+void journal_end(struct journal *journal);
+void journal_clear(struct journal *journal);
+void journal_free(struct journal *journal);
+
+struct turn;
+
+/* For operations, where the journal is on: an effect in place of the request's words, which would do something else at
+ * another time. */
+void journal_instead(struct kernel *kernel, const struct turn *turn, const struct text *words, size_t count);
+void journal_deadline(struct kernel *kernel, const struct turn *turn, const struct argument *key, int64_t deadline_ms);
+/* A string; its deadline stays where there is none given. */
+void journal_value(struct kernel *kernel, const struct turn *turn, const struct argument *key, struct text value,
+                   const int64_t *deadline_ms);
+void journal_removal(struct kernel *kernel, const struct turn *turn, const struct argument *key);
+
 struct kernel {
     uint64_t secret[2];
     struct clock clock;
-    int64_t now_ms; /* wall clock, read at most once per batch; 0: not read yet */
+    int64_t now_ms;    /* wall clock, read at most once per batch; 0: not read yet */
+    bool is_replaying; /* nothing ends by itself: the journal says what ended, and when */
+    struct journal journal;
     /* Gives back a reference to an OBJECT; must not come back into the kernel. */
     void (*release)(struct kernel *kernel, void *object);
     int64_t (*object_bytes)(void *object); /* what is counted for one that is not the kernel's own */

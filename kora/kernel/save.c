@@ -446,7 +446,7 @@ void save_entry(struct kernel *kernel, struct entry *entry, uint32_t database)
 {
     struct saving *saving = &kernel->saving;
     struct buffer *out = &saving->out;
-    entry->flags = (uint8_t)((entry->flags & ~EPOCH_MASK) | saving->epoch);
+    entry->epoch = saving->epoch & (EPOCHS - 1);
     if (saving->is_muted)
         return;
     enum rdb_type type = type_of_entry(saving, entry);
@@ -482,7 +482,7 @@ bool saving_begin(struct saving *saving)
     if (saving->unfinished == EPOCHS - 1)
         return false;
     saving->unfinished++;
-    saving->epoch = (uint8_t)(saving->epoch + EPOCH_UNIT); /* 64 numbers, around and around */
+    saving->epoch = (saving->epoch + 1) % EPOCHS;
     saving->is_on = true;
     saving->is_muted = saving->failed = false;
     saving->database = -1;

@@ -9,6 +9,7 @@
 
 #include <limits.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #if defined(__x86_64__)
@@ -29,8 +30,14 @@ void shard_stats_init(struct shard_stats *stats, size_t commands)
 static void forget_commands(struct shard_stats *stats)
 {
     for (size_t slot = 0; slot < stats->commands_count; slot++) {
-        free(stats->commands[slot].counts);
-        stats->commands[slot] = (struct command_stats){0};
+        struct command_stats *command = &stats->commands[slot];
+        if (command->is_shared) {
+            memset(command->counts, 0, command->counts_size * sizeof *command->counts);
+            *command = (struct command_stats){.counts = command->counts, .is_shared = true};
+        } else {
+            free(command->counts);
+            *command = (struct command_stats){0};
+        }
     }
 }
 
@@ -46,7 +53,32 @@ void shard_stats_free(struct shard_stats *stats)
 {
     forget_commands(stats);
     free(stats->commands);
+    if (stats->map)
+        munmap(stats->map, stats->commands_count * SHARED_COUNTS_BYTES);
     *stats = (struct shard_stats){0};
+}
+
+/* The file is as long as all places, and takes memory only where something was counted. */
+bool shard_stats_share(struct shard_stats *stats, int fd, off_t offset)
+{
+    size_t bytes = stats->commands_count * SHARED_COUNTS_BYTES;
+    char *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset);
+    if (map == MAP_FAILED)
+        return false;
+    for (size_t slot = 0; slot < stats->commands_count; slot++) {
+        struct command_stats *command = &stats->commands[slot];
+        uint64_t *place = (uint64_t *)(void *)(map + slot * SHARED_COUNTS_BYTES);
+        if (command->counts_size)
+            memcpy(place, command->counts, command->counts_size * sizeof *place);
+        if (!command->is_shared)
+            free(command->counts);
+        command->counts = place;
+        command->is_shared = true;
+    }
+    if (stats->map)
+        munmap(stats->map, bytes);
+    stats->map = map;
+    return true;
 }
 
 /* --- Histograms --- */
@@ -70,9 +102,11 @@ static __attribute__((noinline, cold)) void grow_counts(struct command_stats *st
     size_t size = (index / HISTOGRAM_HALF + 1) * HISTOGRAM_HALF;
     if (size < COUNTS_FIRST)
         size = COUNTS_FIRST;
-    stats->counts = reallocate(stats->counts, size * sizeof *stats->counts);
-    memset(stats->counts + stats->counts_size, 0, (size - stats->counts_size) * sizeof *stats->counts);
-    stats->counts_size = size;
+    if (!stats->is_shared) {
+        stats->counts = reallocate(stats->counts, size * sizeof *stats->counts);
+        memset(stats->counts + stats->counts_size, 0, (size - stats->counts_size) * sizeof *stats->counts);
+    }
+    stats->counts_size = (uint32_t)size;
 }
 
 void command_stats_record(struct command_stats *stats, uint64_t elapsed_ns)

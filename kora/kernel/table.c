@@ -502,6 +502,10 @@ static inline void tell(struct keyspace *keyspace, uint64_t hash, const char *ke
 static void tell_end(struct keyspace *keyspace, uint64_t hash, const char *key, size_t bytes)
 {
     tell(keyspace, hash, key, bytes);
+    if (UNLIKELY(keyspace->kernel->journal.on)) {
+        struct text words[] = {WORD("DEL"), {key, bytes}};
+        journal_append(&keyspace->kernel->journal, keyspace->index, words, 2);
+    }
     if (keyspace->tells_ends)
         keyspace->kernel->ended(keyspace->owner, key, bytes);
 }
@@ -620,7 +624,7 @@ static void fill_header(struct entry *entry, const struct key *key, enum kind ki
     entry->key_bytes = (uint32_t)key->bytes;
     entry->value_bytes = (uint32_t)value_bytes;
     entry->touched_s = now_s;
-    entry->kind = (uint8_t)kind;
+    entry->kind = kind & 3;
     entry->flags = flags & (FLAG_DEADLINE | FLAG_RAW);
     entry->key_at = (uint8_t)(PAYLOAD_BYTES[kind] + (flags & FLAG_DEADLINE ? sizeof(int64_t) : 0));
     entry->object_kind = NO_OBJECT;
@@ -638,7 +642,8 @@ static struct entry *insert(struct keyspace *keyspace, const struct key *key, en
 {
     struct shard_stats *stats = stats_of(keyspace, key->slot);
     struct entry *entry = allocate(bytes_needed(key, kind, flags, value_bytes));
-    fill_header(entry, key, kind, flags | keyspace->kernel->saving.epoch, value_bytes, keyspace->now_s);
+    fill_header(entry, key, kind, flags, value_bytes, keyspace->now_s);
+    entry->epoch = keyspace->kernel->saving.epoch & (EPOCHS - 1);
     memcpy(key_data(entry), key->data, key->bytes);
     struct table *table = room_for(keyspace, key, stats);
     put_bucket(table, make_bucket(tag_of(key->hash), entry));
@@ -665,7 +670,6 @@ static struct entry *reshape(struct keyspace *keyspace, const struct key *key, s
                              unsigned flags, size_t value_bytes)
 {
     struct shard_stats *stats = stats_of(keyspace, key->slot);
-    flags = (flags & ~EPOCH_MASK) | (entry->flags & EPOCH_MASK);
     bool keeps_payload = entry->kind == kind;
     bool had_deadline = entry->flags & FLAG_DEADLINE, has_deadline = flags & FLAG_DEADLINE;
     int64_t deadline_ms = had_deadline ? entry_deadline_ms(entry) : 0;
@@ -684,10 +688,12 @@ static struct entry *reshape(struct keyspace *keyspace, const struct key *key, s
         entry = allocate(needed + (needed > usable && value_bytes > 256 ? needed / 8 : 0));
         entry->touched_s = old->touched_s;
     }
-    uint8_t object_kind = keeps_payload ? old->object_kind : (uint8_t)NO_OBJECT, bin = old->length_bin;
+    uint8_t object_kind = keeps_payload ? old->object_kind : (uint8_t)NO_OBJECT;
+    uint8_t bin = old->length_bin, epoch = old->epoch;
     fill_header(entry, key, kind, flags, value_bytes, entry->touched_s);
     entry->object_kind = object_kind;
     entry->length_bin = bin & (LENGTH_BINS - 1);
+    entry->epoch = epoch & (EPOCHS - 1);
     memmove(key_data(entry), old_key, key->bytes + kept_bytes);
     memcpy(payload(entry), kept, keeps_payload ? PAYLOAD_BYTES[kind] : 0);
     if (has_deadline)

@@ -501,7 +501,6 @@ static size_t output_random(struct output *output, struct set_value *set)
 
 OPERATION(op_spop)
 {
-    UNUSED(kernel);
     struct key key;
     struct entry *entry;
     struct set_value *set;
@@ -510,7 +509,13 @@ OPERATION(op_spop)
     if (set == NULL) {
         output_null(output, turn->protocol);
     } else {
-        set_remove_at(set, output_random(output, set));
+        size_t place = output_random(output, set);
+        if (UNLIKELY(kernel->journal.on)) {
+            char digits[INTEGER_BYTES_MAX];
+            struct text words[] = {WORD("SREM"), text_of(&argv[1]), set_at(set, place, digits)};
+            journal_instead(kernel, turn, words, 3);
+        }
+        set_remove_at(set, place);
         keyspace_updated(turn->keyspace, &key, entry, set_count(set) == 0);
     }
     return true;

@@ -660,6 +660,33 @@ static bool choose_id(struct kernel *kernel, const struct addition *addition, st
     return stream_id_order(*id, last) > 0;
 }
 
+/* XADD with the id that was chosen, and of a stream that was trimmed with what that has left: how far an approximate one goes depends on
+ * settings. */
+static void journal_addition(struct kernel *kernel, const struct turn *turn, const struct stream *stream,
+                             const struct argument *key, struct stream_id id, const struct argument *words,
+                             size_t count)
+{
+    struct text few[24], *effect = count + 6 <= 24 ? few : allocate((count + 6) * sizeof *effect);
+    char length[INTEGER_BYTES_MAX], name[2 * INTEGER_BYTES_MAX + 1];
+    size_t at = 0;
+    effect[at++] = WORD("XADD");
+    effect[at++] = text_of(key);
+    if (stream != NULL) {
+        effect[at++] = WORD("MAXLEN");
+        effect[at++] = WORD("=");
+        effect[at++] = (struct text){length, format_unsigned(length, stream->length)};
+    }
+    size_t bytes = format_unsigned(name, id.ms);
+    name[bytes++] = '-';
+    bytes += format_unsigned(name + bytes, id.number);
+    effect[at++] = (struct text){name, bytes};
+    for (size_t place = 0; place < count; place++)
+        effect[at++] = text_of(&words[place]);
+    journal_instead(kernel, turn, effect, at);
+    if (effect != few)
+        free(effect);
+}
+
 OPERATION(op_xadd)
 {
     struct key key;
@@ -691,8 +718,10 @@ OPERATION(op_xadd)
         stream = (struct stream *)entry_value(entry);
     }
     stream_add(stream, id, argv + first, argc - first);
-    trim_stream(stream, &addition);
+    bool is_trimmed = trim_stream(stream, &addition) > 0;
     keyspace_updated(turn->keyspace, &key, entry, false);
+    if (UNLIKELY(kernel->journal.on))
+        journal_addition(kernel, turn, is_trimmed ? stream : NULL, &argv[1], id, argv + first, argc - first);
     output_id(output, id);
     return true;
 }

@@ -23,8 +23,8 @@ KEY_LENGTH: Final = 4
 BUSY_FROM: Final = 5  # a script runs, and from when on clients are attended to (busy-reply-threshold); 0 for never
 
 # Bytes of the files that are loaded, and of these what has been; zeros once that is done.
-LOADING_BYTES: Final = 5
-LOADED_BYTES: Final = 6
+LOADING_BYTES: Final = 6
+LOADED_BYTES: Final = 7
 
 # Texts, zero-padded to their places by command_text() and address_text(), once for all commands.
 _COMMAND: Final = slice(64, 96)

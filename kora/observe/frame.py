@@ -4,7 +4,8 @@ A frame is its length in 4 bytes, big endian, and a list of plain values in `mar
 be made to run code, and both ends are the same interpreter.  The first value names the message:
 
     to the sidecar      ["settings", {name: value}]   first of all, and when one changes
-                        ["shard", number, values]     a part of the answer to a request, for Snapshot.shards
+                        ["shard", number, values]     a part of the answer to a request, for Snapshot.shards; the
+                                                      histograms may be elsewhere: kora.observe.shared_counts
                         ["snapshot", number, values]  the rest, and its end; Snapshot.from_plain() reads it
                         ["glance", values]            as kora.engine.glance gives them
     to the data process ["listening"]                 the HTTP port is open

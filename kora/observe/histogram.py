@@ -7,7 +7,9 @@ seen; an HdrHistogram is had by copying them.  Geometry: HdrHistogram, "sub-buck
 
 import sys
 from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 LOWEST_NS: Final = 1
@@ -32,6 +34,15 @@ def index_of(value_ns: int) -> int:
     return (power * HALF) + (value_ns >> power) if power > 0 else value_ns
 
 
+def index_table(size: int) -> tuple[int, ...]:
+    """index_of() of all values below a power of two, without asking it for each."""
+    table = list(range(2 * HALF))
+    for power in range(1, (size - 1).bit_length() - SUB_BUCKET_BITS + 1):
+        for index in range((power + 1) * HALF, (power + 2) * HALF):
+            table += [index] * (1 << power)
+    return tuple(table)
+
+
 BUCKETS: Final = index_of(HIGHEST_NS) + 1
 
 
@@ -41,6 +52,15 @@ def highest_of(index: int) -> int:
         return index
     power = index // HALF - 1
     return ((index % HALF + HALF + 1) << power) - 1
+
+
+# The steps of LATENCY HISTOGRAM.  Redis goes through its histograms by doubling steps from 1,024 ns on, and shows each
+# by the highest value of the bucket that it ends in; its histograms end at 1.07 s, and these go on.
+_ENDS_AT: Final = 1 << 30
+STEPS_NS: Final = tuple(
+    (1 << power) - 1 if 1 << power == _ENDS_AT else highest_of(index_of(1 << power)) for power in range(10, 37)
+)
+STEPS_US: Final = tuple(edge_ns // 1_000 for edge_ns in STEPS_NS)
 
 
 def new_counts() -> "array[int]":
@@ -55,21 +75,32 @@ def grow(counts: "array[int]", index: int) -> None:
 
 
 def percentiles(counts: Counts, wanted: Sequence[float]) -> list[int]:
-    """The values in ns at some percentiles (0 to 100, ascending); zeros for an empty histogram."""
-    total = sum(counts)
+    """The values in ns at some percentiles (0 to 100); zeros for an empty histogram."""
+    return percentiles_of(running(counts), wanted)
+
+
+def percentiles_of(sums: Sequence[int], wanted: Sequence[float]) -> list[int]:
+    """As percentiles(), of running counts."""
+    total = sums[-1] if sums else 0
     if not total:
         return [0] * len(wanted)
-    targets = [max(1, int(percent / 100 * total + 0.5)) for percent in wanted]
-    values: list[int] = []
-    seen = 0
-    for index, count in enumerate(counts):
-        if count:
-            seen += count
-            while len(values) < len(targets) and seen >= targets[len(values)]:
-                values.append(highest_of(index))
-            if len(values) == len(targets):
-                break
-    return values
+    return [highest_of(bisect_left(sums, max(1, int(percent / 100 * total + 0.5)))) for percent in wanted]
+
+
+def running(counts: Counts) -> list[int]:
+    """Each bucket's count together with those of all buckets before it: [1, 0, 2] gives [1, 1, 3]."""
+    return list(accumulate(counts))
+
+
+def steps_us(counts: Counts) -> dict[int, int]:
+    """Microseconds → how many values were at most that, where that grows: the powers of two of a µs, as in Redis."""
+    steps: dict[int, int] = {}
+    before = 0
+    for edge_us, count in zip(STEPS_US, cumulative(counts, STEPS_NS), strict=True):
+        if count > before:
+            steps[edge_us] = count
+        before = count
+    return steps
 
 
 def cumulative(counts: Counts, edges_ns: Sequence[int] = EDGES_NS) -> list[int]:
@@ -86,6 +117,8 @@ def cumulative(counts: Counts, edges_ns: Sequence[int] = EDGES_NS) -> list[int]:
 
 def add(target: "array[int]", source: Counts) -> None:
     """Add one histogram's counts to another's."""
+    if not source:
+        return
     target[:] = merged([target.tobytes(), array("Q", source).tobytes()])
 
 

@@ -105,8 +105,10 @@ def _of_command(worst: Offender, settings: Settings) -> Iterator[str]:
     else:
         yield "SLOWLOG GET shows which requests these were, by whom, and how often."
     yield _SPLIT
-    if worst.command in ("del", "flushall", "flushdb"):
-        yield "Deleting large values takes as long as there are parts: UNLINK and ASYNC free them in the background."
+    if worst.command == "del":
+        yield "DEL takes its time for each key, whatever its value: delete some at a time."
+    elif worst.command in ("flushall", "flushdb"):
+        yield "Flushing takes as long as there are keys and values: ASYNC frees them in the background."
     elif worst.command == "keys":
         yield "KEYS looks at every key there is: use SCAN."
 

@@ -22,6 +22,11 @@ class Rates:
     def is_due(self, now_ns: int) -> bool:
         return now_ns - self._sampled_ns >= INTERVAL_NS
 
+    def reset(self) -> None:
+        """Forget what was; the counters begin again, or go on."""
+        for samples in self._samples:
+            samples[:] = [0] * SAMPLES
+
     def sample(self, values: Sequence[int], now_ns: int) -> None:
         elapsed_ns = now_ns - self._sampled_ns
         for samples, value, before in zip(self._samples, values, self._values, strict=True):

@@ -11,7 +11,7 @@ read_records() gives offsets with everything, and is for examining; what loads a
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, NamedTuple, Protocol
 
@@ -159,7 +159,8 @@ class Manifest:
 
     base: JournalFile | None = None
     increments: tuple[JournalFile, ...] = ()  # in order; the last is the one that is written to
-    history: tuple[JournalFile, ...] = field(default=())
+    history: tuple[JournalFile, ...] = ()
+    last_sequence: int = 0  # of files that are there though nothing names them: not to be written over
 
     @property
     def files(self) -> tuple[JournalFile, ...]:
@@ -168,13 +169,13 @@ class Manifest:
 
     def with_increment(self, prefix: str) -> "Manifest":
         """One more, which is written to from now on."""
-        sequence = self.increments[-1].sequence + 1 if self.increments else 1
+        sequence = 1 + max(self.last_sequence, self.increments[-1].sequence if self.increments else 0)
         new = JournalFile(f"{prefix}.{sequence}.incr.aof", sequence, FileType.INCREMENT)
         return replace(self, increments=(*self.increments, new))
 
     def next_base(self, prefix: str, is_snapshot: bool = True) -> JournalFile:
         """The base that a rewrite is to make."""
-        sequence = self.base.sequence + 1 if self.base is not None else 1
+        sequence = 1 + max(self.last_sequence, self.base.sequence if self.base is not None else 0)
         return JournalFile(f"{prefix}.{sequence}.base.{'rdb' if is_snapshot else 'aof'}", sequence, FileType.BASE)
 
     def with_base(self, base: JournalFile, first_increment: int) -> "Manifest":
@@ -229,6 +230,12 @@ def prefix_of(name: str) -> str:
         return name.removesuffix(".manifest")
     match = _NAME.fullmatch(name)
     return match[1] if match is not None else ""
+
+
+def sequence_of(name: str, prefix: str) -> int:
+    """The number of a base or an increment; 0 for any other file."""
+    match = _NAME.fullmatch(name)
+    return int(match[2]) if match is not None and match[1] == prefix else 0
 
 
 def _parse_line(line: bytes, number: int) -> JournalFile:

@@ -100,15 +100,23 @@ class Report:
 
 
 def load_rdb(
-    engine: "Engine", file: BinaryIO, size_bytes: int, progress: Loading, *, path: str, in_journal: bool = False
+    engine: "Engine",
+    file: BinaryIO,
+    size_bytes: int,
+    progress: Loading,
+    *,
+    path: str,
+    in_journal: bool = False,
+    replaces: bool = False,
 ) -> Steps[Report]:
     """Load what a file has from where it stands, into databases that have none of its keys.
 
     `size_bytes` are left in the file, of which the snapshot may be the first part; `progress.loaded_bytes` grows by
     what is read.  With `in_journal` keys whose time is over stay, for the journal behind it has to find them.
+    With `replaces` what has the same name as something in the file gives way, where otherwise that is a fault.
     Raises CannotLoad and OSError.
     """
-    return (yield from _Loader(engine, file, size_bytes, progress, path, in_journal).run())
+    return (yield from _Loader(engine, file, size_bytes, progress, path, in_journal, replaces).run())
 
 
 def run(steps: Steps[Result]) -> Result:
@@ -125,12 +133,20 @@ def run(steps: Steps[Result]) -> Result:
 
 class _Loader:
     def __init__(
-        self, engine: "Engine", file: BinaryIO, size_bytes: int, progress: Loading, path: str, in_journal: bool
+        self,
+        engine: "Engine",
+        file: BinaryIO,
+        size_bytes: int,
+        progress: Loading,
+        path: str,
+        in_journal: bool,
+        replaces: bool,
     ) -> None:
         # For the file.
         self._engine = engine
         self._path = path
         self._in_journal = in_journal
+        self._replaces = replaces
         self._progress = progress
         self._loaded_before = progress.loaded_bytes
         config = engine.config
@@ -254,7 +270,7 @@ class _Loader:
             if not value:
                 report.expired += 1
                 return
-        if db.has_quietly(key):
+        if not self._replaces and db.has_quietly(key):
             raise Damaged("a key that is there twice")
         db.set_until(key, value, self._deadline_ms or None)
         self._engine.remember_use(db, key, self._idle_s, self._frequency)
@@ -318,7 +334,7 @@ class _Loader:
 
     def _make_library(self, code: bytes) -> None:
         try:
-            runtime(self._engine).load(code, replace=False)
+            runtime(self._engine).load(code, replace=self._replaces)
         except CommandError as error:
             raise self._refusal(f"a library of functions that cannot be loaded: {error.message}") from None
         self._report.functions += 1

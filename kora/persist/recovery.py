@@ -3,12 +3,16 @@
 A generator, as load_rdb() is: the server already listens while it goes on, and answers what needs no data.
 """
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
 from kora.engine.loading import Loading, percent_loaded
 
-from .loading import CannotLoad, CorruptFile, Report, Steps, load_rdb
+from .journal import JournalKeeper
+from .journal_files import FileType, JournalFile, Manifest
+from .loading import CannotLoad, CorruptFile, Report, Result, Steps, load_rdb
+from .replaying import find_journal, journal_bytes, load_journal
 
 if TYPE_CHECKING:
     from kora.engine.engine import Engine
@@ -20,8 +24,65 @@ class CannotRecover(Exception):
     """There is data, and it cannot be loaded: the server must not start as if there were none."""
 
 
-def recover(engine: "Engine") -> Steps[None]:
-    """Load what there is; with nothing there, that is all.  Raises CannotRecover."""
+def recover(engine: "Engine", keeper: JournalKeeper) -> Steps[None]:
+    """Load what there is, with nothing there, that is all; then have what changes journaled, if that is wanted.
+
+    The journal counts where there is one, else the snapshot: turning the journal on must not lose what there is.
+    Raises CannotRecover.
+    """
+    config = engine.config
+    if not os.path.isdir(config.dir):
+        # A disk that is not mounted is no empty disk.
+        raise CannotRecover(f"dir: {config.dir}: {os.strerror(errno.ENOENT)}")
+    if not config.appendonly:
+        yield from _recover_snapshot(engine)
+        return
+    directory = os.path.join(config.dir, config.appenddirname)
+    single = JournalFile(config.appendfilename, 1, FileType.BASE)  # as Redis had it before version 7
+    found: Manifest | None = None
+    try:
+        found = find_journal(directory, config.appendfilename)
+        if found is not None:
+            found = yield from _recover_journal(engine, directory, found)
+        elif os.path.exists(os.path.join(config.dir, single.name)):
+            yield from _recover_journal(engine, config.dir, Manifest(base=single))
+        else:
+            yield from _recover_snapshot(engine)
+    except CannotLoad as error:
+        raise CannotRecover(
+            f"{error}. Nothing was changed; `kora check {error.path}` examines the file, and with --fix saves what is "
+            "in front of the fault"
+        ) from error
+    except OSError as error:
+        raise CannotRecover(f"{error.filename}: cannot be read: {error.strerror}") from error
+    try:
+        keeper.begin(found)
+    except OSError as error:
+        raise CannotRecover(f"{error.filename or directory}: no journal can be kept: {error.strerror}") from error
+
+
+def _recover_journal(engine: "Engine", directory: str, manifest: Manifest) -> Steps[Manifest]:
+    loading = Loading(engine.clock, journal_bytes(directory, manifest))
+    engine.log("info", "loading the journal", directory=directory, size_bytes=loading.total_bytes)
+    engine.set_loading(loading)
+    try:
+        report = yield from tell(engine, load_journal(engine, directory, manifest, loading))
+    finally:
+        engine.set_loading(None)
+    if report.cut_path:
+        engine.log("warning", "journal cut", path=report.cut_path, offset=report.cut_offset, cut_bytes=report.cut_bytes)
+    engine.log(
+        "info",
+        "journal loaded",
+        files=len(manifest.files),
+        commands=report.commands,
+        keys=engine.keys,
+        elapsed_ms=loading.elapsed_ns // 1_000_000,
+    )
+    return manifest
+
+
+def _recover_snapshot(engine: "Engine") -> Steps[None]:
     path = os.path.join(engine.config.dir, engine.config.dbfilename)
     try:
         yield from _follow(engine, path)
@@ -48,10 +109,10 @@ def _follow(engine: "Engine", path: str) -> Steps[None]:
             report = yield from tell(engine, load_rdb(engine, file, size_bytes, loading, path=path))
         finally:
             engine.set_loading(None)
-    _log_report(engine, path, report, loading.elapsed_ns)
+    _log_report(engine, path, size_bytes, report, loading.elapsed_ns)
 
 
-def tell(engine: "Engine", steps: Steps[Report]) -> Steps[Report]:
+def tell(engine: "Engine", steps: Steps[Result]) -> Steps[Result]:
     """Do the steps of loading, and show on the board and in the log how far they have come."""
     reports = []
     logged_ns = engine.monotonic_ns()
@@ -71,7 +132,7 @@ def tell(engine: "Engine", steps: Steps[Report]) -> Steps[Report]:
     return reports[0]
 
 
-def _log_report(engine: "Engine", path: str, report: Report, elapsed_ns: int) -> None:
+def _log_report(engine: "Engine", path: str, size_bytes: int, report: Report, elapsed_ns: int) -> None:
     writer = report.about.get("redis-ver") or report.about.get("valkey-ver") or ""
     engine.log(
         "info",
@@ -89,3 +150,6 @@ def _log_report(engine: "Engine", path: str, report: Report, elapsed_ns: int) ->
     for module, count in report.skipped.items():
         # The next snapshot is without it, and in the place of this one.
         engine.log("warning", "data of a module was not loaded", path=path, module=module, parts=count)
+    if report.stop < size_bytes:
+        behind_bytes = size_bytes - report.stop
+        engine.log("warning", "bytes behind the end of the snapshot were not read", path=path, size_bytes=behind_bytes)

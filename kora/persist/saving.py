@@ -63,6 +63,12 @@ class Saver:
         return bool(self._walk is not None or self._output is not None or self._unwanted)
 
     @property
+    def is_walking(self) -> bool:
+        """Whether there is data to be gone through, and room for what that gives."""
+        waiting_bytes = 0 if self._output is None else self._output.waiting_bytes
+        return self._walk is not None and waiting_bytes <= _WAITING_BYTES_MAX
+
+    @property
     def keys(self) -> tuple[int, int]:
         """How many keys are in the file that is being written by now, and how many will be."""
         return (0, 0) if self._walk is None or self._output is None else (self._walk.records, self._walk.records_total)
@@ -107,10 +113,10 @@ class Saver:
         if output is None:
             if walk is not None and walk.step(stop_ns, records_max):
                 self._walk = None
-            return self._walk is not None
+            return self.is_walking
         if output.error is not None:
             self._end(output.error)
-            return self._walk is not None
+            return self.is_walking
         if walk is not None:
             if output.waiting_bytes > _WAITING_BYTES_MAX:
                 return False
@@ -126,7 +132,7 @@ class Saver:
                 output.put(walk.take())
         if output.is_finished:
             self._end(output.error)
-        return self._walk is not None
+        return self.is_walking
 
     def abort(self) -> None:
         """Give up the file that is being written: `done` gets Aborted."""

@@ -7,8 +7,10 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from kora.config import save_points
+from kora.engine.loading import Loading
 from kora.errors import CannotSave, CommandError
 
+from .loading import CannotLoad, load_rdb, run
 from .saving import Aborted, Saver
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ _FAILED: Final = "ERR"  # as bare as Redis' is
 class Snapshots:
     def __init__(self, engine: "Engine", saver: Saver) -> None:
         self._engine = engine
-        self._saver = saver
+        self.saver = saver
         config = engine.config
         self._path = os.path.join(config.dir, config.dbfilename)
         self._points = save_points(config.save)
@@ -56,7 +58,7 @@ class Snapshots:
     def save(self) -> None:
         if self._is_running:
             raise CommandError(_RUNNING)
-        if self._saver.running:
+        if self.saver.running:
             raise CommandError(_BUSY)
         self._count += 1
         if not self._save_now():
@@ -65,7 +67,7 @@ class Snapshots:
     def begin(self, may_wait: bool) -> bool:
         if self._is_running:
             raise CommandError(_RUNNING)
-        if self._saver.running or self._engine.nested:
+        if self.saver.running or self._engine.nested:
             # A transaction is not over yet, and half of it is no moment that anybody would want.
             if not may_wait and not self._engine.nested:
                 raise CommandError(_BUSY)
@@ -77,23 +79,54 @@ class Snapshots:
 
     def save_before_the_end(self) -> bool:
         if self._is_running:
-            self._saver.abort()
+            self.saver.abort()
         if self._engine.changes == self._saved_changes and self._has_saved:
             return True
-        if self._saver.running:
-            self._saver.abort()
+        if self.saver.running:
+            self.saver.abort()
         return self._save_now()
 
     def forget(self) -> None:
         if self._is_running:
-            self._saver.abort()
-        if self.are_wanted and not self._saver.running:
+            self.saver.abort()
+        if self.are_wanted and not self.saver.running:
             self._save_now()
 
+    def reload(self, saves: bool, flushes: bool, merges: bool) -> None:
+        engine = self._engine
+        if saves:
+            self.save()
+        changes = {keyspace.index: keyspace.changes for keyspace in engine.databases.used()}
+        try:
+            with open(self._path, "rb", buffering=0) as file:
+                size_bytes = os.fstat(file.fileno()).st_size
+                if flushes:
+                    self._flush()
+                progress = Loading(engine.clock, size_bytes)
+                steps = load_rdb(engine, file, size_bytes, progress, path=self._path, replaces=merges)
+                report = run(steps)
+        except (CannotLoad, OSError) as error:
+            engine.log("error", "the snapshot cannot be loaded", path=self._path, reason=str(error))
+            raise CommandError("ERR Error trying to load the RDB dump, check server logs.") from None
+        finally:
+            # Neither the flush nor what was loaded is anything that would have to be saved.
+            for keyspace in engine.databases.used():
+                keyspace.changes = changes.get(keyspace.index, 0)
+        engine.log(
+            "info", "snapshot loaded", path=self._path, keys=report.keys, elapsed_ms=progress.elapsed_ns // 1_000_000
+        )
+
+    def _flush(self) -> None:
+        engine = self._engine
+        for keyspace in engine.databases.used():
+            engine.flush_database(keyspace)
+        if engine.scripting is not None:
+            engine.scripting.flush_functions()
+
     def step(self, budget_ns: int) -> bool:
-        saver = self._saver
-        if saver.has_work:
-            return saver.step(self._engine.monotonic_ns() + budget_ns)
+        saver = self.saver
+        if saver.has_work and (saver.step(self._engine.monotonic_ns() + budget_ns) or saver.running):
+            return saver.is_walking
         if self._is_due():
             self._start()
         return False
@@ -112,8 +145,8 @@ class Snapshots:
             self._elapsed_s,
             max(0, now_ms - self._started_ms) // 1000 if self._is_running else -1,
             self._count,
-            *self._saver.keys,
-            self._saver.buffered_bytes,
+            *self.saver.keys,
+            self.saver.buffered_bytes,
         ]
 
     def _is_due(self) -> bool:
@@ -142,7 +175,7 @@ class Snapshots:
         self._started_changes = engine.changes
         self._count += 1
         try:
-            self._saver.start(self._path, done=self._done)
+            self.saver.start(self._path, done=self._done)
         except OSError as error:
             self._failed(error)
             return False
@@ -179,7 +212,7 @@ class Snapshots:
         engine = self._engine
         started_ns = engine.monotonic_ns()
         try:
-            self._saver.save_now(self._path)
+            self.saver.save_now(self._path)
         except Exception as error:
             # An OSError, or a value that cannot be told: either way the last snapshot is the one that there is.
             self._log_failure(error)

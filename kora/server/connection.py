@@ -16,6 +16,7 @@ from kora.engine.client import Client
 from kora.engine.description import output_limits_of
 from kora.errors import CommandError, ProtectedMode, TooManyClients
 from kora.log import logger
+from kora.observe.recent import Unread
 from kora.resp.reply import encode_error
 
 if TYPE_CHECKING:
@@ -118,12 +119,16 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._stuffed = True
+        engine = self._engine
+        if self._client.id in engine.clients:
+            engine.recent.unread[self._client.id] = Unread(engine.monotonic_ns(), self._waiting_bytes())
         self._time_flush()
         self._transport.pause_reading()
         self._watch_output()
 
     def resume_writing(self) -> None:
         self._stuffed = False
+        self._engine.recent.unread.pop(self._client.id, None)
         self._after_turn()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -307,7 +312,7 @@ class Connection(asyncio.Protocol):
         client = self._client
         if self._transport.is_closing():
             return
-        if client.closing and not self._held:
+        if client.closing and not self._held and not self._receiver.held:
             self._transport.close()
         elif self._stuffed or (client.parked and client.waiting is None):
             self._transport.pause_reading()

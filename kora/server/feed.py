@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from kora.config import lookup
 from kora.engine import glance, snapshot
 from kora.log import logger
 from kora.observe.frame import Decoder, Message, encode
@@ -43,6 +45,11 @@ class Feed(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._decoder = Decoder()
         self._started_at = 0.0
+        # What commands took, where the sidecar can read it without a word from here; -1 where it has to be told.
+        self._histograms_fd = os.memfd_create("kora-histograms")
+        if not engine.implementation.share_histograms(self._histograms_fd):
+            os.close(self._histograms_fd)
+            self._histograms_fd = -1
         for name in _LIVE_SETTINGS:
             engine.config.on_change(name, self._settings_changed)
 
@@ -52,11 +59,13 @@ class Feed(asyncio.Protocol):
 
     async def start(self) -> None:
         ours, theirs = socket.socketpair()
-        board_fd = self._engine.board.fd
+        fds = [theirs.fileno(), self._engine.board.fd]
+        if self._histograms_fd >= 0:
+            fds.append(self._histograms_fd)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, str(theirs.fileno()), str(board_fd)],
+            [sys.executable, "-c", _START, *map(str, fds)],
             stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), board_fd),
+            pass_fds=fds,
         )
         theirs.close()
         ours.setblocking(False)
@@ -76,6 +85,9 @@ class Feed(asyncio.Protocol):
             self._transport.abort()
         if self._process is not None:
             await self._loop.run_in_executor(None, _end, self._process)
+        if self._histograms_fd >= 0:
+            os.close(self._histograms_fd)
+            self._histograms_fd = -1
 
     # From the event loop
 
@@ -136,7 +148,7 @@ class Feed(asyncio.Protocol):
             if shard is None:
                 self._send(["snapshot", number, head.to_plain()])
                 return
-            self._send(["shard", number, snapshot.copy_shard(shard, with_histograms)])
+            self._send(["shard", number, snapshot.copy_shard(shard, with_histograms, self._histograms_fd >= 0)])
             self._loop.call_soon(send_next)
 
         self._loop.call_soon(send_next)
@@ -156,6 +168,10 @@ class Feed(asyncio.Protocol):
             "metrics_port": config.metrics_port,
             "loop_stall_ms": config.loop_stall_ms,
             "restarts": self.restarts,
+            "metrics_series_max": config.metrics_series_max,
+            "metrics_token": config.metrics_token,
+            "tls_cert_file": config.tls_cert_file if config.tls_port else "",
+            "config": config.get(*SHOWN),
             "keeps_history": True,
             "log_level": config.log_level,
             "log_format": config.log_format,
@@ -173,8 +189,29 @@ sys.path[0] = {str(Path(__file__).parents[2])!r}
 runpy.run_module("kora.sidecar", run_name="__main__")
 """
 
+# Settings that redis_* families of /metrics show, by the names that CONFIG GET has for them.
+SHOWN: Final = (
+    "databases",
+    "maxclients",
+    "maxmemory",
+    "io-threads",
+    "repl-backlog-size",
+    "client-output-buffer-limit",
+    "commandlog-execution-slower-than",
+    "commandlog-request-larger-than",
+    "commandlog-reply-larger-than",
+    "commandlog-slow-execution-max-len",
+    "commandlog-large-request-max-len",
+    "commandlog-large-reply-max-len",
+)
 # Settings whose change the sidecar is told.
-_LIVE_SETTINGS: Final = ("loop-stall-ms", "log-level")
+_LIVE_SETTINGS: Final = (
+    "loop-stall-ms",
+    "log-level",
+    "metrics-series-max",
+    "metrics-token",
+    *(setting.name for name in SHOWN if (setting := lookup(name)) is not None and setting.mutable),
+)
 
 
 def _end(process: "subprocess.Popen[bytes]", wait_s: float = _EXIT_WAIT_S) -> None:

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from kora.engine.doctor import begin_recent
 from kora.observe.board import CLIENT, HEARTBEAT, HEARTBEAT_NS
 from kora.observe.loop_stats import JobStats
+from kora.observe.recent import ENDED, prefix_of
 from kora.store.expiry import expire_cycle
+from kora.store.keyspace import Keyspace
 from kora.store.lazyfree import free_some
 from kora.store.shard import Shard
 
@@ -28,6 +31,9 @@ _SNAPSHOT_BUDGET_NS: Final = 300_000
 _FULL_COLLECTION_TURNS: Final = 60
 # Hashes with fields that are due which are looked at in a turn, in each database.
 _HASHES_PER_TURN: Final = 100
+# Keys that are drawn at each turn in a database that has so many with a deadline.
+_ENDED_SAMPLED: Final = 2
+_ENDED_FROM: Final = 1_000
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ def _expire(worker: Worker) -> bool:
     if not engine.active_expire or engine.loading is not None:
         return False
     databases = engine.databases.used()
+    _note_ended(engine, databases)
     return bool(databases) and expire_cycle(
         worker.shard,
         databases,
@@ -98,6 +105,17 @@ def _expire(worker: Worker) -> bool:
         engine.config.active_expire_effort,
         engine.slowness.note_event,
     )
+
+
+def _note_ended(engine: "Engine", databases: "list[Keyspace]") -> None:
+    """Draw some keys where there are many, to tell whose it is that end."""
+    now_ms = engine.clock.wall_ms()
+    for keyspace in databases:
+        drawn = keyspace.sample(_ENDED_SAMPLED, volatile=True) if keyspace.volatile >= _ENDED_FROM else ()
+        for key in drawn:
+            deadline_ms = keyspace.deadline(key)
+            if deadline_ms is not None and deadline_ms <= now_ms:
+                engine.recent.note(ENDED, prefix_of(key))
 
 
 def _expire_fields(worker: Worker) -> bool:
@@ -213,6 +231,8 @@ class Workers:
         workers = [Worker(engine, shard, shard_jobs) for shard in engine.shards]
         workers.append(Worker(engine, engine.shards[0], server_jobs))
         self._tasks = [asyncio.create_task(worker.run()) for worker in workers]
+        engine.processor_ns = _processor_ns
+        begin_recent(engine)
         self._beat()
 
     async def stop(self) -> None:
@@ -237,3 +257,13 @@ class Workers:
         self._engine.service.note_job("heartbeat", now_ns, time.monotonic_ns())
         self._due_ns = now_ns + HEARTBEAT_NS
         self._timer = asyncio.get_running_loop().call_later(HEARTBEAT_NS / 1e9, self._beat)
+
+
+def _processor_ns() -> tuple[int, int]:
+    """How long the main thread ran, and had to wait for a processor, which is 0 where the system does not tell."""
+    try:
+        with open("/proc/self/schedstat", "rb") as file:
+            ran_ns, waited_ns, _ = map(int, file.read().split())
+    except OSError:
+        return time.thread_time_ns(), 0
+    return ran_ns, waited_ns

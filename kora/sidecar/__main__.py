@@ -1,4 +1,4 @@
-"""The sidecar process: `python -m kora.sidecar FEED_FD BOARD_FD`, started by the data process and by nobody else.
+"""The sidecar process: `python -m kora.sidecar FEED_FD BOARD_FD [HISTOGRAMS_FD]`, started by the data process alone.
 
 It waits for its settings, opens its HTTP ports, and says on the feed that it listens or why it cannot.  It ends when
 the feed does, and only then: a terminal's ^C and a service manager's SIGTERM reach it as well as the data process,
@@ -13,9 +13,12 @@ if __name__ == "__main__":
         signal.signal(number, signal.SIG_IGN)
 
 import asyncio
+import gc
 import logging
 import socket
 import sys
+from collections.abc import Callable
+from typing import cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
@@ -23,18 +26,20 @@ from aiohttp.http_exceptions import BadHttpMessage
 from kora import log as logs
 from kora.log import logger
 from kora.observe.board import Board
+from kora.observe.shared_counts import SharedCounts
 from kora.sidecar.feed import Feed
-from kora.sidecar.listener import ListenError, open_listeners
+from kora.sidecar.listener import BACKLOG, ListenError, open_listeners
 from kora.sidecar.settings import Settings
+from kora.sidecar.visitors import Visitors
 from kora.sidecar.web import FIELD_MAX, LINE_MAX, Site
 
 log = logger("kora.sidecar")
 
 
-async def serve(feed_fd: int, board_fd: int) -> int:
+async def serve(feed_fd: int, board_fd: int, histograms_fd: int = -1) -> int:
     """Until the feed closes; returns the exit code."""
     loop = asyncio.get_running_loop()
-    feed = Feed()
+    feed = Feed(shared=SharedCounts(histograms_fd) if histograms_fd >= 0 else None)
     await loop.create_connection(lambda: feed, sock=socket.socket(fileno=feed_fd))
     board = Board(board_fd)
     settings = await feed.first_settings()
@@ -49,18 +54,27 @@ async def serve(feed_fd: int, board_fd: int) -> int:
         await feed.closed
         return 1
     # No access log: a line per probe would be most of the log, and kora_sidecar_requests_total counts them.
+    site = Site(feed, board)
     runner = web.AppRunner(
-        Site(feed, board).application(),
+        site.application(),
         access_log=None,
         shutdown_timeout=0,
         max_line_size=LINE_MAX,
         max_field_size=FIELD_MAX,
     )
     await runner.setup()
-    for listener in listeners:
-        await web.SockSite(runner, listener).start()
+    assert runner.server is not None
+    site.visitors = Visitors(cast(Callable[[], asyncio.Protocol], runner.server))
+    servers = [
+        await loop.create_server(site.visitors.protocol, sock=listener, backlog=BACKLOG) for listener in listeners
+    ]
+    # What is there now stays: a collection while a page is made need not look at it.
+    gc.collect()
+    gc.freeze()
     feed.send(["listening"])
     await feed.closed
+    for server in servers:
+        server.close()
     await runner.cleanup()
     return 0
 
@@ -81,4 +95,4 @@ def _configure_logs(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]))))
+    sys.exit(asyncio.run(serve(*map(int, sys.argv[1:]))))

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 from kora.engine.snapshot import Snapshot
 from kora.observe.frame import Decoder, Message, encode
+from kora.observe.shared_counts import SharedCounts
 from kora.sidecar.settings import Settings
 
 TIMEOUT_S: Final = 1.0
@@ -26,8 +27,9 @@ class _Request:
 class Feed(asyncio.Protocol):
     """Everything that the sidecar knows of the data process, the activity board aside."""
 
-    def __init__(self, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, timeout_s: float = TIMEOUT_S, shared: SharedCounts | None = None) -> None:
         # For life.
+        self._shared = shared  # where histograms are, unless messages have them
         self._loop = asyncio.get_running_loop()
         self._timeout_s = timeout_s
         self._transport: asyncio.Transport | None = None
@@ -115,6 +117,8 @@ class Feed(asyncio.Protocol):
     def _receive(self, message: Message) -> None:
         match message:
             case ["shard", number, values] if self._request is not None and number == self._request.number:
+                if self._shared is not None:
+                    values["commands"] = self._shared.rows(values["commands"], len(self._shards))
                 self._shards.append(values)
             case ["snapshot", number, values] if self._request is not None and number == self._request.number:
                 self._latest, self._latest_ns = Snapshot.from_plain(values), time.monotonic_ns()

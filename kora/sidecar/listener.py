@@ -18,6 +18,9 @@ _UNAVAILABLE: Final = (
 )
 
 
+BACKLOG: Final = 511  # connections that may wait to be accepted
+
+
 class ListenError(Exception):
     """A port cannot be opened; the text says which and why, in one line."""
 
@@ -55,7 +58,7 @@ def _open(host: str, port: int) -> list[socket.socket]:
                 # Otherwise `::` would take the IPv4 port as well, and `0.0.0.0` beside it fail.
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listener.bind(address)
-            listener.listen(128)
+            listener.listen(BACKLOG)
             listener.setblocking(False)
             listeners.append(listener)
         opened.pop_all()

@@ -1,184 +1,80 @@
-"""/metrics: the METRICS table, and its rendering in Prometheus' text format and in OpenMetrics.
+"""/metrics: the METRICS table, which is all that it shows.
 
-A family is one row: name, kind, unit, help, labels, and how to read it off a snapshot or off the sidecar itself.  Names
-and types of the first six are promised and stay.  Every family has its HELP and TYPE lines in every scrape.  Labels
-come from closed sets, and never repeat what Prometheus adds itself (instance, job, namespace, pod).
+`kora_*` are Kora's own, in base units; names and types of the first six are promised and stay.  `redis_*`, in
+kora.sidecar.redis_metrics, are what redis_exporter would show.  Every family has its HELP and TYPE lines in every page,
+but for those that are marked as optional.  Labels come from closed sets, never from keys or clients' names, and never
+repeat what Prometheus adds itself (instance, job, namespace, pod).
 """
 
 import sys
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.exposition import generate_latest
-from prometheus_client.openmetrics import exposition as openmetrics
-from prometheus_client.samples import Sample
+from prometheus_client.samples import Exemplar
 
 from kora.engine.snapshot import Snapshot, by_lowest
-from kora.observe.histogram import EDGES_NS, HIGHEST_NS, cumulative, merged
-from kora.observe.shard_stats import CommandStats
+from kora.observe import histogram
+from kora.observe.histogram import EDGES_NS
 from kora.sidecar import own_stats
-from kora.sidecar.own_stats import OwnStats
-from kora.sidecar.settings import Settings
+from kora.sidecar.certificate import not_after_s
+from kora.sidecar.exposition import (
+    PAGE,
+    Command,
+    Distribution,
+    Edges,
+    Family,
+    Rows,
+    Value,
+    View,
+    label,
+    of_snapshot,
+    seconds,
+)
+from kora.sidecar.redis_metrics import REDIS
 
-TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
-OPENMETRICS: Final = openmetrics.CONTENT_TYPE_LATEST
-
-LOOP_EDGES_NS: Final = tuple(edge for edge in EDGES_NS if edge >= 100_000)
-SCRAPE_EDGES_NS: Final = tuple(edge for edge in EDGES_NS if edge >= 1_000_000)
-
-
-@dataclass(frozen=True)
-class View:
-    """What one rendering shows."""
-
-    snapshot: Snapshot | None  # None if the data process never gave one
-    age_ns: int | None
-    settings: Settings
-    own: OwnStats
-    timeouts: int
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """A histogram's value: how many were at most each edge, how many in all, and their sum."""
-
-    cumulative: list[int]
-    count: int
-    sum_s: float
+# Errors that alerts are about: there from the start, so that the first is an increase.
+_EXPECTED_ERRORS: Final = dict.fromkeys(("ERR", "MISCONF", "OOM"), 0)
+_COMMAND_EDGES: Final = Edges(EDGES_NS)
+_LOOP_EDGES: Final = Edges([edge for edge in EDGES_NS if edge >= 100_000])
+_SCRAPE_EDGES: Final = Edges([edge for edge in EDGES_NS if edge >= 1_000_000])
 
 
-Value: TypeAlias = int | float | Distribution
-Rows: TypeAlias = Iterable[tuple[tuple[str, ...], Value]]
-# A family without labels may be read as its one value; None leaves it out of this scrape.
-Read: TypeAlias = "Callable[[View], Rows | Value | None]"
+def _command_durations(view: View, command: Command) -> Distribution | None:
+    if not command.running:
+        return None
+    slow = view.snapshot.last_slow.get(command.name) if view.snapshot is not None else None
+    exemplar = _exemplar(slow) if slow is not None else None
+    return _COMMAND_EDGES.distribution(command.running, seconds(command.stats.elapsed_ns), exemplar)
 
 
-@dataclass(frozen=True)
-class Family:
-    name: str
-    kind: str  # counter, gauge, histogram or info
-    unit: str  # "" for plain numbers
-    help: str
-    read: Read
-    labels: tuple[str, ...] = ()
-    edges_ns: tuple[int, ...] = ()
-
-    @property
-    def base_name(self) -> str:
-        """The name without what the format itself adds, as OpenMetrics names families."""
-        suffix = {"counter": "_total", "info": "_info"}.get(self.kind, "")
-        assert self.name.endswith(suffix), self.name
-        return self.name.removesuffix(suffix) if suffix else self.name
-
-    def rows(self, view: View) -> Rows:
-        found = self.read(view)
-        if found is None:
-            return ()
-        if isinstance(found, (int, float, Distribution)):
-            return (((), found),)
-        return found
-
-    def collect(self, view: View) -> Metric:
-        base = self.base_name
-        # OpenMetrics has a unit only where the name ends with it, and prometheus_client would append it.
-        metric = Metric(base, self.help, self.kind, self.unit if base.endswith(f"_{self.unit}") else "")
-        samples = metric.samples
-        for values, value in self.rows(view):
-            labels = dict(zip(self.labels, values, strict=True))
-            if isinstance(value, Distribution):
-                bucket = f"{base}_bucket"
-                for le, count in zip(_le(self.edges_ns), value.cumulative, strict=True):
-                    samples.append(Sample(bucket, {**labels, "le": le}, count))
-                samples.append(Sample(bucket, {**labels, "le": "+Inf"}, value.count))
-                samples.append(Sample(f"{base}_count", labels, value.count))
-                samples.append(Sample(f"{base}_sum", labels, value.sum_s))
-            else:
-                samples.append(Sample(self.name, labels, value))
-        return metric
-
-
-def render(view: View, as_openmetrics: bool = False) -> bytes:
-    # A registry of its own: prometheus_client's default one adds families of the sidecar process, unprefixed.
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(view))
-    # The names are plain, and need no escaping; told so, prometheus_client is twice as fast.
-    generate = openmetrics.generate_latest if as_openmetrics else generate_latest
-    return generate(registry, escaping=openmetrics.ALLOWUTF8)
-
-
-def wants_openmetrics(accept: str) -> bool:
-    """Whether an Accept header prefers OpenMetrics to the text format (RFC 9110, 12.5.1)."""
-    weights: dict[str, float] = {}
-    for part in accept.split(","):
-        name, *parameters = (word.strip().lower() for word in part.split(";"))
-        weight = 1.0
-        for parameter in parameters:
-            if parameter.startswith("q="):
-                try:
-                    weight = float(parameter[2:])
-                except ValueError:
-                    weight = 0.0
-        weights[name] = max(weight, weights.get(name, 0.0))
-    wanted = weights.get("application/openmetrics-text", 0.0)
-    return wanted > 0 and wanted >= weights.get("text/plain", 0.0)
-
-
-class _Collector:
-    def __init__(self, view: View) -> None:
-        self._view = view
-
-    def collect(self) -> Iterator[Metric]:
-        for family in METRICS:
-            yield family.collect(self._view)
-
-
-# How to read
-
-
-def _snapshot(read: "Callable[[Snapshot], Rows | Value | None]") -> Read:
-    """Read off the snapshot, if there is one."""
-    return lambda view: read(view.snapshot) if view.snapshot is not None else None
-
-
-def _commands(snapshot: Snapshot) -> Rows:
-    for name, stats in _by_command(snapshot):
-        if stats.calls:
-            yield (name,), stats.calls
-
-
-def _command_durations(snapshot: Snapshot) -> Rows:
-    for name, stats in _by_command(snapshot):
-        if stats.counts:
-            yield (name,), _distribution(stats.counts, EDGES_NS, stats.elapsed_ns)
-
-
-def _command_times(rows: "Callable[[Snapshot], dict[int, list[Any]]]") -> "Callable[[Snapshot], Rows]":
-    def read(snapshot: Snapshot) -> Rows:
-        for slot, (_, elapsed_ns, counts) in rows(snapshot).items():
-            if counts:
-                yield (snapshot.slot_names[slot],), _distribution(merged([counts]), EDGES_NS, elapsed_ns)
+def _command_times(
+    rows: "Callable[[Snapshot], dict[int, list[Any]]]",
+) -> "Callable[[View, Command], Distribution | None]":
+    def read(view: View, command: Command) -> Distribution | None:
+        found = rows(view.snapshot).get(command.slot) if view.snapshot is not None else None
+        if found is None or not found[2]:
+            return None
+        _, elapsed_ns, counts = found
+        return _COMMAND_EDGES.distribution(histogram.running(histogram.merged([counts])), seconds(elapsed_ns))
 
     return read
 
 
-def _command_errors(snapshot: Snapshot) -> Rows:
-    for name, stats in _by_command(snapshot):
-        # From a command's first call on, so that the first error is an increase.
-        if stats.calls or stats.failed or stats.rejected:
-            yield (name, "failed"), stats.failed
-            yield (name, "rejected"), stats.rejected
+def _exemplar(entry: Sequence[int]) -> Exemplar:
+    """The last call of a command that got into the slow log, where SLOWLOG GET tells more of it."""
+    slowlog_id, elapsed_us, time_s = entry
+    return Exemplar({"slowlog_id": str(slowlog_id)}, elapsed_us / 1e6, float(time_s))
 
 
-def _by_command(snapshot: Snapshot) -> Iterable[tuple[str, CommandStats]]:
-    return zip(snapshot.slot_names, snapshot.total.commands, strict=True)
+def _command_errors(view: View) -> Rows:
+    # From a command's first call on, so that the first error is an increase.
+    for command in view.commands:
+        yield (command.name, "failed"), command.stats.failed
+        yield (command.name, "rejected"), command.stats.rejected
 
 
 def _errors(snapshot: Snapshot) -> Rows:
-    return [((prefix,), count) for prefix, count in sorted({"ERR": 0, **snapshot.errors}.items())]
+    return [((label(prefix),), count) for prefix, count in sorted({**_EXPECTED_ERRORS, **snapshot.errors}.items())]
 
 
 def _database(column: int) -> "Callable[[Snapshot], Rows]":
@@ -223,7 +119,8 @@ def _lengths(snapshot: Snapshot) -> Rows:
 
 
 def _loop_lag(snapshot: Snapshot) -> Distribution:
-    return _distribution(array("Q", snapshot.lag_counts), LOOP_EDGES_NS, snapshot.lag_sum_ns)
+    counts = memoryview(snapshot.lag_counts).cast("Q")
+    return _LOOP_EDGES.distribution(histogram.running(counts), seconds(snapshot.lag_sum_ns))
 
 
 def _build_info(view: View) -> Rows:
@@ -233,7 +130,7 @@ def _build_info(view: View) -> Rows:
 
 
 def _scrapes(view: View) -> Distribution:
-    return _distribution(view.own.scrape_counts, SCRAPE_EDGES_NS, view.own.scrape_elapsed_ns)
+    return _SCRAPE_EDGES.distribution(histogram.running(view.own.scrape_counts), seconds(view.own.scrape_elapsed_ns))
 
 
 def _requests(view: View) -> Rows:
@@ -241,200 +138,195 @@ def _requests(view: View) -> Rows:
 
 
 def _own_cpu(_: View) -> Rows:
-    return [((mode,), seconds) for mode, seconds in zip(("user", "system"), own_stats.cpu_s(), strict=True)]
-
-
-def _distribution(counts: Sequence[int], edges_ns: Sequence[int], sum_ns: int) -> Distribution:
-    *sums, count = cumulative(counts, (*edges_ns, HIGHEST_NS))
-    return Distribution(sums, count, sum_ns / 1e9)
-
-
-def _le(edges_ns: tuple[int, ...]) -> tuple[str, ...]:
-    """Edges in seconds as plain decimals: 0.000001, 0.0025, 1.0."""
-    texts = (format(Decimal(edge).scaleb(-9).normalize(), "f") for edge in edges_ns)
-    # Always with a point: Prometheus 3 and OpenMetrics would make "1" into "1.0", and that is another series.
-    return tuple(text if "." in text else f"{text}.0" for text in texts)
-
-
-def _seconds(elapsed_ns: int) -> float:
-    return elapsed_ns / 1e9
+    return [((mode,), used_s) for mode, used_s in zip(("user", "system"), own_stats.cpu_s(), strict=True)]
 
 
 # fmt: off
-METRICS: Final[tuple[Family, ...]] = (
+_KORA: Final[tuple[Family, ...]] = (
     # The first seed's: names, kinds and labels are a promise.
     Family("kora_commands_total", "counter", "", "Total commands processed by type.",
-           _snapshot(_commands), ("cmd",)),
+           lambda view: [((command.name,), command.stats.calls) for command in view.commands if command.stats.calls],
+           ("cmd",)),
     Family("kora_keys_total", "gauge", "", "Total number of keys.",
-           _snapshot(lambda s: s.keys)),
+           of_snapshot(lambda s: s.keys)),
     Family("kora_memory_used_bytes", "gauge", "bytes", "Estimated bytes of keys, values and their tables.",
-           _snapshot(lambda s: s.memory_bytes)),
+           of_snapshot(lambda s: s.memory_bytes)),
     Family("kora_bytes_in_total", "counter", "bytes", "Bytes received from clients.",
-           _snapshot(lambda s: s.bytes_in)),
+           of_snapshot(lambda s: s.bytes_in)),
     Family("kora_bytes_out_total", "counter", "bytes", "Bytes sent to clients.",
-           _snapshot(lambda s: s.bytes_out)),
+           of_snapshot(lambda s: s.bytes_out)),
     Family("kora_command_duration_seconds", "histogram", "seconds", "Command latency distribution.",
-           _snapshot(_command_durations), ("cmd",), EDGES_NS),
-
-    # Commands.
+           _command_durations, ("cmd",), is_detail=True),
     Family("kora_command_wait_seconds", "histogram", "seconds",
            "How long commands waited, from when they could be read until they began.",
-           _snapshot(_command_times(lambda s: s.waits)), ("cmd",), EDGES_NS),
+           _command_times(lambda s: s.waits), ("cmd",), is_detail=True),
     Family("kora_command_service_seconds", "histogram", "seconds",
            "How long commands took for their clients, from when they could be read until they were answered.",
-           _snapshot(_command_times(lambda s: s.services)), ("cmd",), EDGES_NS),
+           _command_times(lambda s: s.services), ("cmd",), is_detail=True),
     Family("kora_reads_total", "counter", "", "Times that requests were read from a client.",
-           _snapshot(lambda s: s.reads)),
+           of_snapshot(lambda s: s.reads)),
     Family("kora_reads_waited_seconds_total", "counter", "seconds",
            "How long these reads waited for others; LATENCY BLAME says for whom.",
-           _snapshot(lambda s: _seconds(s.suffered_ns))),
+           of_snapshot(lambda s: seconds(s.suffered_ns))),
+
+    # Commands.
     Family("kora_command_errors_total", "counter", "",
            "Error replies by command: of calls that ran and failed, or that were rejected without running.",
-           _snapshot(_command_errors), ("cmd", "kind")),
+           _command_errors, ("cmd", "kind")),
     Family("kora_errors_total", "counter", "", "Error replies by their first word.",
-           _snapshot(_errors), ("prefix",)),
+           of_snapshot(_errors), ("prefix",)),
     Family("kora_internal_errors_total", "counter", "", "Commands that ended in a bug of the server, which is logged.",
-           _snapshot(lambda s: s.internal_errors)),
+           of_snapshot(lambda s: s.internal_errors)),
 
     # Keys.
     Family("kora_keyspace_hits_total", "counter", "", "Look-ups for reading that found a key.",
-           _snapshot(lambda s: s.hits)),
+           of_snapshot(lambda s: s.hits)),
     Family("kora_keyspace_misses_total", "counter", "", "Look-ups for reading that found no key.",
-           _snapshot(lambda s: s.misses)),
+           of_snapshot(lambda s: s.misses)),
     Family("kora_expired_keys_total", "counter", "", "Keys deleted because their time was over.",
-           _snapshot(lambda s: s.expired)),
+           of_snapshot(lambda s: s.expired)),
     Family("kora_evicted_keys_total", "counter", "", "Keys deleted to stay within maxmemory.",
-           _snapshot(lambda s: s.evicted)),
+           of_snapshot(lambda s: s.evicted)),
     Family("kora_changes_total", "counter", "", "Changes of keys since start.",
-           _snapshot(lambda s: s.changes)),
+           of_snapshot(lambda s: s.changes)),
     Family("kora_database_keys", "gauge", "", "Keys by database.",
-           _snapshot(_database(0)), ("db",)),
+           of_snapshot(_database(0)), ("db",)),
     Family("kora_database_expires", "gauge", "", "Keys with a deadline by database.",
-           _snapshot(_database(1)), ("db",)),
+           of_snapshot(_database(1)), ("db",)),
     Family("kora_database_keys_by_length", "gauge", "",
            "Keys by the type and length of their value, bytes of strings and items of others: from `at_least` on, and "
            "less than twice that.",
-           _snapshot(_lengths), ("db", "type", "at_least")),
+           of_snapshot(_lengths), ("db", "type", "at_least")),
     Family("kora_shard_keys", "gauge", "", "Keys by shard.",
-           _snapshot(_shard("keys")), ("shard",)),
+           of_snapshot(_shard("keys")), ("shard",)),
     Family("kora_shard_memory_bytes", "gauge", "bytes", "Estimated bytes by shard.",
-           _snapshot(_shard("memory_bytes")), ("shard",)),
+           of_snapshot(_shard("memory_bytes")), ("shard",)),
     Family("kora_memory_peak_bytes", "gauge", "bytes", "The largest kora_memory_used_bytes so far.",
-           _snapshot(lambda s: s.memory_peak_bytes)),
+           of_snapshot(lambda s: s.memory_peak_bytes)),
     Family("kora_maxmemory_bytes", "gauge", "bytes", "Limit of the estimated bytes; 0 for none.",
-           _snapshot(lambda s: s.maxmemory)),
+           of_snapshot(lambda s: s.maxmemory)),
     Family("kora_lazyfree_pending_keys", "gauge", "", "Keys that were unlinked and whose values are not freed yet.",
-           _snapshot(lambda s: s.lazyfree_pending)),
+           of_snapshot(lambda s: s.lazyfree_pending)),
     Family("kora_hottest_key_accesses_per_second", "gauge", "",
            "Estimated accesses to the key that was accessed most, in the busiest of the last ten seconds.",
-           _snapshot(lambda s: s.hottest_rate)),
+           of_snapshot(lambda s: s.hottest_rate)),
 
     # Clients.
     Family("kora_connected_clients", "gauge", "", "Clients that are connected.",
-           _snapshot(lambda s: s.clients)),
+           of_snapshot(lambda s: s.clients)),
     Family("kora_blocked_clients", "gauge", "", "Clients whose requests wait.",
-           _snapshot(lambda s: s.clients_blocked)),
+           of_snapshot(lambda s: s.clients_blocked)),
     Family("kora_clients_max", "gauge", "", "Clients that may be connected at the same time.",
-           _snapshot(lambda s: s.clients_max)),
+           of_snapshot(lambda s: s.clients_max)),
     Family("kora_connections_received_total", "counter", "", "Connections that were accepted.",
-           _snapshot(lambda s: s.connections_received)),
+           of_snapshot(lambda s: s.connections_received)),
     Family("kora_connections_rejected_total", "counter", "", "Connections that were turned away.",
-           _snapshot(lambda s: s.connections_rejected)),
+           of_snapshot(lambda s: s.connections_rejected)),
     Family("kora_clients_evicted_total", "counter", "", "Connections that were closed because of maxmemory-clients.",
-           _snapshot(lambda s: s.clients_evicted)),
+           of_snapshot(lambda s: s.clients_evicted)),
     Family("kora_clients_memory_bytes", "gauge", "bytes", "What all connections take: buffers, queues, subscriptions.",
-           _snapshot(lambda s: s.clients_memory_bytes)),
+           of_snapshot(lambda s: s.clients_memory_bytes)),
     Family("kora_protocol_errors_total", "counter", "", "Connections closed because what they sent was not RESP.",
-           _snapshot(lambda s: s.protocol_errors)),
+           of_snapshot(lambda s: s.protocol_errors)),
     Family("kora_client_input_buffer_max_bytes", "gauge", "bytes", "The largest query buffer of any client.",
-           _snapshot(lambda s: s.input_buffer_max_bytes)),
+           of_snapshot(lambda s: s.input_buffer_max_bytes)),
     Family("kora_client_output_buffer_max_bytes", "gauge", "bytes", "The largest output buffer of any client.",
-           _snapshot(lambda s: s.output_buffer_max_bytes)),
+           of_snapshot(lambda s: s.output_buffer_max_bytes)),
 
     # The data process.
     Family("kora_process_resident_memory_bytes", "gauge", "bytes", "Memory of the data process that is in RAM.",
-           _snapshot(lambda s: s.rss_bytes)),
+           of_snapshot(lambda s: s.rss_bytes)),
     Family("kora_process_cpu_seconds_total", "counter", "seconds", "CPU time of the data process.",
-           _snapshot(lambda s: [(("user",), _seconds(s.cpu_user_ns)), (("system",), _seconds(s.cpu_system_ns))]),
+           of_snapshot(lambda s: [(("user",), seconds(s.cpu_user_ns)), (("system",), seconds(s.cpu_system_ns))]),
            ("mode",)),
     Family("kora_process_open_fds", "gauge", "", "Descriptors that the data process has open.",
-           _snapshot(lambda s: own_stats.open_fds(s.pid))),
+           of_snapshot(lambda s: own_stats.open_fds(s.pid))),
     Family("kora_process_start_time_seconds", "gauge", "seconds", "When the data process started, as Unix time.",
            lambda view: view.settings.started_ms / 1e3),
+    Family("kora_tls_certificate_expiry_timestamp_seconds", "gauge", "seconds",
+           "Until when the certificate of tls-port is valid, as Unix time.",
+           lambda view: not_after_s(view.settings.tls_cert_file) if view.settings.tls_cert_file else None,
+           is_optional=True),
     Family("kora_uptime_seconds", "gauge", "seconds", "Seconds since the data process started.",
-           _snapshot(lambda s: _seconds(s.uptime_ns))),
+           of_snapshot(lambda s: seconds(s.uptime_ns))),
     Family("kora_build_info", "info", "", "What runs: always 1.",
            _build_info, ("version", "python", "kernel")),
 
     # Its loop.
     Family("kora_loop_lag_seconds", "histogram", "seconds", "How much later than due the loop ran its heartbeat.",
-           _snapshot(_loop_lag), (), LOOP_EDGES_NS),
+           of_snapshot(_loop_lag)),
     Family("kora_loop_lag_max_seconds", "gauge", "seconds", "The largest loop lag since start or CONFIG RESETSTAT.",
-           _snapshot(lambda s: _seconds(s.lag_max_ns))),
+           of_snapshot(lambda s: seconds(s.lag_max_ns))),
     Family("kora_loop_turn_max_seconds", "gauge", "seconds", "The longest turn since start or CONFIG RESETSTAT.",
-           _snapshot(lambda s: _seconds(s.turn_max_ns))),
+           of_snapshot(lambda s: seconds(s.turn_max_ns))),
 
     # What took long.
     Family("kora_commandlog_entries", "gauge", "",
            "Commands that are kept in the slow log, and in those of large requests and replies.",
-           _snapshot(_command_log(0)), ("log",)),
+           of_snapshot(_command_log(0)), ("log",)),
     Family("kora_commandlog_recorded_total", "counter", "",
            "Commands that were ever written to these logs: the next entry's id.",
-           _snapshot(_command_log(1)), ("log",)),
+           of_snapshot(_command_log(1)), ("log",)),
     Family("kora_slowlog_last_seconds", "gauge", "seconds", "How long the last command of the slow log took.",
-           _snapshot(lambda s: s.command_logs["slow"][2] / 1e6)),
+           of_snapshot(lambda s: s.command_logs["slow"][2] / 1e6)),
     Family("kora_latency_spikes_total", "counter", "",
-           "Events that took at least latency-monitor-threshold.", _snapshot(_spikes(0)), ("event",)),
+           "Events that took at least latency-monitor-threshold.", of_snapshot(_spikes(0)), ("event",)),
     Family("kora_latency_spike_seconds_total", "counter", "seconds", "What these events took together.",
-           _snapshot(_spikes(1, _seconds)), ("event",)),
+           of_snapshot(_spikes(1, seconds)), ("event",)),
     Family("kora_latency_spike_last_timestamp_seconds", "gauge", "seconds",
            "When an event had its last spike, as Unix time; 0 for never since LATENCY RESET.",
-           _snapshot(_spikes_seen(0, 1)), ("event",)),
+           of_snapshot(_spikes_seen(0, 1)), ("event",)),
     Family("kora_latency_spike_last_seconds", "gauge", "seconds",
            "The most that an event took in the last second that had a spike.",
-           _snapshot(_spikes_seen(1, 1e3)), ("event",)),
+           of_snapshot(_spikes_seen(1, 1e3)), ("event",)),
     Family("kora_latency_spike_max_seconds", "gauge", "seconds", "The most that an event took since LATENCY RESET.",
-           _snapshot(_spikes_seen(2, 1e3)), ("event",)),
+           of_snapshot(_spikes_seen(2, 1e3)), ("event",)),
     Family("kora_monitors", "gauge", "", "Clients in MONITOR, which slow everybody down.",
-           _snapshot(lambda s: s.monitors)),
+           of_snapshot(lambda s: s.monitors)),
 
     # Its background jobs.  Prometheus has the label `job` for itself.
     Family("kora_job_runs_total", "counter", "", "Turns of background jobs.",
-           _snapshot(_job(0)), ("worker",)),
+           of_snapshot(_job(0)), ("worker",)),
     Family("kora_job_seconds_total", "counter", "seconds", "Time that background jobs took.",
-           _snapshot(_job(1, _seconds)), ("worker",)),
+           of_snapshot(_job(1, seconds)), ("worker",)),
     Family("kora_job_max_seconds", "gauge", "seconds", "The longest turn of background jobs.",
-           _snapshot(_job(2, _seconds)), ("worker",)),
+           of_snapshot(_job(2, seconds)), ("worker",)),
 
     # How it is measured.
     Family("kora_observation_enabled", "gauge", "", "1 if commands are counted and timed, 0 if the setting is off.",
-           _snapshot(lambda s: int(s.observing))),
+           of_snapshot(lambda s: int(s.observing))),
     Family("kora_hotkey_sampling_ratio", "gauge", "", "One request in this many is recorded for hot keys; 0: none.",
-           _snapshot(lambda s: s.hotkey_sampling_ratio)),
+           of_snapshot(lambda s: s.hotkey_sampling_ratio)),
     Family("kora_hotkey_session_active", "gauge", "", "1 between HOTKEYS START and STOP, else 0.",
-           _snapshot(lambda s: int(s.hotkey_session))),
+           of_snapshot(lambda s: int(s.hotkey_session))),
     Family("kora_hotkey_memory_bytes", "gauge", "bytes", "What is kept of hot keys.",
-           _snapshot(lambda s: s.hotkeys_bytes)),
+           of_snapshot(lambda s: s.hotkeys_bytes)),
 
     # The sidecar itself.
     Family("kora_sidecar_scrapes_total", "counter", "", "Scrapes of /metrics, this one included.",
            lambda view: view.own.scrapes),
     Family("kora_sidecar_scrape_duration_seconds", "histogram", "seconds",
            "How long scrapes of /metrics took, waiting for the data process included.",
-           _scrapes, (), SCRAPE_EDGES_NS),
+           _scrapes),
     Family("kora_sidecar_snapshot_age_seconds", "gauge", "seconds",
            "Age of the numbers shown; they grow old while the data loop is stuck.",
-           lambda view: _seconds(view.age_ns) if view.age_ns is not None else None),
+           lambda view: seconds(view.age_ns) if view.age_ns is not None else None),
     Family("kora_sidecar_snapshot_timeouts_total", "counter", "",
            "Times that the data process did not give a snapshot in time.",
            lambda view: view.timeouts),
     Family("kora_sidecar_requests_total", "counter", "", "HTTP requests by path and status code.",
            _requests, ("path", "code")),
+    Family("kora_sidecar_connections_ended_total", "counter", "",
+           "HTTP connections that were ended because nothing came or was read, or to make room for others.",
+           lambda view: view.own.turned_out),
     Family("kora_sidecar_resident_memory_bytes", "gauge", "bytes", "Memory of the sidecar that is in RAM.",
            lambda view: own_stats.rss_bytes()),
     Family("kora_sidecar_cpu_seconds_total", "counter", "seconds", "CPU time of the sidecar.",
            _own_cpu, ("mode",)),
     Family("kora_sidecar_restarts_total", "counter", "", "Times that the data process had to start the sidecar again.",
            lambda view: view.settings.restarts),
+    *PAGE,
 )
 # fmt: on
+
+METRICS: Final[tuple[Family, ...]] = (*_KORA, *REDIS)

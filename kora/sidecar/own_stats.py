@@ -3,9 +3,13 @@
 import os
 import resource
 from array import array
-from typing import Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from kora.observe import histogram
+
+if TYPE_CHECKING:
+    from kora.sidecar.exposition import Command
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -15,8 +19,20 @@ class OwnStats:
         self.scrapes = 0  # the one that is being answered included
         self.scrape_counts: array[int] = histogram.new_counts()  # of those that were answered
         self.scrape_elapsed_ns = 0
+        self.last_scrape_ns = 0
+        self.turned_out = 0  # connections that were ended for being idle or not reading
         # Answers by path, which is one of the routes' or "other", and status code.
         self.requests: dict[tuple[str, int], int] = {("/metrics", 200): 0}
+
+        # Commands in the order in which their details get a place on the page.
+        self._ranks: dict[str, None] = {}
+
+    def ranked(self, commands: "Sequence[Command]") -> "list[Command]":
+        """Those that were there before in their former order, then the others, most calls first."""
+        found = {command.name: command for command in commands}
+        for name in sorted(found, key=lambda name: (-found[name].stats.calls, name)):
+            self._ranks.setdefault(name)
+        return [found[name] for name in self._ranks if name in found]
 
     def record_scrape(self, elapsed_ns: int) -> None:
         index = histogram.index_of(elapsed_ns)
@@ -24,6 +40,7 @@ class OwnStats:
             histogram.grow(self.scrape_counts, index)
         self.scrape_counts[index] += 1
         self.scrape_elapsed_ns += elapsed_ns
+        self.last_scrape_ns = elapsed_ns
 
     def record_request(self, path: str, code: int) -> None:
         self.requests[path, code] = self.requests.get((path, code), 0) + 1

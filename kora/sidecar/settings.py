@@ -1,6 +1,6 @@
 """What the data process tells its sidecar first of all, and again when one of it changes."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -16,6 +16,11 @@ class Settings:
     kernel: str = ""
     restarts: int = 0  # of the sidecar
     keeps_history: bool = False  # asks for a snapshot every second, for the dashboard
+    # What /metrics is like; these may change at run time.
+    metrics_series_max: int = 6000
+    metrics_token: str = ""  # what all but health is answered for; "" asks for none
+    tls_cert_file: str = ""
+    config: dict[str, str] = field(default_factory=dict)  # settings that redis_* families show, as CONFIG GET has them
     # How the sidecar's own log lines look and which are written, as the settings of these names say.
     log_level: str = "info"
     log_format: str = "json"

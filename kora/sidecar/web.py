@@ -4,6 +4,10 @@ Health reads the activity board alone and never waits; /metrics and /status ask 
 make do with the last one when it is stuck.  Whatever goes wrong is answered in JSON.
 """
 
+import base64
+import contextlib
+import gzip
+import hmac
 import html
 import json
 import time
@@ -16,14 +20,17 @@ from aiohttp import web
 
 from kora.log import logger
 from kora.observe.board import Board
+from kora.sidecar import protobuf_page
+from kora.sidecar.exposition import OPENMETRICS, TEXT, View, fill, render, wants_openmetrics, wants_protobuf
 from kora.sidecar.feed import Feed
 from kora.sidecar.health import OK, Health, examine
 from kora.sidecar.live import Live
-from kora.sidecar.metrics import OPENMETRICS, TEXT, View, render, wants_openmetrics
+from kora.sidecar.metrics import METRICS
 from kora.sidecar.own_stats import OwnStats
 from kora.sidecar.page import BadParameter, Page
 from kora.sidecar.settings import Settings
 from kora.sidecar.status import status
+from kora.sidecar.visitors import Visitors
 
 log = logger("kora.sidecar")
 
@@ -34,6 +41,9 @@ LINE_MAX: Final = 4096
 FIELD_MAX: Final = 8190
 _BODY_MAX: Final = 4096
 _OTHER: Final = "other"
+_GZIP_BYTES_MIN: Final = 1024
+# What a load balancer or a kubelet asks for is answered without the token, too.
+_HEALTH: Final = ("/health", "/healthz", "/health/live", "/health/ready")
 
 
 @dataclass(frozen=True)
@@ -48,11 +58,13 @@ class Site:
         self._feed = feed
         self._board = board
         self._own = OwnStats()
+        self.visitors: Visitors | None = None  # set by whoever listens
         self._live = Live(feed, board)
         self._page = Page(self._live)
         self._endpoints = (
             Endpoint("/", self.index, "this list"),
             Endpoint("/metrics", self.metrics, "every number, for Prometheus"),
+            Endpoint("/scrape", self.metrics, "as /metrics, for configurations made for redis_exporter"),
             Endpoint("/health/live", self.live, "503 while the server is shutting down or its data loop is stuck"),
             Endpoint("/health/ready", self.ready, "503 also while it is loading, or busy running a script"),
             Endpoint("/status", self.status, "the server at a glance, as JSON"),
@@ -93,12 +105,24 @@ class Site:
     async def metrics(self, request: web.Request) -> web.Response:
         started_ns = time.monotonic_ns()
         self._own.scrapes += 1
-        as_openmetrics = wants_openmetrics(request.headers.get("Accept", ""))
+        accept = request.headers.get("Accept", "")
         snapshot = await self._feed.snapshot()
+        self._own.turned_out = self.visitors.turned_out if self.visitors is not None else 0
         view = View(snapshot, self._feed.age_ns, self._settings, self._own, self._feed.timeouts)
-        body = render(view, as_openmetrics)
+        names = request.query.getall("name[]", ())
+        if protobuf_page.is_available() and wants_protobuf(accept):
+            body, content_type = protobuf_page.render(view, fill(view, METRICS, names)), protobuf_page.CONTENT_TYPE
+        elif wants_openmetrics(accept):
+            body, content_type = render(view, METRICS, as_openmetrics=True, names=names), OPENMETRICS
+        else:
+            body, content_type = render(view, METRICS, names=names), TEXT
+        headers = {"Content-Type": content_type, "Vary": "Accept, Accept-Encoding"}
+        if _takes_gzip(request) and len(body) > _GZIP_BYTES_MIN:
+            # The quickest level makes an eighth of it already.
+            body = gzip.compress(body, compresslevel=1)
+            headers["Content-Encoding"] = "gzip"
         self._own.record_scrape(time.monotonic_ns() - started_ns)
-        return web.Response(body=body, headers={"Content-Type": OPENMETRICS if as_openmetrics else TEXT})
+        return web.Response(body=body, headers=headers)
 
     async def live(self, _: web.Request) -> web.Response:
         health = self._health()
@@ -143,17 +167,47 @@ class Site:
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Turn every failure into JSON, and count the answer."""
         response: web.StreamResponse
+        transport = request.transport
+        if self.visitors is not None:
+            self.visitors.begin(transport)
         try:
+            if not self._may(request):
+                raise web.HTTPUnauthorized
             response = await handler(request)
         except web.HTTPException as refusal:
             response = _json({"error": refusal.reason.lower(), "path": request.path}, refusal.status)
             if "Allow" in refusal.headers:
                 response.headers["Allow"] = refusal.headers["Allow"]
+            if refusal.status == HTTPStatus.UNAUTHORIZED:
+                response.headers["WWW-Authenticate"] = 'Bearer realm="kora", Basic realm="kora", charset="UTF-8"'
         except Exception as error:
             log.error("request failed", path=request.path, exc_info=error)
             response = _json({"error": HTTPStatus.INTERNAL_SERVER_ERROR.phrase.lower()}, 500)
+        finally:
+            if self.visitors is not None:
+                self.visitors.end(transport)
         self._own.record_request(request.path if request.path in self._paths else _OTHER, response.status)
         return response
+
+    def _may(self, request: web.Request) -> bool:
+        token = self._settings.metrics_token
+        if not token or request.path in _HEALTH:
+            return True
+        return hmac.compare_digest(_token_of(request), token.encode("utf-8", "surrogateescape"))
+
+
+def _token_of(request: web.Request) -> bytes:
+    """What the request shows: as a bearer, or as the password that a browser asks its user for."""
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(given.strip()).partition(b":")[2]
+    return given.strip().encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else b""
+
+
+def _takes_gzip(request: web.Request) -> bool:
+    accepted = request.headers.get("Accept-Encoding", "").replace(" ", "").lower().split(",")
+    return "gzip" in [coding for coding in accepted if not coding.endswith(";q=0")] or "gzip;q=1" in accepted
 
 
 def _health_json(health: Health, verdict: str) -> web.Response:

@@ -50,6 +50,7 @@ class Evictor:
             keyspace.delete(key)
         if self._note_event is not None:
             self._note_event("eviction-del", self._clock.monotonic_ns() - started_ns, key)
+        keyspace.effect(b"UNLINK" if lazily else b"DEL", key)
         keyspace.stats.evicted += 1
         keyspace.notify(b"evicted", key)
         return True

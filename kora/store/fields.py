@@ -24,9 +24,13 @@ def end_due_fields(db: Keyspace, key: bytes, value: Hash, now_ms: int, fields_ma
 
     All of them, for a command must not see one, or at most so many.
     """
-    if not value.next_deadline_ms or value.next_deadline_ms > now_ms or not value.end_due(now_ms, fields_max):
+    if not value.next_deadline_ms or value.next_deadline_ms > now_ms:
+        return True
+    ended = value.end_due(now_ms, fields_max)
+    if not ended:
         return True
     is_left: bool = db.updated(key, value)
+    db.effect(b"HDEL", key, *ended)
     db.notify(b"hexpired", key)
     if not is_left:
         db.notify(b"del", key)

@@ -75,6 +75,7 @@ class Keyspace:
         "attends_all",
         "average_ttl_ms",
         "changes",
+        "effect",
         "index",
         "note_fields",
         "notify",
@@ -108,6 +109,8 @@ class Keyspace:
         self.touched: Callable[[Keyspace, bytes], object] = nobody  # an attended key was changed or has ended
         # note_fields(key, deadline_ms): a hash was stored or changed, whose fields end then at the earliest.
         self.note_fields: Callable[[bytes, int], object] = nobody
+        # effect(*words): something has ended by itself, and a request that would do the same.
+        self.effect: Callable[..., object] = nobody
         self.attends_all = False
         self._attended: dict[bytes, int] = {}  # how many attend to a key
         # The contents: swapped as a whole by swap(), forgotten as a whole by flush().
@@ -609,6 +612,10 @@ class Keyspace:
 
     # Being attentive
 
+    def follow(self, clock: Clock) -> None:
+        """Have keys end by another clock."""
+        self._clock = clock
+
     def attend(self, key: bytes) -> None:
         """Have touched() called whenever this key is changed or ends, once more than disregard() was called for it."""
         self._attended[key] = self._attended.get(key, 0) + 1
@@ -760,6 +767,7 @@ class Keyspace:
         self._stats_of(slot).expired += 1
         if self._attended or self.attends_all:
             self._tell(key)
+        self.effect(b"DEL", key)
         self.notify(b"expired", key)
 
     def _live(self, keys: list[bytes]) -> list[bytes]:

@@ -14,6 +14,8 @@ from kora.cli.operator import DocsError, block, run, with_block, write
 from kora.config import example_toml, reference_table
 from tests.e2e.kora_process import clean_environ
 
+pytestmark = pytest.mark.once
+
 Capture = pytest.CaptureFixture[str]
 
 DOCUMENT = """\

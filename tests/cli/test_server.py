@@ -12,6 +12,8 @@ from kora.cli.server import run
 from kora.config import SETTINGS
 from tests.e2e.kora_process import clean_environ
 
+pytestmark = pytest.mark.once
+
 Capture = pytest.CaptureFixture[str]
 
 

@@ -9,7 +9,7 @@ LONG = os.environ.get("KORA_LONG", "") not in ("", "0")
 
 
 # There are so many families that the whole of it would take most of an hour.
-_SHARE = 8
+_SHARE = 12
 
 
 def examples(count: int, **options: Any) -> settings:

@@ -15,6 +15,8 @@ from kora.commands import make_registry
 from tests.compat.peers import Kora, RedisServer, request
 from tests.resp_reader import read_replies
 
+pytestmark = pytest.mark.once
+
 # (command, what differs) → why.  A row that is no longer true fails a test, too.
 EXCEPTIONS = {
     ("config|get", "arguments"): "Redis 7.0 wraps the one argument into a block of one; later versions do not",

@@ -17,6 +17,8 @@ from .words_sets import BITMAPS, HYPERLOGLOGS, SETS
 from .words_sorted_sets import GEO, LEX, SORTED_SETS
 from .words_streams import GROUP_COMMANDS, STREAMS
 
+pytestmark = pytest.mark.once
+
 TABLES = (
     STRINGS,
     GENERIC,

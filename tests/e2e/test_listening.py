@@ -15,6 +15,8 @@ from kora.server.connection import Connection
 from tests.e2e.kora_process import KoraProcess, eventually
 from tests.e2e.wire import END, Wire, error_text
 
+pytestmark = pytest.mark.once
+
 Start = Callable[..., KoraProcess]
 
 

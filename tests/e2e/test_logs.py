@@ -6,8 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from kora import kernel
 from tests.e2e.kora_process import KoraProcess
+
+pytestmark = pytest.mark.once
 
 Start = Callable[..., KoraProcess]
 

@@ -6,6 +6,8 @@ from kora.commands import make_registry
 from kora.engine.key_specs import KeyRange
 from kora.engine.usage import parse
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(
     ("line", "arity", "ranges"),

@@ -13,6 +13,7 @@ import enum
 import os
 import random
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,7 +30,7 @@ import hiredis
 
 from tests.conftest import encode_request
 from tests.e2e.kora_process import clean_environ, free_port, prepare_child
-from tests.faults.fault_layer import FaultLayer
+from tests.faults.fault_layer import KINDS, FaultLayer
 from tests.faults.power_cut import Survival, cut_power
 from tests.faults.workload import SHARED, SHORT_MS, Deed, Drawing, Entries, Scores, State, plain
 from tests.peers import peer
@@ -41,6 +42,13 @@ START_S_MAX: Final = 30.0
 EVERYSEC_LOST_NS: Final = 1_000_000_000
 EVERYSEC_LATE_NS: Final = 500_000_000
 DEATH_S_MAX: Final = 20.0
+
+# How servers are started that keep what they are told; a journal of this size is written anew all the time.
+JOURNAL: Final = ("--save", "", "--appendonly", "yes", "--auto-aof-rewrite-min-size", "256kb", "--appendfsync")
+ALWAYS: Final = (*JOURNAL, "always")
+EVERYSEC: Final = (*JOURNAL, "everysec")
+NEVER: Final = (*JOURNAL, "no")
+SNAPSHOTS: Final = ("--save", "")
 
 
 class Lost(AssertionError):
@@ -62,6 +70,15 @@ class Subject:
 
     name: str
     flags: tuple[str, ...]
+
+    @property
+    def keeps_transactions(self) -> bool:
+        """redis-server cuts a journal that ends within a command within a transaction behind the command before.
+
+        What it appends then is part of that transaction when the journal is loaded once more (7.0.15, aof.c: only an
+        end between two commands goes back to MULTI).  So it is not given any transactions.
+        """
+        return self.name != "redis"
 
     def argv(self, port: int, data: Path) -> list[str]:
         own = ["--port", str(port), "--dir", str(data), *self.flags]
@@ -193,10 +210,10 @@ class Talker:
 
 
 class Writer(Talker):
-    def __init__(self, number: int, seed: object) -> None:
+    def __init__(self, number: int, seed: object, has_transactions: bool) -> None:
         super().__init__()
         self.database = number % DATABASES
-        self.drawing = Drawing(b"w%d" % number, random.Random(f"{seed}-{number}"))
+        self.drawing = Drawing(b"w%d" % number, random.Random(f"{seed}-{number}"), has_transactions)
         self.before = State()  # this life of the server
         self.deeds: list[Deed] = []
         self.refusals: list[str] = []  # error replies, where a test has provoked them
@@ -247,17 +264,20 @@ class Snapshot:
 class Observer(Talker):
     """Reads what must not vanish after it was shown, has the server save now and then, and sees whether it has."""
 
-    def __init__(self, chance: random.Random, works: tuple[bytes, ...]) -> None:
+    def __init__(self, chance: random.Random, works: tuple[bytes, ...], first: bytes) -> None:
         super().__init__()
         self.chance = chance
         self.works = works
+        self.first = first
         self.items_shown = 0
         self.snapshots: list[Snapshot] = []
         self.rewrites = 0
 
     def go_on(self) -> None:
-        if self.works and self.chance.random() < 0.02:
+        work, self.first = self.first, b""
+        if not work and self.chance.random() < 0.02:
             work = self.chance.choice(self.works)
+        if work:
             if work != b"BGREWRITEAOF":
                 self.snapshots.append(Snapshot(time.monotonic_ns()))
             self.send([(work,)], [partial(self._begun, work)])
@@ -265,9 +285,11 @@ class Observer(Talker):
             self.send([(b"LLEN", SHARED), (b"INFO", b"persistence")], [self._shown, self._told])
 
     def _begun(self, work: bytes, reply: Any, now_ns: int) -> None:
+        if isinstance(reply, hiredis.ReplyError) and "in progress" not in str(reply):
+            raise Lost(f"{work.decode()} is answered with {reply}")
         if work == b"BGREWRITEAOF":
             self.rewrites += 1
-        elif isinstance(reply, hiredis.ReplyError):  # one is going on
+        elif isinstance(reply, hiredis.ReplyError):
             self.snapshots.pop()
         else:
             self.snapshots[-1].begun_ns = now_ns
@@ -284,17 +306,36 @@ class Observer(Talker):
 # --- Rounds ---
 
 
+# Calls that change what there is and what it is called; the others are far more.
+NAMES: Final = ("open", "sync-directory", "rename", "unlink", "truncate")
+
+
 @dataclass
 class Death:
-    """How a round ends: at a moment, in place of a call, and with its machine or alone."""
+    """How a round ends: at a moment or in place of a call, with its machine or alone; and how the next life begins."""
 
-    after_s: float
+    after_s: float = 10.0
     at_call: int = 0
-    survival: Survival | None = None
+    kinds: tuple[str, ...] = KINDS
+    survival: Survival | None = None  # None: the power stays on
+    # The first start after it dies as well, in place of this call, or when it is ready at the latest.
+    at_call_of_start: int = 0
+    # What the server is asked for at the very beginning.
+    work: bytes = b""
 
     def __str__(self) -> str:
-        killed = f"in place of call {self.at_call}" if self.at_call else f"after {self.after_s:.3f} s"
-        return f"killed {killed}, {'no power cut' if self.survival is None else f'power cut, {self.survival.name}'}"
+        calls = "call" if self.kinds == KINDS else "naming call"
+        return ", ".join(
+            filter(
+                None,
+                (
+                    self.work.decode(),
+                    f"killed at {calls} {self.at_call}" if self.at_call else f"killed after {self.after_s:.3f} s",
+                    f"and at call {self.at_call_of_start} of the start" if self.at_call_of_start else "",
+                    f"power cut {self.survival.name}" if self.survival is not None else "no power cut",
+                ),
+            )
+        )
 
 
 @dataclass
@@ -304,6 +345,7 @@ class Outcome:
     answered: int = 0
     found: int = 0
     calls: int = 0
+    killed_in_place_of: str = ""
     rewrites: int = 0
     snapshots: int = 0
     cut: list[str] = field(default_factory=list)
@@ -316,17 +358,17 @@ class Trial:
         subject: Subject,
         promise: Promise,
         *,
-        seed: int,
-        works: tuple[bytes, ...] = (),
+        seed: object,
+        works: tuple[bytes, ...] = (b"",),
         sync_delay_us: int = 0,
     ) -> None:
         self.layer = FaultLayer(folder)
         self.subject = subject
         self.promise = promise
-        self.chance = random.Random(seed)
+        self.chance = random.Random(str(seed))
         self.works = works
         self.layer.control.sync_delay_us = sync_delay_us
-        self.writers = [Writer(number, seed) for number in range(WRITERS)]
+        self.writers = [Writer(number, seed, subject.keeps_transactions) for number in range(WRITERS)]
         self.layer.forget()
         self.server = Server(subject, self.layer)
 
@@ -340,31 +382,56 @@ class Trial:
 
     def round(self, death: Death) -> Outcome:
         """Load, death, and a new life; raises Lost where that lacks something or has too much."""
-        observer = Observer(self.chance, self.works)
+        observer = Observer(self.chance, self.works, death.work)
         self._load(observer, death)
         outcome = Outcome(
             answered=sum(deed.answered_ns > 0 for writer in self.writers for deed in writer.deeds),
             calls=self.layer.control.calls,
+            killed_in_place_of=self.layer.killed_in_place_of,
             rewrites=observer.rewrites,
             snapshots=sum(snapshot.is_complete for snapshot in observer.snapshots),
         )
-        if death.survival is not None:
-            outcome.cut = cut_power(self.layer, self.chance, death.survival)
-        self.layer.forget()
-        self.server = Server(self.subject, self.layer)
         try:
-            self.server.wait_until_loaded()
+            if death.at_call_of_start:
+                self._bury(death, outcome)
+                self._start(death.at_call_of_start)
+                self.server.kill()
+            self._bury(death, outcome)
+            self._start()
             outcome.found = self._check(observer)
         except Lost as lost:
             raise Lost(f"{death}: {lost}\nunsynced and lost: {outcome.cut}") from lost
         return outcome
 
+    def _bury(self, death: Death, outcome: Outcome) -> None:
+        """Leave on the disk what a new life finds."""
+        if death.survival is not None:
+            outcome.cut += cut_power(self.layer, self.chance, death.survival)
+        # The next life changes it at once, and somebody may have to look what it began with.
+        shutil.rmtree(self.layer.folder / "found", ignore_errors=True)
+        shutil.copytree(self.layer.data, self.layer.folder / "found")
+        self.layer.forget()
+
+    def _start(self, at_call: int = 0) -> None:
+        self.layer.kill_at(at_call)
+        self.server = Server(self.subject, self.layer)
+        try:
+            self.server.wait_until_loaded()
+        except Lost:
+            if not self.layer.killed_in_place_of:
+                raise
+
     def _load(self, observer: Observer, death: Death) -> None:
-        self.layer.control.kill_at = self.layer.control.calls + death.at_call if death.at_call else 0
+        self.layer.kill_at(death.at_call, death.kinds)
         talkers: list[Talker] = [*self.writers, observer]
-        for writer in self.writers:
-            writer.connect(self.server, writer.database)
-        observer.connect(self.server, 0)
+        try:
+            for writer in self.writers:
+                writer.connect(self.server, writer.database)
+            observer.connect(self.server, 0)
+        except ConnectionError:
+            if not self.layer.killed_in_place_of:
+                raise
+            talkers = []  # it has not lived that long
         stop = time.monotonic() + death.after_s
         with selectors.DefaultSelector() as selector:
             for talker in talkers:
@@ -417,7 +484,9 @@ class Trial:
             if shown < observer.items_shown:
                 raise Lost(f"a reader was shown {observer.items_shown} items, of which {shown} are left")
         for writer in self.writers:
-            writer.begin(self._state_after(writer, chosen[writer][-1], found[writer.prefix]))
+            self._check_details(writer, chosen[writer], found[writer.prefix])
+            # Exact from now on, and what chance has decided is known.
+            writer.begin(found[writer.prefix])
         return sum(max(each) for each in chosen.values())
 
     def _windows(self, observer: Observer) -> Iterator[tuple[Callable[[Writer], int], Callable[[Writer], int]]]:
@@ -462,23 +531,16 @@ class Trial:
                 digest = new
         return counts
 
-    def _state_after(self, writer: Writer, count: int, found: State) -> State:
-        """What the server holds of a writer's, with the deadlines and ids that it must have; raises Lost."""
+    def _check_details(self, writer: Writer, counts: list[int], found: State) -> None:
+        """Deadlines and ids are what they were after one of so many deeds; raises Lost."""
         state = writer.before.copy()
-        for deed in writer.deeds[:count]:
-            deed.apply(state)
-        state.forget_expired()
-        for key in state.values:
-            earliest, latest = state.deadlines.get(key, (0, 0))
-            deadline_ms = found.deadlines.get(key, (0, 0))[0]
-            if not earliest <= deadline_ms <= latest:
-                raise Lost(f"{key!r} expires at {deadline_ms}, not between {earliest} and {latest}")
-            if isinstance(value := state.values[key], Entries):
-                pairs = zip(value, found.values[key], strict=True)
-                if any(known[0] not in (None, now[0]) for known, now in pairs):
-                    raise Lost(f"{key!r} has other ids than were answered: {found.values[key]} and not {value}")
-        # Exact from now on, and what chance has decided is known.
-        return found
+        wrong = ""
+        for count in range(counts[-1] + 1):
+            if count:
+                writer.deeds[count - 1].apply(state)
+            if count in counts and not (wrong := _wrong_details(state, found)):
+                return
+        raise Lost(wrong)
 
     def _check_order(self, chosen: dict[Writer, list[int]]) -> None:
         """Nothing is there that was sent when something that is lost had been answered.
@@ -514,10 +576,26 @@ class Trial:
             deed.apply(state)
             if len(differences := _differences(state, found[writer.prefix])) < len(best[0]):
                 best = (differences, count)
-        lines = "\n    ".join(best[0][:5])
+        last = [
+            f"deed {best[1] + place}: {deed.wire!r:.300}" for place, deed in enumerate(writer.deeds[best[1] - 1 :][:3])
+        ]
+        lines = "\n    ".join((*(line[:300] for line in best[0][:8]), *last))
         return (
             f"{name}: {window}, but its keys never were what they are; nearest is {best[1]}:   <-- WRONG\n    {lines}"
         )
+
+
+def _wrong_details(state: State, found: State) -> str:
+    for key in found.values:
+        earliest, latest = state.deadlines.get(key, (0, 0))
+        deadline_ms = found.deadlines.get(key, (0, 0))[0]
+        if not earliest <= deadline_ms <= latest:
+            return f"{key!r} expires at {deadline_ms}, not between {earliest} and {latest}"
+        if isinstance(value := state.values[key], Entries):
+            pairs = zip(value, found.values[key], strict=True)
+            if any(known[0] not in (None, now[0]) for known, now in pairs):
+                return f"{key!r} has other ids than were answered: {found.values[key]} and not {value}"
+    return ""
 
 
 def _answered_before(stop_ns: int, writer: Writer) -> int:
@@ -551,6 +629,8 @@ def contents(line: Line, writers: list[Writer]) -> dict[bytes, State]:
     for database in range(DATABASES):
         assert line.run(b"SELECT", b"%d" % database) == b"OK"
         keys = line.run(b"KEYS", b"*")
+        if isinstance(keys, hiredis.ReplyError):
+            raise Lost(f"KEYS is answered with {keys}")
         kinds = line.pipeline([(b"TYPE", key) for key in keys]) if keys else []
         requests = [_READS[kind](key) for key, kind in zip(keys, kinds, strict=True) if kind != b"none"]
         requests += [(b"PEXPIRETIME", key) for key in keys]

@@ -39,10 +39,12 @@ static const char *const WORDS[KINDS] = {"open", "write", "sync", "sync-director
 
 // fault_layer.py has the same layout.
 struct control {
-    _Atomic uint64_t calls;
-    uint64_t kill_at;        // the call in whose place the process is killed; 0: never
-    int64_t room_bytes;      // what may yet be written before the disk is full; negative: any amount
-    int64_t clock_offset_ns; // what the wall clock is wrong by
+    _Atomic uint64_t calls;   // of all kinds
+    _Atomic uint64_t counted; // of those of kinds_killing
+    uint64_t kill_at;         // the counted call in whose place the process is killed; 0: never
+    int64_t room_bytes;       // what may yet be written before the disk is full; negative: any amount
+    int64_t clock_offset_ns;  // what the wall clock is wrong by
+    uint32_t kinds_killing;   // a bit for each kind
     uint32_t sync_delay_us;
     int32_t pid;           // the server's; a forked child that is told to end takes its parent with it
     int32_t errors[KINDS]; // errno with which calls of a kind fail; 0: they do not
@@ -150,7 +152,10 @@ static void die(void)
 // Count a call; returns whether it is the last one.
 static int is_last(int kind)
 {
-    uint64_t call = atomic_fetch_add(&control->calls, 1) + 1;
+    atomic_fetch_add(&control->calls, 1);
+    if ((control->kinds_killing >> kind & 1) == 0)
+        return 0;
+    uint64_t call = atomic_fetch_add(&control->counted, 1) + 1;
     if (control->kill_at == 0 || call != control->kill_at)
         return 0;
     tell("kill\t%llu\t%s\n", (unsigned long long)call, WORDS[kind]);

@@ -12,7 +12,7 @@ import mmap
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -29,9 +29,11 @@ ANY_ROOM: Final = -1
 class Control(ctypes.Structure):
     _fields_ = (
         ("calls", ctypes.c_uint64),
+        ("counted", ctypes.c_uint64),
         ("kill_at", ctypes.c_uint64),
         ("room_bytes", ctypes.c_int64),
         ("clock_offset_ns", ctypes.c_int64),
+        ("kinds_killing", ctypes.c_uint32),
         ("sync_delay_us", ctypes.c_uint32),
         ("pid", ctypes.c_int32),
         ("errors", ctypes.c_int32 * len(KINDS)),
@@ -79,6 +81,19 @@ class FaultLayer:
         self.trace.write_text("".join(f"{line}\n" for line in lines))
         self.heal()
         self.control.calls = self.control.kill_at = 0
+
+    def kill_at(self, call: int, kinds: Iterable[str] = KINDS) -> None:
+        """Have the server die in place of such a call; the next of these kinds is the first.  0: not any more."""
+        self.control.kill_at = 0
+        self.control.kinds_killing = sum(1 << KINDS.index(kind) for kind in kinds)
+        self.control.counted = 0
+        self.control.kill_at = call
+
+    @property
+    def killed_in_place_of(self) -> str:
+        """The kind of that call; "" where it was not reached."""
+        _, found, last = self.trace.read_text().rpartition("kill\t")
+        return last.split()[1] if found else ""
 
     def heal(self) -> None:
         self.control.room_bytes = ANY_ROOM

@@ -8,7 +8,11 @@ import threading
 import urllib.error
 from collections.abc import Callable
 
+import pytest
+
 from tests.e2e.kora_process import KoraProcess, eventually, is_running
+
+pytestmark = pytest.mark.once
 
 Start = Callable[..., KoraProcess]
 

@@ -6,8 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.e2e.kora_process import KoraProcess, eventually
 from tests.e2e.wire import Wire
+
+pytestmark = pytest.mark.once
 
 Start = Callable[..., KoraProcess]
 

@@ -304,8 +304,9 @@ class Deed:
 class Drawing:
     """Draws a writer's deeds.  Every value has the writer's name and a number that it never had before."""
 
-    def __init__(self, name: bytes, chance: random.Random) -> None:
+    def __init__(self, name: bytes, chance: random.Random, has_transactions: bool) -> None:
         self.name = name
+        self.has_transactions = has_transactions  # of more than one effect, by MULTI or by a script
         self.chance = chance
         self.numbers = 0
         # What was sent, so that RENAME and the like find their keys.
@@ -327,7 +328,7 @@ class Drawing:
             deed.apply(self.expected)
 
     def _deed(self) -> Deed:
-        if self.chance.random() < 0.2:
+        if self.has_transactions and self.chance.random() < 0.2:
             deed = Deed([], is_transaction=True)
             for _ in range(self.chance.randint(1, 5)):
                 deed.requests.append(words := self._request())
@@ -449,6 +450,8 @@ class Drawing:
 
     def _script(self) -> Words:
         key = self._key(b"scripted")
+        if not self.has_transactions:
+            return self._string()
         if len(self.expected.values.get(key, [])) > ITEMS_MAX:
             return b"DEL", key
         return b"EVAL", SCRIPT, b"2", self._key(b"string", 16), key, self._value()

@@ -283,11 +283,13 @@ class Side:
             "board": engine.board.words[COMMAND_STARTED],
             "databases": [db.index for db in engine.databases.used()],
         }
-        for command in engine.registry.slots:
-            rows = [shard.stats.commands[command.slot] for shard in engine.shards]
-            counts = [sum(getattr(row, name) for row in rows) for name in ("calls", "failed", "rejected", "elapsed_ns")]
-            if any(counts):
-                numbers[f"calls, failed, rejected, ns of {command.name}"] = counts
+        for command, *rows in zip(
+            engine.registry.slots, *(shard.stats.commands for shard in engine.shards), strict=True
+        ):
+            if any(row.calls or row.failed or row.rejected or row.elapsed_ns for row in rows):
+                numbers[f"calls, failed, rejected, ns of {command.name}"] = [
+                    sum(getattr(row, name) for row in rows) for name in ("calls", "failed", "rejected", "elapsed_ns")
+                ]
         for shard in engine.shards:
             stats = shard.stats
             numbers[f"keys, hits, misses, expired of shard {shard.index}"] = (

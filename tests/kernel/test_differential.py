@@ -295,7 +295,7 @@ def test_each_operation_in_many_forms(name: str) -> None:
 
 @pytest.mark.parametrize("part", range(4))
 def test_programs_of_the_fuzzer_do_the_same(part: int) -> None:
-    for number in range(500):
+    for number in range(200):
         source = fuzz.Chance((part, number))
         words = fuzz.draw_flags(source)
         check(words, fuzz.draw_program(source))
@@ -303,7 +303,7 @@ def test_programs_of_the_fuzzer_do_the_same(part: int) -> None:
 
 @pytest.mark.parametrize("part", range(2))
 def test_bent_streams_in_pieces_do_the_same(part: int) -> None:
-    for number in range(500):
+    for number in range(200):
         source = fuzz.Chance(("bent", part, number))
         words = fuzz.draw_flags(source)
         check(words, [Send(0, fuzz.draw_pieces(source, fuzz.draw_stream(source))) for _ in range(1 + source.number(4))])

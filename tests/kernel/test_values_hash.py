@@ -229,19 +229,19 @@ def test_a_random_member_is_any_of_them() -> None:
         assert all(350 < count < 650 for count in counts.values()), (value.encoding, counts)
 
 
-def test_a_million_members_come_and_go() -> None:
+def test_many_members_come_and_go() -> None:
     value = make(Set, Limits())
-    for number in range(1_000_000):
+    for number in range(200_000):
         value.add(b"member:%d" % number)
-    assert len(value) == 1_000_000
-    assert value.size_bytes < 60_000_000
-    for number in range(0, 1_000_000, 2):
+    assert len(value) == 200_000
+    assert value.size_bytes < 12_000_000
+    for number in range(0, 200_000, 2):
         assert value.remove(b"member:%d" % number)
     value.audit()
     popped = set()
     while len(value) > 20:
         popped.add(value.pop())
-    assert len(popped) == 500_000 - 20
+    assert len(popped) == 100_000 - 20
     value.audit()
     assert value.size_bytes < 40_000
 

@@ -302,9 +302,9 @@ def test_members_that_stay_are_scanned_however_scores_change() -> None:
     assert {member for member, _ in found} >= {b"stays %d" % number for number in range(1000)}
 
 
-def test_ranks_among_a_million_members_are_not_far() -> None:
+def test_ranks_among_many_members_are_not_far() -> None:
     value = make(SortedSet, Limits())
-    numbers = list(range(1_000_000))
+    numbers = list(range(200_000))
     random.Random(1).shuffle(numbers)
     for number in numbers:
         value.add(b"member:%07d" % number, number)
@@ -312,7 +312,7 @@ def test_ranks_among_a_million_members_are_not_far() -> None:
     for number in numbers[:1000]:
         assert value.rank(b"member:%07d" % number) == number
     assert perf_counter() - started_s < 0.1, "100 us for each, where 2 us is normal"
-    assert value.size_bytes < 1_000_000 * 110
+    assert value.size_bytes < 200_000 * 110
     value.audit()
 
 

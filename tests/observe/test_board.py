@@ -3,6 +3,8 @@
 import os
 import threading
 
+import pytest
+
 from kora.observe.board import (
     CLIENT,
     COMMAND_STARTED,
@@ -14,6 +16,8 @@ from kora.observe.board import (
     address_text,
     command_text,
 )
+
+pytestmark = pytest.mark.once
 
 
 def test_a_second_board_on_the_same_page_sees_what_the_first_writes() -> None:

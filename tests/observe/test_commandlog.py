@@ -1,4 +1,8 @@
+import pytest
+
 from kora.observe.commandlog import CommandLog, cut_word, cut_words
+
+pytestmark = pytest.mark.once
 
 
 def make_log(entries_max: int = 3) -> CommandLog:

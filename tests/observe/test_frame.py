@@ -1,10 +1,13 @@
 """Frames between the two processes: the same messages however the bytes are cut."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kora.observe.frame import Decoder, encode
 from tests.compat.profile import examples
+
+pytestmark = pytest.mark.once
 
 _plain = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70),

@@ -11,6 +11,8 @@ from kora.observe import histogram
 from kora.observe.histogram import BUCKETS, EDGES_NS, HIGHEST_NS, LOWEST_NS, SIGNIFICANT_DIGITS
 from tests.compat.profile import examples
 
+pytestmark = pytest.mark.once
+
 values = st.one_of(
     st.integers(0, 1 << 16),
     st.integers(0, HIGHEST_NS),
@@ -128,3 +130,7 @@ def test_growing_keeps_what_was_counted(start: int) -> None:
     assert len(counts) >= BUCKETS
     assert list(counts[:start]) == [7] * start
     assert not any(counts[start:])
+
+
+def test_a_table_of_indexes_has_what_each_value_has() -> None:
+    assert histogram.index_table(1 << 12) == tuple(map(histogram.index_of, range(1 << 12)))

@@ -1,7 +1,11 @@
 from dataclasses import replace
 
+import pytest
+
 from kora.observe.latency_report import Settings, render, statistics
 from kora.observe.spikes import Offender, Spikes
+
+pytestmark = pytest.mark.once
 
 MS = 1_000_000
 SETTINGS = Settings(threshold_ms=10, slower_than_us=10_000, slowlog_max=128, hz=10, lazy_eviction=False)

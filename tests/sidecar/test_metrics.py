@@ -2,10 +2,13 @@
 
 import re
 import subprocess
+import time
 from array import array
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -14,6 +17,7 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from kora.config import Config
 from kora.engine import snapshot
 from kora.engine.engine import Engine
 from kora.engine.snapshot import Snapshot
@@ -21,14 +25,23 @@ from kora.errors import CommandError
 from kora.observe import histogram
 from kora.observe.loop_stats import JobStats
 from kora.observe.spikes import FED
-from kora.sidecar.metrics import METRICS, View, render, wants_openmetrics
+from kora.server.feed import SHOWN
+from kora.sidecar import exposition
+from kora.sidecar.exposition import View, wants_openmetrics
+from kora.sidecar.metrics import METRICS
 from kora.sidecar.own_stats import OwnStats
 from kora.sidecar.settings import Settings
+from tests.e2e.certificates import make_authority
 from tests.peers import peer
 
 Run = Callable[..., Any]
 
-SETTINGS = Settings(["127.0.0.1"], 9090, 1000, 1_700_000_000_000, version="1.2.3", kernel="python")
+SETTINGS = Settings(
+    *(["127.0.0.1"], 9090, 1000, 1_700_000_000_000),
+    version="1.2.3",
+    kernel="python",
+    config=Config().get(*SHOWN),
+)
 
 # The first seed's, to the letter.
 PROMISED = {
@@ -43,6 +56,10 @@ PROMISED = {
 RESERVED = {"job", "instance", "namespace", "pod"}
 
 
+def render(view: View, as_openmetrics: bool = False) -> bytes:
+    return exposition.render(view, METRICS, as_openmetrics)
+
+
 def workload(engine: Engine, run: Run) -> None:
     """Something of everything that is counted."""
     engine.jobs.setdefault("expire", JobStats()).record(1_500_000)
@@ -53,6 +70,8 @@ def workload(engine: Engine, run: Run) -> None:
         run("GET", f"missing{number}")
     run("EXPIRE", "k1", "100")
     run("CONFIG", "GET", "maxmemory")
+    run("CONFIG", "SET", "latency-monitor-threshold", "1", "slowlog-log-slower-than", "1000")
+    run("DEBUG", "SLEEP", "0.002")
     for wrong in (("GET",), ("INCR", "k3"), ("NO-SUCH-COMMAND",)):
         with pytest.raises(CommandError):
             run(*wrong)
@@ -79,6 +98,18 @@ def declared_types(page: bytes) -> dict[str, str]:
     return dict(re.findall(r"^# TYPE (\S+) (\S+)$", page.decode(), re.MULTILINE))
 
 
+def series(page: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Each sample by its name, as it is written, and its labels."""
+    found = {}
+    for line in page.decode().split("\n"):
+        if line and not line.startswith("#"):
+            name, labels, value = re.fullmatch(r"(\w+)(?:{(.*?)})? (\S+)(?: # .*)?", line).groups()  # type: ignore[union-attr]
+            key = name, tuple(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels or ""))
+            assert key not in found, key
+            found[key] = float(value)
+    return found
+
+
 @pytest.fixture
 def page(engine: Engine, run: Run) -> bytes:
     workload(engine, run)
@@ -90,25 +121,44 @@ def test_the_families_of_the_first_seed_have_their_names_and_types(page: bytes) 
     assert {name: types.get(name) for name in PROMISED} == PROMISED
 
 
-def test_what_is_declared_is_there_and_nothing_else_is(page: bytes) -> None:
-    assert set(declared_types(page)) == {family.name for family in METRICS}
+def test_what_is_declared_is_there_with_its_type_and_nothing_else_is(page: bytes) -> None:
+    types = declared_types(page)
+    declared = {family.name: {"info": "gauge"}.get(family.kind, family.kind) for family in METRICS}
+    assert len(declared) == len(METRICS), "a family is declared twice"
+    optional = {family.name for family in METRICS if family.is_optional}
+    assert {name: types[name] for name in types} == {name: declared.get(name) for name in types}
+    assert set(declared) - set(types) <= optional
     empty = [family.name for family in families(page).values() if not family.samples]
     assert not empty, f"declared in METRICS but never filled: {empty}"
 
 
+def test_what_is_optional_is_there_as_soon_as_info_has_it(engine: Engine) -> None:
+    view = view_of(take(engine))
+    optional = [family for family in METRICS if family.is_optional and family.help.startswith("INFO's ")]
+    for family in optional:
+        field = family.help.removeprefix("INFO's ").removesuffix(".")
+        view.info[field] = "ok" if field.endswith("status") else "7"
+    types = declared_types(render(view))
+    assert {family.name: types.get(family.name) for family in optional} == {f.name: f.kind for f in optional}
+
+
 def test_every_family_is_announced_before_anything_happened(engine: Engine) -> None:
+    required = {family.name for family in METRICS if not family.is_optional}
     for view in (view_of(take(engine)), view_of(None)):
         page = render(view)
-        assert set(declared_types(page)) == {family.name for family in METRICS}
-        assert page.count(b"# HELP ") == len(METRICS)
+        assert required <= set(declared_types(page))
+        assert page.count(b"# HELP ") == page.count(b"# TYPE ")
 
 
 def test_labels_are_the_declared_ones_and_leave_those_of_prometheus_alone(page: bytes) -> None:
-    found = families(page)
+    labels_of = {name: {label for label, _ in labels} - {"le", "quantile"} for name, labels in series(page)}
+    seen = set()
     for family in METRICS:
         assert not RESERVED & set(family.labels), family.name
-        for sample in found[family.base_name if family.kind == "counter" else family.name].samples:
-            assert set(sample.labels) - {"le"} == set(family.labels), sample
+        for name in (family.names - {family.base_name} | {family.name}) & labels_of.keys():
+            assert labels_of[name] == set(family.labels), name
+            seen.add(name)
+    assert seen == set(labels_of)
 
 
 def test_histograms_are_cumulative_and_end_with_their_count(page: bytes) -> None:
@@ -213,19 +263,24 @@ def test_openmetrics_has_the_same_families_and_parses_strictly(engine: Engine, r
     other = render(view_of(take(engine)), as_openmetrics=True)
     assert other.endswith(b"# EOF\n")
     found = {family.name: family for family in parse_openmetrics(other.decode())}  # type: ignore[no-untyped-call]
-    assert set(found) == {family.base_name for family in METRICS}
+    summaries = [family.name for family in METRICS if family.kind == "summary"]
+    expected = {family.base_name for family in METRICS if not family.is_optional}
+    assert expected | {f"{name}{part}" for name in summaries for part in ("_sum", "_count")} <= set(found)
     assert found["kora_keys_total"].type == "gauge"
     assert found["kora_commands"].type == "counter"
+    # What OpenMetrics would have by another name.
+    for name in ("redis_total_error_replies", *summaries):
+        assert found[name].type == "unknown"
     # The same series whichever format Prometheus asks for.
-    text = {(s.name, tuple(sorted(s.labels.items()))) for f in families(page).values() for s in f.samples}
-    assert {(s.name, tuple(sorted(s.labels.items()))) for f in found.values() for s in f.samples} == text
+    assert series(other).keys() == series(page).keys()
 
 
 def test_promtool_finds_nothing_to_say_but_about_the_name_that_the_seed_wants(page: bytes) -> None:
     checked = subprocess.run([peer("promtool"), "check", "metrics"], input=page, capture_output=True, check=False)
     complaints = (checked.stdout + checked.stderr).decode().splitlines()
     allowed = 'kora_keys_total non-counter metrics should not have "_total" suffix'
-    assert [line for line in complaints if line and line != allowed] == []
+    # redis_exporter's names are not ours to choose.
+    assert [line for line in complaints if line and line != allowed and not line.startswith("redis_")] == []
     # 3 says that there were remarks; 1 that the page cannot be parsed.
     assert checked.returncode in (0, 3)
 
@@ -271,9 +326,115 @@ def with_many_commands(engine: Engine, commands: int) -> Snapshot:
 @pytest.mark.parametrize("as_openmetrics", [False, True])
 def test_a_page_of_200_commands_shows_each_of_them_once(engine: Engine, as_openmetrics: bool) -> None:
     plain = with_many_commands(engine, 200).to_plain()
-    page = render(view_of(Snapshot.from_plain(plain)), as_openmetrics)
+    view = view_of(Snapshot.from_plain(plain))
+    view.settings = replace(SETTINGS, metrics_series_max=100_000)
+    page = render(view, as_openmetrics)
     assert page.count(b"kora_command_duration_seconds_count{") == 200
+    assert page.count(b"redis_commands_latencies_usec_count{") == 200
     assert page.count(b'kora_commands_total{cmd="') == 200
+
+
+def test_no_page_has_more_series_than_allowed_and_what_was_shown_once_stays(engine: Engine) -> None:
+    taken = with_many_commands(engine, 200)
+    view = view_of(taken)
+    page = render(view)
+    shown = series(page)
+    assert len(shown) <= SETTINGS.metrics_series_max == 6000
+    assert len(shown) == shown["kora_sidecar_series", ()]
+    # Every command has its calls, and some all details: those called most.
+    assert sum(name == "kora_commands_total" for name, _ in shown) == 200
+    detailed = {labels for name, labels in shown if name == "kora_command_duration_seconds_count"}
+    assert detailed == {labels for name, labels in shown if name == "redis_commands_latencies_usec_count"}
+    assert 50 < len(detailed) < 200
+    details = [family for family in METRICS if family.is_detail]
+    assert shown["kora_sidecar_rows_left_out", ()] == (200 - len(detailed)) * len(details)
+    # A command that is called more later pushes nobody out.
+    for shard in taken.shards:
+        shard["commands"][199] = [10**9, *shard["commands"][199][1:]]
+    later = replace(view, snapshot=Snapshot.from_plain(taken.to_plain()), settings=SETTINGS)
+    again = series(render(later))
+    assert detailed == {labels for name, labels in again if name == "kora_command_duration_seconds_count"}
+
+
+def test_pages_are_the_same_for_the_same_numbers(engine: Engine, run: Run) -> None:
+    workload(engine, run)
+    taken = take(engine)
+    changing = (b"kora_sidecar_cpu", b"kora_sidecar_resident", b"kora_process_open_fds")
+    first, second = (
+        [line for line in render(view_of(taken)).splitlines() if not line.startswith(changing)] for _ in range(2)
+    )
+    assert first == second
+
+
+def test_a_page_of_some_families_by_name(engine: Engine, run: Run) -> None:
+    workload(engine, run)
+    names = ["kora_keys_total", "kora_command_duration_seconds_bucket", "redis_commands", "no_such_family"]
+    page = exposition.render(view_of(take(engine)), METRICS, names=names)
+    assert set(declared_types(page)) == {"kora_keys_total", "kora_command_duration_seconds", "redis_commands_total"}
+
+
+def test_exemplars_lead_to_the_slow_log(engine: Engine, run: Run) -> None:
+    workload(engine, run)
+    [entry] = run("SLOWLOG", "GET")
+    text = render(view_of(take(engine)), as_openmetrics=True).decode()
+    found = {family.name: family for family in parse_openmetrics(text)}  # type: ignore[no-untyped-call]
+    samples = [sample for family in found.values() for sample in family.samples if sample.exemplar]
+    assert [(sample.name, sample.labels["cmd"]) for sample in samples] == [
+        ("kora_command_duration_seconds_bucket", "debug")
+    ]
+    [sample] = samples
+    assert sample.exemplar.labels == {"slowlog_id": str(entry[0])}
+    assert sample.exemplar.value == entry[2] / 1e6 <= float(sample.labels["le"])
+    assert b"slowlog_id" not in render(view_of(take(engine))), "the text format has no exemplars"
+    run("SLOWLOG", "RESET")
+    assert b"slowlog_id" not in render(view_of(take(engine)), as_openmetrics=True), "it would lead nowhere"
+
+
+def test_a_certificates_end_is_shown_where_there_is_one(engine: Engine, tmp_path: Path) -> None:
+    authority = make_authority(tmp_path)
+    view = view_of(take(engine))
+    view.settings = replace(SETTINGS, tls_cert_file=authority.server.cert)
+    [(_, not_after_s)] = [
+        item for item in series(render(view)).items() if item[0][0] == "kora_tls_certificate_expiry_timestamp_seconds"
+    ]
+    assert 1.9 * 86_400 < not_after_s - time.time() < 2.1 * 86_400
+    for text in ("", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"):
+        (tmp_path / "broken.crt").write_text(text)
+        view.settings = replace(SETTINGS, tls_cert_file=str(tmp_path / "broken.crt"))
+        assert b"kora_tls_certificate" not in render(view)
+
+
+HOSTILE = ['q"uote', "back\\slash", "new\nline", "\udcff\udc80", "a" * 10_000, "#:{}=,", "\u2028"]
+
+
+def test_whatever_clients_make_up_the_page_stays_valid_and_small(engine: Engine, run: Run) -> None:
+    run("CONFIG", "SET", "slowlog-log-slower-than", "0")
+    for text in HOSTILE:
+        name = text.encode("utf-8", "surrogateescape")
+        engine.count_error(text)
+        for words in ((name,), (name, "x"), ("CLIENT", name), ("CLIENT", "SETNAME", name), ("AUTH", name, name)):
+            with suppress(CommandError):
+                run(*words)
+        run("ACL", "SETUSER", name.replace(b"\n", b""), "on")
+        run("SET", name, name)
+        run("PUBLISH", name, name)
+    before = len(series(render(view_of(take(engine)))))
+    for number in range(1_000):
+        engine.count_error(f"E{number}")
+        with pytest.raises(CommandError):
+            run(f"no-such-command-{number}")
+    view = view_of(take(engine))
+    text, openmetrics = render(view), render(view, as_openmetrics=True)
+    assert len(series(text)) - before < 2 * 130
+    assert len(text) < 200_000
+    assert set(families(text))
+    assert list(parse_openmetrics(openmetrics.decode()))  # type: ignore[no-untyped-call]
+    checked = subprocess.run([peer("promtool"), "check", "metrics"], input=text, capture_output=True, check=False)
+    assert b"error while linting" not in checked.stderr, checked.stderr
+    values = {
+        labels["prefix"] for labels in (dict(labels) for name, labels in series(text) if name == "kora_errors_total")
+    }
+    assert {'q\\"uote', "back\\\\slash", "new\\nline", "\\\\udcff\\\\udc80", "OTHER"} <= values
 
 
 def test_what_took_long_is_shown_by_log_and_by_event(engine: Engine, run: Run) -> None:

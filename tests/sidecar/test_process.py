@@ -13,8 +13,21 @@ import pytest
 
 from kora.engine import snapshot
 from kora.engine.engine import Engine
-from kora.observe.board import BUSY_FROM, CLIENT, DRAINING, HEARTBEAT, LOADING, STATE, address_text, command_text
+from kora.observe.board import (
+    BUSY_FROM,
+    CLIENT,
+    DRAINING,
+    HEARTBEAT,
+    LOADED_BYTES,
+    LOADING,
+    LOADING_BYTES,
+    STATE,
+    address_text,
+    command_text,
+)
 from tests.sidecar.data_process import DataProcess
+
+pytestmark = pytest.mark.once
 
 # How fast health has to be, whatever the data process does.
 HEALTH_MS = 150
@@ -228,10 +241,12 @@ def test_a_beat_that_is_hardly_late_is_not_stuck_at_the_smallest_setting(data_pr
 
 def test_a_loop_that_has_not_begun_is_loading_and_not_stuck(data_process: DataProcess) -> None:
     data_process.board.words[STATE] = LOADING
+    data_process.board.words[LOADING_BYTES], data_process.board.words[LOADED_BYTES] = 1000, 250
     data_process.start()
     live, ready = data_process.get("/health/live"), data_process.get("/health/ready")
     assert (live.code, live.json["status"]) == (200, "ok")
     assert (ready.code, ready.json["status"]) == (503, "loading")
+    assert ready.json["loading"] == {"total_bytes": 1000, "loaded_bytes": 250, "percent": 25.0}
 
 
 def test_draining_is_neither_live_nor_ready(listening: DataProcess) -> None:

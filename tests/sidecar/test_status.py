@@ -1,9 +1,13 @@
 from array import array
 from random import Random
 
+import pytest
+
 from kora.observe import histogram
 from kora.observe.shard_stats import CommandStats
 from kora.sidecar.status import PERCENTILES, latency_percentiles
+
+pytestmark = pytest.mark.once
 
 
 def test_percentiles_over_all_commands_are_those_of_all_their_calls() -> None:

@@ -667,13 +667,13 @@ def test_idle_time_of_a_clock_that_was_set_back_is_0(store):
 
 
 def test_random_is_roughly_fair_to_small_slots_and_to_one_that_holds_a_hash_tag(store):
-    store.fill(1_000, "{tag}%d")
-    lonely = store.fill(1_000)
-    draws = Counter(store.db.random() for _ in range(20_000))
-    share = sum(draws[key] for key in lonely) / 20_000
+    store.fill(250, "{tag}%d")
+    lonely = store.fill(250)
+    draws = Counter(store.db.random() for _ in range(5_000))
+    share = sum(draws[key] for key in lonely) / 5_000
     assert 0.45 < share < 0.55
     # Each key is expected 10 times.
-    assert len(draws) > 1_950
+    assert len(draws) > 485
     assert max(draws.values()) < 40
 
 

@@ -9,6 +9,8 @@ from kora.store.slots import slot_of
 from kora.store.table import PART_MAX, SplitTable
 from tests.store.stores import STEP_KEYS_MAX, Store
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def store() -> Store:

@@ -6,6 +6,8 @@ import pytest
 
 from kora.store.table import PART_MAX, SplitTable, parts, random_key, scan
 
+pytestmark = pytest.mark.once
+
 
 def key(number: int) -> bytes:
     return b"key:%d" % number

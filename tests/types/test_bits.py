@@ -15,6 +15,8 @@ from kora.types.bits import (
     write_integer,
 )
 
+pytestmark = pytest.mark.once
+
 data = st.binary(max_size=40) | st.sampled_from((b"\0" * 20, b"\xff" * 20, b"\0" * 9 + b"\1", b"\xff" * 9 + b"\xfe"))
 kinds = st.builds(IntegerKind, st.integers(1, 63), st.booleans()) | st.just(IntegerKind(64, True))
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from kora.types import geohash
 from kora.types.geohash import LATITUDE_MAX, Box, Circle, Place
 
+pytestmark = pytest.mark.once
+
 PALERMO, CATANIA = Place(13.361389, 38.115556), Place(15.087269, 37.502669)
 
 _places = st.builds(Place, st.floats(-180, 180), st.floats(-LATITUDE_MAX, LATITUDE_MAX))

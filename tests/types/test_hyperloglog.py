@@ -19,6 +19,8 @@ from kora.types.hyperloglog import (
     larger_registers,
 )
 
+pytestmark = pytest.mark.once
+
 places = st.integers(0, 200) | st.integers(0, REGISTERS - 1) | st.just(REGISTERS - 1)
 settings = st.lists(st.tuples(places, st.integers(1, 4) | st.integers(1, 51)), max_size=80)
 

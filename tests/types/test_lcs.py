@@ -1,5 +1,6 @@
 """LCS: the same subsequence and the same matches as redis-server's, and a subsequence in truth."""
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -7,6 +8,8 @@ from kora.types.lcs import longest_common_subsequence
 from tests.compat.peers import RedisServer, requests
 from tests.compat.profile import examples
 from tests.resp_reader import read_replies
+
+pytestmark = pytest.mark.once
 
 _texts = st.text("abc", max_size=40).map(str.encode) | st.binary(max_size=20)
 

@@ -172,19 +172,19 @@ def test_a_limit_of_entries_has_a_limit_of_8_kb_beside_it(make_value, limits):
     assert value.encoding == "quicklist"
 
 
-def test_the_middle_of_a_million_elements_is_found_changed_and_left_in_no_time(make_value):
+def test_the_middle_of_a_long_list_is_found_changed_and_left_in_no_time(make_value):
     value = make_value(List)
-    for number in range(1_000_000):
+    for number in range(200_000):
         value.push_right(b"%d" % number)
-    for number in range(400_000, 600_000, 100):
+    for number in range(80_000, 120_000, 20):
         assert value.get(number) == b"%d" % number
     for number in range(500):
-        value.insert(500_000, b"new")
-        assert value.get(500_001 + number) == b"500000"
+        value.insert(100_000, b"new")
+        assert value.get(100_001 + number) == b"100000"
     assert value.remove(b"new", 0) == 500
-    assert value.find(b"999990", -1, 1, 100) == [999_990]
-    assert value.remove(b"5", 1) == value.remove(b"999995", -1) == 1
-    assert value.slice(499_999, 500_002) == [b"500000", b"500001", b"500002"]
+    assert value.find(b"199990", -1, 1, 100) == [199_990]
+    assert value.remove(b"5", 1) == value.remove(b"199995", -1) == 1
+    assert value.slice(99_999, 100_002) == [b"100000", b"100001", b"100002"]
     value.keep(10, len(value) - 10)
     assert value.pop_left() == b"11"
     assert value.effort > 0

@@ -20,6 +20,8 @@ from tests.compat.profile import examples
 from tests.compat.words import FLOATS, INTEGERS
 from tests.resp_reader import read_replies
 
+pytestmark = pytest.mark.once
+
 _digits = st.text("0123456789", max_size=25)
 _decimals = st.builds(
     "{}{}{}{}{}".format,

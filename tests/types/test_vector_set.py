@@ -14,6 +14,8 @@ from kora.types.limits import Limits
 from kora.types.vector_distance import COSINE, IP, METRICS, PLAIN_MAX, VectorsExtraMissing
 from kora.types.vector_set import VectorSet
 
+pytestmark = pytest.mark.once
+
 SIZE = 3
 
 _ids = st.integers(0, 9)

@@ -10,7 +10,9 @@ from typing import BinaryIO, Final
 from .payload import Tools
 from .reader import STRING_BYTES_MAX, Damaged, Reader
 
+# What those like who read record after record, and what is enough for one: on_read is called the more often.
 WINDOW_BYTES: Final = 1 << 20
+_STEP_BYTES: Final = 1 << 16
 
 
 class FileReader(Reader):
@@ -50,7 +52,7 @@ class FileReader(Reader):
     def more(self, count: int) -> None:
         if count > self.left:
             raise Damaged("the file ends too early")
-        self.widen(max(count, WINDOW_BYTES))
+        self.widen(max(count, _STEP_BYTES))
 
     def widen(self, size_bytes: int) -> None:
         """Have a window of so many bytes begin at `place`, or as many as there are."""
