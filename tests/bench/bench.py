@@ -1,7 +1,7 @@
 """Kora and redis-server side by side on this machine: `make bench`, or `python tests/bench/bench.py --help`.
 
 Sections: throughput, types_cpu, observation, large, latency, memory, types_memory, pause, snapshot, idle, scrape,
-start, loading; one module each, with `measure`, `tables` and, where Kora promises something (targets.py), `verdicts`,
+service, start, loading; one module each, with `measure`, `tables` and, where Kora promises something (targets.py), `verdicts`,
 which are the last table.
 Tables go to standard output, progress to standard error, everything into a JSON file.  All traffic stays on loopback.
 The exit code says whether all was measured, not whether targets were met.
@@ -34,6 +34,7 @@ import observation
 import pause
 import processes
 import scrape
+import service
 import snapshot
 import start
 import throughput
@@ -56,6 +57,7 @@ SECTIONS: Final[dict[str, ModuleType]] = {
     "snapshot": snapshot,
     "idle": idle,
     "scrape": scrape,
+    "service": service,
     "start": start,
     "loading": loading,
 }
