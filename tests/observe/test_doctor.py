@@ -22,6 +22,8 @@ from kora.observe.doctor_rules import RULES, argument, examine, help_lines
 from kora.observe.recent import CONNECTIONS, ENDED, ERRORS, LOGINS, TURNS, Deed, Second
 from kora.observe.spikes import Offender, Sample
 
+pytestmark = pytest.mark.once
+
 MS = 1_000_000
 S = 1_000_000_000
 STOP_MS = 1_700_000_000_000
