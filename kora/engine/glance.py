@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kora.engine.client_memory import memory_bytes
 from kora.engine.slowness import SLOW
+from kora.observe.blame import Inflicted
 from kora.observe.commandlog import Entry
 from kora.observe.hot_windows import HotKey, Ranking
 from kora.observe.spikes import Series
@@ -21,6 +22,8 @@ _HOT_KEYS_MAX: Final = 20
 _HOT_KEYS_WINDOW_S: Final = 10
 _CLIENTS_MAX: Final = 50
 _ENTRIES_MAX: Final = 20
+_CULPRITS_MAX: Final = 10
+_BLAME_WINDOW_S: Final = 60
 
 
 def take(engine: "Engine") -> dict[str, Any]:
@@ -31,6 +34,7 @@ def take(engine: "Engine") -> dict[str, Any]:
         "clients": [_client(client) for client in _active_last(engine)],
         "clients_total": len(engine.clients),
         "slow_log": [_entry(entry) for entry in list(engine.slowness.logs[SLOW].entries)[:_ENTRIES_MAX]],
+        "blame": [_culprit(row) for row in engine.blame.top(_BLAME_WINDOW_S, _CULPRITS_MAX)],
         "latency_events": [_event(name, spikes.series[name]) for name in spikes.names()],
     }
 
@@ -78,6 +82,19 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "words": [_text(word) for word in entry.words],
         "client": entry.address,
         "client_name": _text(entry.client_name),
+    }
+
+
+def _culprit(row: Inflicted) -> dict[str, Any]:
+    return {
+        "name": row.culprit.name,
+        "key_prefix": _text(row.culprit.key_prefix),
+        "client": _text(row.culprit.client_name) or row.culprit.address,
+        "victims": row.victims,
+        "waited_s": row.waited_ns / 1e9,
+        "waited_s_min": row.waited_ns_min / 1e9,
+        "waited_s_max": row.waited_ns_max / 1e9,
+        "share": row.share,
     }
 
 

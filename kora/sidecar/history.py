@@ -198,7 +198,7 @@ def _number(value: float) -> float | None:
 
 
 def _commands(pair: Pair) -> dict[str, CommandPoint]:
-    now, before = pair.now.total.commands, pair.before.total.commands
+    now, before = pair.now.totals.commands, pair.before.totals.commands
     active: list[tuple[int, int]] = []
     for slot, row in enumerate(now):
         calls = row.calls - before[slot].calls
@@ -222,18 +222,19 @@ def _commands(pair: Pair) -> dict[str, CommandPoint]:
 
 
 def _grown_elapsed_ns(pair: Pair, slot: int) -> int:
-    now, before = pair.now.total.commands[slot], pair.before.total.commands[slot]
+    now, before = pair.now.totals.commands[slot], pair.before.totals.commands[slot]
     return now.elapsed_ns - before.elapsed_ns if now.calls >= before.calls else now.elapsed_ns
 
 
 def _grown(pair: Pair, slot: int) -> "tuple[array[int], int]":
     """A command's histogram and its time, of what came between two snapshots."""
-    now, before = pair.now.total.commands[slot], pair.before.total.commands[slot]
-    counts = array("Q", now.counts)
+    now, before = pair.now.totals.commands[slot], pair.before.totals.commands[slot]
+    counts = pair.now.histogram(slot)
     if now.calls >= before.calls:
-        for index in _used(before.counts):
+        counts_before = pair.before.histogram(slot)
+        for index in _used(counts_before):
             # Never below 0: it may have been reset, and called more often since than before.
-            counts[index] = max(0, counts[index] - before.counts[index])
+            counts[index] = max(0, counts[index] - counts_before[index])
     return counts, _grown_elapsed_ns(pair, slot)
 
 

@@ -2,8 +2,9 @@
 
 shown     first of all: what points have
 point     one second; those of the past come at once, then one more each second
-now       health and what runs, read off the activity board, so that it comes even while the data loop is stuck
+now       health and what runs, which takes nothing from the data loop, and so comes even while that is stuck
 glance    hot keys, clients, logs; asked of the data process only while somebody looks
+report    what DOCTOR finds, likewise
 """
 
 import asyncio
@@ -11,14 +12,13 @@ import contextlib
 import json
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
 
-from kora.observe.board import Board
 from kora.observe.histogram import EDGES_NS
 from kora.sidecar.feed import Feed
-from kora.sidecar.health import examine
 from kora.sidecar.history import PERCENTILES, POINTS_MAX, SERIES, History, to_plain
 
 # Pages that are open at once; each costs an encoded second of events, and more are nobody's wish.
@@ -33,10 +33,11 @@ class TooManyListeners(Exception):
 
 
 class Live:
-    def __init__(self, feed: Feed, board: Board) -> None:
+    def __init__(self, feed: Feed, health: Callable[[], dict[str, Any]]) -> None:
+        """`health` gives what /health answers."""
         self.history = History()
         self._feed = feed
-        self._board = board
+        self._health = health
         self._points: deque[bytes] = deque(maxlen=POINTS_MAX)  # of history, as events
         self._listeners: set[asyncio.Queue[bytes]] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -91,9 +92,10 @@ class Live:
             self._points.append(_event("point", to_plain(point)))
             if self._listeners:
                 self._tell(self._points[-1])
-                glance = await self._feed.glance()
-                if glance is not None:
-                    self._tell(_event("glance", glance))
+                for name, ask in (("glance", self._feed.glance), ("report", self._feed.report)):
+                    answer = await ask()
+                    if answer is not None:
+                        self._tell(_event(name, answer))
 
     def _tell(self, data: bytes) -> None:
         # One that does not read: its stream ends with what it has, and the page connects again.
@@ -115,10 +117,7 @@ class Live:
         }
 
     def _now(self) -> dict[str, Any]:
-        settings = self._feed.settings
-        assert settings is not None
-        health = examine(self._board, settings.loop_stall_ms)
-        return {"time_ms": int(time.time() * 1000), **health.to_json(health.ready)}
+        return {"time_ms": int(time.time() * 1000), **self._health()}
 
 
 def _event(name: str, values: dict[str, Any]) -> bytes:

@@ -67,7 +67,7 @@ class Site:
         self._disk: Disk | None = None
         self._disk_looked = -_DISK_S
         self._disk_task: asyncio.Task[None] | None = None
-        self._live = Live(feed, board)
+        self._live = Live(feed, self._health_values)
         self._page = Page(self._live)
         self._endpoints = (
             Endpoint("/", self.index, "this list"),
@@ -203,6 +203,10 @@ class Site:
             self._disk = await asyncio.get_running_loop().run_in_executor(None, try_disk, folder)
         finally:
             self._disk_task = None
+
+    def _health_values(self) -> dict[str, Any]:
+        health = self._health()
+        return {**health.to_json(health.ready), **to_json(self._checks(health))}
 
     def _health_json(self, health: Health, verdict: str, is_good: bool) -> web.Response:
         return _json({**health.to_json(verdict), **to_json(self._checks(health))}, 200 if is_good else 503)

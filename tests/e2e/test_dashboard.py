@@ -78,6 +78,7 @@ def test_every_panel_has_data_under_load(page: Page) -> None:
     expect(page.locator("#hot td").filter(has_text="<b>hot</b>")).to_be_visible()
     expect(page.locator("#slow td").filter(has_text="DEBUG SLEEP").first).to_be_visible()
     expect(page.locator("#clients tbody tr").first).to_be_visible()
+    expect(page.locator("#blame td").first).to_be_visible()
     expect(page.locator("#event-worst")).to_contain_text("debug")
     expect(page.locator("#health")).to_have_text("ok")
     expect(page.locator("#about")).to_contain_text("kernel")
@@ -99,7 +100,7 @@ def test_it_is_light_and_dark_and_narrow_and_needs_no_mouse(page: Page) -> None:
     assert page.evaluate("document.documentElement.dataset.theme") == "light"
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_function("() => charts.operations && charts.operations.width < 390")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.wait_for_function("() => document.documentElement.scrollWidth <= 390")
 
 
 def test_what_runs_is_shown_while_the_loop_is_blocked(page: Page, loaded: KoraProcess) -> None:

@@ -12,6 +12,7 @@ let points = [];
 let command = "";
 let event = "";
 let glance = null;
+let report = null;
 
 // Numbers
 
@@ -247,8 +248,17 @@ function drawTables() {
     ["memory", (row) => bytes(row.memory_bytes), "number"],
     ["unsent", (row) => bytes(row.output_bytes), "number"],
   ], glance.clients, "Nobody is connected.");
+  fill("blame", [
+    ["who", (row) => row.name, "text"],
+    ["keys like", (row) => row.key_prefix, "text"],
+    ["client", (row) => row.client, "text"],
+    ["reads held up", (row) => short(row.victims), "number"],
+    ["waited in all", (row) => seconds(row.waited_s), "number"],
+    ["at least", (row) => seconds(row.waited_s_min), "number"],
+    ["at most", (row) => seconds(row.waited_s_max), "number"],
+    ["of all waiting", (row) => percent(row.share), "number"],
+  ], glance.blame, "Nobody waited for anybody.");
   drawEvents();
-  drawFindings();
 }
 
 function drawEvents() {
@@ -285,8 +295,9 @@ function drawEvents() {
 }
 
 function drawFindings() {
+  if (!report) return;
   const list = byId("findings-list");
-  const findings = glance.findings || [];
+  const findings = report.findings;
   const wanted = JSON.stringify(findings);
   if (list.dataset.wanted === wanted) return;
   list.dataset.wanted = wanted;
@@ -296,18 +307,19 @@ function drawFindings() {
   }
   list.replaceChildren(...findings.map((finding) => {
     const box = cell("article", "", "finding " + finding.severity);
-    box.append(cell("h3", `${finding.severity}: ${finding.title}`));
-    for (const text of [finding.culprit, finding.evidence, finding.why]) if (text) box.append(cell("p", text));
-    if (finding.command) {
+    box.append(cell("h3", `${finding.severity}: ${finding.id}`));
+    for (const text of [finding.evidence.text, finding.why]) if (text) box.append(cell("p", text));
+    if (finding.run) {
       const line = document.createElement("p");
-      const code = cell("code", finding.command);
+      const code = cell("code", finding.run);
       const button = cell("button", "Copy");
       button.type = "button";
-      button.setAttribute("aria-label", "Copy " + finding.command);
+      button.setAttribute("aria-label", "Copy " + finding.run);
       button.addEventListener("click", () => copy(code, button));
       line.append("Run ", code, " ", button);
       box.append(line);
     }
+    if (finding.advice) box.append(cell("p", finding.advice));
     if (finding.verify) box.append(cell("p", finding.verify, "hint"));
     return box;
   }));
@@ -344,10 +356,9 @@ function drawTiles() {
 
 function drawNow(now) {
   const pill = byId("health");
-  const verdict = now.verdict || (now.status === "ok" ? "ok" : "unhealthy");
-  pill.textContent = now.status;
-  pill.className = "pill " + verdict;
-  const reasons = Object.entries(now.checks || {}).filter(([, check]) => check.status !== "ok").map(([name, check]) => `${name}: ${check.reason}`);
+  pill.textContent = now.status === "ok" ? now.health : now.status;
+  pill.className = "pill " + now.health;
+  const reasons = Object.entries(now.checks).filter(([, check]) => check.status !== "ok").map(([name, check]) => `${name}: ${check.reason}`);
   const line = byId("running");
   const running = now.running;
   const parts = reasons;
@@ -371,6 +382,7 @@ function drawSoon() {
     drawCharts();
     drawTiles();
     drawTables();
+    drawFindings();
   });
 }
 
@@ -388,6 +400,7 @@ function listen() {
     drawSoon();
   });
   source.addEventListener("glance", (message) => { glance = JSON.parse(message.data); drawSoon(); });
+  source.addEventListener("report", (message) => { report = JSON.parse(message.data); drawSoon(); });
   source.addEventListener("now", (message) => drawNow(JSON.parse(message.data)));
   source.addEventListener("error", () => {
     byId("health").textContent = "no connection";
