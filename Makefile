@@ -10,6 +10,8 @@
 #   make sanitize the suite, then ten minutes of make fuzz, on a kernel that ends the process at its first false step
 #   make fuzz     random requests, on the kernel and on pure Python; ARGS="--seconds 60"
 #   make fuzz-snapshots   snapshots with bytes flipped and cut, the same way
+#   make crash    kill the server under load three hundred times, cut its power, and bend its journals; ARGS="--kills 50"
+#   make faults   each fault that DOCTOR finds, twenty times, and ten minutes of which nothing is wrong
 #   make docs     write the generated reference tables again
 #   make clean    forget everything that was built
 
@@ -26,7 +28,7 @@ KERNEL := $(wildcard kora/kernel/*.c kora/kernel/*.h kora/kernel/*.pyx kora/kern
 NODE := build/node
 NODE_PACKAGES := tests/e2e/applications/node
 
-.PHONY: run test check bench compile sanitize fuzz fuzz-snapshots docs soak clean
+.PHONY: run test check bench compile sanitize fuzz fuzz-snapshots crash docs soak faults clean
 
 run: $(VENV)/installed
 	@$(BIN)/python -m kora.kernel || true
@@ -106,12 +108,22 @@ fuzz: $(VENV)/installed-dev
 fuzz-snapshots: $(VENV)/installed-dev
 	$(BIN)/python tests/fuzz/snapshots.py $(ARGS)
 
+# Fifteen times the crashes of `make test`, at moments of chance and in place of every kind of call to the disk, and 250
+# times as many mutated journals.
+crash: $(VENV)/installed-dev
+	$(BIN)/python tests/faults/run.py $(ARGS)
+	KORA_LONG=1 $(BIN)/python -m pytest -n 2 tests/persist/test_journal_mutations.py
+
 # Eighty times the random programs of `make test`, then 50 million commands, after which memory must be what it was,
 # and 10 million accesses, of which HOTKEYS must find the hottest keys.
 soak: $(VENV)/installed-dev
 	KORA_LONG=1 $(BIN)/python -m pytest -n 2 tests/compat tests/resp tests/store tests/kernel $(ARGS)
 	$(BIN)/python tests/fuzz/soak.py
 	$(BIN)/python tests/fuzz/hot_keys.py
+
+# Half an hour; tests/faults/ward.py has the faults.
+faults: $(VENV)/installed-dev
+	KORA_LONG=1 $(BIN)/python -m pytest -n 0 -s tests/faults/test_doctor.py $(ARGS)
 
 # Debian installs python3 without ensurepip; there the environment comes from virtualenv, itself only unpacked.
 $(VENV)/bin/python:

@@ -205,7 +205,7 @@ def _call_measured(client: Client, argv: list[bytes], out: list[bytes]) -> None:
     reply_bytes = len(out[-1]) if len(out) > replies else 0
     if elapsed_ns >= HEAVY_NS or reply_bytes >= HEAVY_BYTES:
         return  # recorded already
-    note_access(client, engine.registry.find(argv), argv, ratio, elapsed_ns, _request_bytes(argv) + reply_bytes)
+    note_access(client, engine.registry.find(argv), argv, ratio, elapsed_ns, request_bytes(argv) + reply_bytes)
 
 
 def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> None:
@@ -280,7 +280,7 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
             run_count += 1
             run_last_ns = started_ns
             if elapsed_ns >= HEAVY_NS:
-                note_access(client, command, argv, 1, elapsed_ns, _request_bytes(argv) + len(data))
+                note_access(client, command, argv, 1, elapsed_ns, request_bytes(argv) + len(data))
                 if elapsed_ns >= NOTABLE_NS:
                     engine.service.note(client, slot, first_key(command, argv), started_ns, now_ns)
                     run_count = _end_run(engine, run_slot, run_start_ns, run_last_ns, run_count)
@@ -291,7 +291,7 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
         started_ns = now_ns
         if len(data) > _BIG_REPLY_BYTES:
             if len(data) >= HEAVY_BYTES and engine.observing and elapsed_ns < HEAVY_NS:
-                note_access(client, command, argv, 1, elapsed_ns, _request_bytes(argv) + len(data))
+                note_access(client, command, argv, 1, elapsed_ns, request_bytes(argv) + len(data))
             big_bytes += len(data)
             if big_bytes > TURN_BYTES_MAX:
                 client.halted = True
@@ -558,7 +558,7 @@ def note_script_call(client: Client, command: Command, argv: list[bytes], reply:
     weight = 1 if elapsed_ns >= HEAVY_NS else hot_keys.ratio
     # It is not encoded; what it would take as an array or a number is not worth it.
     reply_bytes = len(reply) if type(reply) is bytes else 0
-    note_access(client, command, argv, weight, elapsed_ns, _request_bytes(argv) + reply_bytes)
+    note_access(client, command, argv, weight, elapsed_ns, request_bytes(argv) + reply_bytes)
 
 
 def note_access(
@@ -585,6 +585,6 @@ def note_access(
         )
 
 
-def _request_bytes(argv: list[bytes]) -> int:
+def request_bytes(argv: list[bytes]) -> int:
     """Of a request as it came, had it not come inline."""
     return 3 + len(str(len(argv))) + sum([5 + len(str(len(word))) + len(word) for word in argv])

@@ -68,12 +68,16 @@ class Implementation(Protocol):
     def set_gate(self, aside: bool, maxmemory: int) -> None: ...
     def set_limits(self, limits: Limits) -> None: ...
     def set_handing_over(self, hands_over: bool) -> None: ...
-    def replay(self, client: "Client", data: bytes, run: Callable[[list[bytes]], bool]) -> int:
+    def replay(
+        self, client: "Client", data: bytes, run: Callable[[list[bytes]], bool], verify: Callable[[int, int], None]
+    ) -> int:
         """Run the commands that some bytes of a journal complete, uncounted and without replies; returns how many.
 
         run() takes what no operation of the kernel can run, and all of a transaction; it returns whether one is open.
-        A client with a new parser begins another file.  What run() raises comes out, and ProtocolError, and then
-        replay_place says at which command it was.
+        verify() is told of commands, by an offset and how many there are, whose bytes are not what they would be sent
+        as: clients may send requests in other ways than journals have them.  What both raise comes out, and
+        ProtocolError, and then replay_place says at which command it was.  A client with a new parser begins another
+        file.
         """
 
     @property
@@ -161,20 +165,29 @@ class Reference:
     def set_handing_over(self, hands_over: bool) -> None:
         pass
 
-    def replay(self, client: "Client", data: bytes, run: Callable[[list[bytes]], bool]) -> int:
+    def replay(
+        self, client: "Client", data: bytes, run: Callable[[list[bytes]], bool], verify: Callable[[int, int], None]
+    ) -> int:
         parser = client.parser
         if parser is not self._replay_parser:
             self._replay_parser, self._replay_fed = parser, 0
+        start = offset = self._replay_fed - parser.buffered_bytes
         self._replay_fed += len(data)
         commands = 0
         parser.feed(data)
         while True:
-            place = (self._replay_fed - parser.buffered_bytes, 0)
-            self.replay_place = place
-            for count, argv in enumerate(parser.take()):
-                self.replay_place = (place[0], count)
+            # What is wrong is told behind the last command, of which the parser has no bytes any more then.
+            self.replay_place = (start, commands)
+            requests = parser.take()
+            stop = self._replay_fed - parser.buffered_bytes
+            if requests:
+                self.replay_place = (offset, len(requests))
+                verify(offset, len(requests))
+            for count, argv in enumerate(requests):
+                self.replay_place = (offset, count)
                 run(argv)
                 commands += 1
+            offset = stop
             if not parser.more:
                 return commands
 

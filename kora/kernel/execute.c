@@ -1427,8 +1427,6 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
     return place;
 }
 
-static uint64_t request_bytes(const struct argument *argv, size_t argc);
-
 /* Record the keys of a request for hot keys: the one whose turn it is, for all that were passed over since the last; or
  * one that took so much that no other shall stand for it. */
 static __attribute__((noinline)) void sample_keys(struct kernel *kernel, const struct turn *turn,
@@ -1481,8 +1479,7 @@ static size_t digits_of(uint64_t number)
     return digits;
 }
 
-/* Of a request as it came, had it not come inline. */
-static uint64_t request_bytes(const struct argument *argv, size_t argc)
+uint64_t request_bytes(const struct argument *argv, size_t argc)
 {
     uint64_t bytes = 3 + digits_of(argc);
     for (size_t at = 0; at < argc; at++)

@@ -157,6 +157,39 @@ void journal_free(struct journal *journal)
     journal->bytes = journal->capacity = 0;
 }
 
+/* Whether what stands around a request's words is what a client sends there; not of words with a block of their own. */
+static bool has_plain_frame(const struct parser *parser, const struct argument *argv, size_t argc)
+{
+    for (size_t place = 0; place < argc; place++) {
+        if (argv[place].block != NULL)
+            continue;
+        char header[2 * LENGTH_BYTES_MAX], *stop = header;
+        if (place == 0)
+            stop = write_length(stop, '*', argc);
+        stop = write_length(stop, '$', argv[place].bytes);
+        size_t bytes = (size_t)(stop - header);
+        const char *word = argv[place].data;
+        /* Behind the header, so that it is not inline, and its line ends in the input. */
+        if ((size_t)(word - parser->input) < bytes || memcmp(word - bytes, header, bytes) != 0 ||
+            memcmp(word + argv[place].bytes, "\r\n", 2) != 0)
+            return false;
+    }
+    return true;
+}
+
+bool journal_is_plain(const struct parser *parser, const struct batch *batch, size_t bytes)
+{
+    size_t expected = 0;
+    for (size_t at = 0; at < batch->count; at++) {
+        const struct request *request = &batch->requests[at];
+        const struct argument *argv = batch->arguments + request->first;
+        expected += request_bytes(argv, request->argc);
+        if (expected > bytes || !has_plain_frame(parser, argv, request->argc))
+            return false;
+    }
+    return expected == bytes;
+}
+
 void journal_instead(struct kernel *kernel, const struct turn *turn, const struct text *words, size_t count)
 {
     journal_append(&kernel->journal, turn->keyspace->index, words, count);

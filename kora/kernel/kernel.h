@@ -927,7 +927,7 @@ struct reading {
     struct reading *outer; /* borrowed: in the middle of which this one is */
     bool is_timed;
     int64_t begun_ns;
-    uint64_t begun; /* the same, as clock_now() */
+    uint64_t begun;          /* the same, as clock_now() */
     int64_t low_ns, high_ns; /* between when it came */
     int64_t arrived_ns;
     int64_t piece_ns; /* from where on nothing is noted yet */
@@ -1194,11 +1194,11 @@ enum stamps { NO_STAMPS, IDLE_STAMPS, FREQUENCY_STAMPS };
 
 /* The snapshot under way. */
 struct saving {
-    bool is_on;      /* there are unsaved entries */
-    bool is_muted;   /* nobody wants it any more: the walk only marks entries, so that numbers can be used again */
-    bool failed;     /* there was a value that could not be told */
-    bool compresses; /* strings, by LZF */
-    uint8_t epoch;   /* its number; while there is none, that of the last */
+    bool is_on;         /* there are unsaved entries */
+    bool is_muted;      /* nobody wants it any more: the walk only marks entries, so that numbers can be used again */
+    bool failed;        /* there was a value that could not be told */
+    bool compresses;    /* strings, by LZF */
+    uint8_t epoch;      /* its number; while there is none, that of the last */
     uint8_t unfinished; /* snapshots begun since the last that has all entries */
     uint8_t version;    /* of RDB */
     enum stamps stamps; /* of use, which keys have */
@@ -1309,6 +1309,9 @@ void journal_end(struct journal *journal);
 void journal_clear(struct journal *journal);
 void journal_free(struct journal *journal);
 
+/* Whether the requests of a batch, which are so many bytes of the parser's input, stand there as journals have them. */
+bool journal_is_plain(const struct parser *parser, const struct batch *batch, size_t bytes);
+
 struct turn;
 
 /* For operations, where the journal is on: an effect in place of the request's words, which would do something else at
@@ -1358,7 +1361,8 @@ struct kernel {
     void (*note)(struct turn *turn, const struct command *command, const struct argument *argv, size_t argc,
                  size_t reply_bytes);
     struct saving saving;
-    /* Append the type of RDB and the value of an object that only Python can tell; 0 where it cannot. */
+    /* Append the type of RDB and the value of an object that only Python can tell, or of a stream what follows its
+     * blocks; 0 where it cannot. */
     int (*tell_object)(struct kernel *kernel, void *object, struct buffer *buffer);
 };
 
@@ -1405,6 +1409,9 @@ void batch_prepare(struct kernel *kernel, struct keyspace *keyspace, struct batc
  * was run, and only its reply and its count are missing. */
 size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, size_t place, struct output *output,
                  size_t bytes_max);
+
+/* What a request takes as clients send it, if they do not send it inline. */
+uint64_t request_bytes(const struct argument *argv, size_t argc);
 
 /* Settle a request that ran: its time, and its keys if it is their turn to be sampled.  Whether it is worth a note: then
  * turn->elapsed_ns is set, and once it is taken, turn->started should be the time after that. */

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from kora.clock import JIFFY_NS
-from kora.observe.shard_stats import CommandStats
+from kora.observe.shard_stats import CommandStats, packed
 
 if TYPE_CHECKING:
     from kora.observe.commandlog import Entry
@@ -229,6 +229,10 @@ class Service:
         self._busy_ns = stop_ns
 
     # For views
+
+    def packed(self) -> tuple[bytes, bytes]:
+        """Waits and services, each as ShardStats.packed() has the commands of a shard."""
+        return packed(self.waits), packed(self.services)
 
     def used_slots(self) -> list[int]:
         return [slot for slot, row in enumerate(self.waits) if row.calls]

@@ -18,11 +18,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
+from kora.engine.loading import Loading
 from kora.errors import CannotJournal, CommandError, ConfigError
 
 from .files import Files
 from .journal_files import BadManifest, JournalFile, Manifest, manifest_path, sequence_of
 from .journal_writer import Progress, Replace, Switch, Writer, put_file, remove
+from .loading import CannotLoad, run
+from .replaying import load_journal
 
 if TYPE_CHECKING:
     from kora.engine.engine import Engine
@@ -265,7 +268,6 @@ class JournalKeeper:
         writer.may_sync = not (self._saver.running and self._engine.config.no_appendfsync_on_rewrite)
         writer.is_rewriting = self._saver.running
         if writer.progress.is_lost and not self.is_rewriting:
-            self._engine.log("error", "the journal's file is gone", directory=self._directory)
             self._set_fault("No such file or directory")
             self._rewrite_unless_failing()
         elif self.is_rewrite_scheduled and not self._saver.running:
@@ -303,6 +305,26 @@ class JournalKeeper:
                 "ERR Can't execute an AOF background rewriting. Please check the server logs for more information."
             ) from error
         return True
+
+    def reload(self) -> None:
+        """DEBUG LOADAOF: have the data that the files say, and serve nobody meanwhile.  Raises CommandError."""
+        writer, engine = self._writer, self._engine
+        if writer is None or self._is_first:
+            raise CommandError("ERR There is no journal to be loaded")
+        self._hand_over()
+        while writer.pending_bytes and writer.progress.fault is None:
+            engine.clock.sleep_ns(1_000_000)
+        if writer.progress.fault is not None:
+            raise CannotJournal(self._fault)
+        engine.journal.set_on(False)
+        try:
+            for keyspace in engine.databases.used():
+                engine.flush_database(keyspace)
+            run(load_journal(engine, self._directory, self._manifest, Loading(engine.clock, 0), self._files))
+        except (CannotLoad, OSError) as error:
+            raise CommandError(f"ERR Error trying to load the AOF files, check server logs: {error}") from error
+        finally:
+            engine.journal.set_on(True)
 
     # Handing over
 
@@ -419,6 +441,7 @@ class JournalKeeper:
         assert writer is not None
         self.is_rewrite_scheduled = False
         self._hand_over()
+        self._files.make_directory(self._directory)
         manifest = self._manifest.with_increment(self._prefix)
         base = manifest.next_base(self._prefix)
         self._saver.start(self._path(base), aof_base=True, done=self._base_ended)

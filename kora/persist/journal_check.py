@@ -21,6 +21,7 @@ from .journal_files import (
     JournalFile,
     Manifest,
     Torn,
+    end_of_text,
     manifest_path,
     prefix_of,
     read_records,
@@ -95,9 +96,10 @@ def check_journal(path: str, *, fix: bool, say: Say, check_snapshot: CheckSnapsh
 def examine(path: str, check_snapshot: CheckSnapshot) -> Findings:
     """Look through one file; raises OSError."""
     findings = Findings(path)
-    with open(path, "rb") as file, _mapped(file) as content:
-        findings.size_bytes = len(content)
-        if content[: len(SNAPSHOT_MAGIC)] == SNAPSHOT_MAGIC:
+    with open(path, "rb") as file:
+        findings.size_bytes = os.fstat(file.fileno()).st_size
+        if file.read(len(SNAPSHOT_MAGIC)) == SNAPSHOT_MAGIC:
+            file.seek(0)
             findings.has_snapshot = True
             try:
                 findings.good_bytes = check_snapshot(path, file)
@@ -105,11 +107,18 @@ def examine(path: str, check_snapshot: CheckSnapshot) -> Findings:
                 findings.fault = f"its snapshot is damaged: at byte {error.offset}: {error.reason}"
                 findings.is_beyond_repair = True
                 return findings
+        with _mapped(file, findings.size_bytes) as content:
+            stop = end_of_text(content, findings.good_bytes)
         try:
-            _examine_commands(content, findings)
+            with _mapped(file, stop) as content:
+                _examine_commands(content, findings)
         except (Damaged, Torn) as error:
             findings.fault = str(error)
             findings.is_torn = isinstance(error, Torn)
+        else:
+            if stop < findings.size_bytes:
+                findings.fault = f"ends in {findings.size_bytes - stop} zeros"
+                findings.is_torn = True
     return findings
 
 
@@ -255,10 +264,10 @@ def _copy_good(findings: Findings, target: str, files: Files) -> None:
 
 
 @contextmanager
-def _mapped(file: BinaryIO) -> Iterator[Content]:
-    """A file's bytes, without reading what is not looked at."""
-    if not os.fstat(file.fileno()).st_size:
+def _mapped(file: BinaryIO, size_bytes: int) -> Iterator[Content]:
+    """A file's first bytes, without reading what is not looked at."""
+    if not size_bytes:
         yield b""
         return
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with mmap.mmap(file.fileno(), size_bytes, access=mmap.ACCESS_READ) as content:
         yield content

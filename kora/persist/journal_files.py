@@ -21,7 +21,10 @@ SNAPSHOT_MAGIC: Final = b"REDIS"
 # No annotation and no length line is longer: AOF_ANNOTATION_LINE_MAX_LEN of Redis.
 LINE_BYTES_MAX: Final = 1024
 
+_CHUNK_BYTES: Final = 1 << 16
 _LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,18}")
+# Redis 8 has offsets as well, which tell replicas what they have.
+_FIELDS: Final = frozenset((b"file", b"seq", b"type", b"startoffset", b"endoffset"))
 _NAME: Final = re.compile(r"(.*)\.(\d+)\.(base|incr)\.(aof|rdb)", re.DOTALL)
 
 
@@ -110,6 +113,18 @@ def read_records(content: Content, start: int = 0) -> Iterator[Record]:
             argv.append(content[at:stop])
             at = stop + 2
         yield Record(begin, at, argv)
+
+
+def end_of_text(content: Content, start: int) -> int:
+    """Where the zeros begin that a file may end in, as it had grown before its bytes came to the disk.
+
+    They are as good as not there: what can be read ends with a line.
+    """
+    stop = len(content)
+    while stop > start and content[stop - 1 : stop] == b"\0":
+        left = max(start, stop - _CHUNK_BYTES)
+        stop = left + len(content[left:stop].rstrip(b"\0"))
+    return stop
 
 
 def _length(content: Content, at: int, kind: bytes, begin: int) -> tuple[int, int]:
@@ -217,6 +232,7 @@ class Manifest:
                 increments.append(file)
         if base is None and not increments:
             raise BadManifest("it names no file")
+        _check_history(history, increments)
         return cls(base, tuple(increments), tuple(history))
 
 
@@ -243,15 +259,36 @@ def _parse_line(line: bytes, number: int) -> JournalFile:
     if words is None or len(words) % 2:
         raise BadManifest(f"line {number}: not made of names and values")
     fields = {words[place]: words[place + 1].decode("utf-8", "surrogateescape") for place in range(0, len(words), 2)}
+    if len(fields) * 2 < len(words) or not fields.keys() <= _FIELDS:
+        raise BadManifest(f"line {number}: a name that is not known, or is there twice")
     name, sequence, kind = (fields.get(word, "") for word in (b"file", b"seq", b"type"))
     if not name or os.path.basename(name) != name:
         raise BadManifest(f"line {number}: no name of a file in the same directory")
     if not sequence.isdecimal() or int(sequence) == 0:
         raise BadManifest(f"line {number}: no sequence number")
+    match = _NAME.fullmatch(name)
+    if match is not None and (int(match[2]) != int(sequence) or kind not in ("h", match[3][0])):
+        raise BadManifest(f"line {number}: the name says something else than number and type")
     try:
         return JournalFile(name, int(sequence), FileType(kind))
     except ValueError:
         raise BadManifest(f"line {number}: no type of file: {kind}") from None
+
+
+def _check_history(history: list[JournalFile], increments: list[JournalFile]) -> None:
+    """Raises BadManifest where a file cannot have been replaced: one flipped bit makes history of an increment, and
+    history is removed.
+
+    redis-server makes history of a base and of all increments up to some at once, and forgets it at once; Kora writes
+    none.
+    """
+    old = [file for file in history if ".incr." in file.name]
+    if not old:
+        return
+    if len(old) == len(history):
+        raise BadManifest(f"{old[0].name} is said to be replaced, and no base with it")
+    if not increments or old[-1].sequence >= increments[0].sequence:
+        raise BadManifest(f"{old[-1].name} is said to be replaced, and what came before is not")
 
 
 def _quoted(name: str) -> str:

@@ -259,8 +259,8 @@ class Writer:
             return True
         if not self._unsynced:
             return False
-        if self.policy == "always":
-            return True
+        if self.policy == "always" or (self.policy != "no" and self.progress.fault is not None):
+            return True  # after a fault all is well only once that has worked
         is_due = self._monotonic_ns() - self._synced_ns >= SYNC_NS
         return is_due and self.may_sync and self.policy == "everysec"
 

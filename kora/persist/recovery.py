@@ -24,17 +24,18 @@ class CannotRecover(Exception):
     """There is data, and it cannot be loaded: the server must not start as if there were none."""
 
 
-def recover(engine: "Engine", keeper: JournalKeeper) -> Steps[None]:
+def recover(engine: "Engine", keeper: JournalKeeper | None = None) -> Steps[None]:
     """Load what there is, with nothing there, that is all; then have what changes journaled, if that is wanted.
 
-    The journal counts where there is one, else the snapshot: turning the journal on must not lose what there is.
+    Without a keeper there is no journal.  The journal counts where there is one, else the snapshot: turning the journal
+    on must not lose what there is.
     Raises CannotRecover.
     """
     config = engine.config
     if not os.path.isdir(config.dir):
         # A disk that is not mounted is no empty disk.
         raise CannotRecover(f"dir: {config.dir}: {os.strerror(errno.ENOENT)}")
-    if not config.appendonly:
+    if keeper is None or not config.appendonly:
         yield from _recover_snapshot(engine)
         return
     directory = os.path.join(config.dir, config.appenddirname)

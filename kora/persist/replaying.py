@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from kora.engine.call import run_errands
@@ -29,6 +30,7 @@ from .journal_files import (
     Manifest,
     Record,
     Torn,
+    end_of_text,
     manifest_path,
     read_records,
 )
@@ -103,6 +105,7 @@ class _Replayer:
         # Of the file that is being read.
         self._path = ""
         self._start = 0  # where its commands begin
+        self._stop = 0  # and where they end: behind that are zeros
         self._transaction: list[list[bytes]] | None = None
         self._transaction_place = (0, 0)  # of MULTI, as place() says it
 
@@ -129,12 +132,28 @@ class _Replayer:
         self._start = start
         self._transaction = None
         loaded_before = progress.loaded_bytes
+        stop = size_bytes
+        if start < stop:
+            with _content(source, size_bytes) as content:
+                stop = end_of_text(content, start)
+        self._stop = stop
         source.seek(start)
         turn_ns = engine.monotonic_ns()
-        at = start
-        while data := source.read(_CHUNK_BYTES):
+        at = good = start
+
+        def verify(offset: int, count: int) -> None:
+            nonlocal good
+            good = start + offset
+            with _content(source, stop) as content:
+                for record in islice(read_records(content, good), count):
+                    good = record.stop
+
+        while data := source.read(min(_CHUNK_BYTES, stop - at)):
             try:
-                self._report.commands += engine.implementation.replay(client, data, self._run)
+                self._report.commands += engine.implementation.replay(client, data, self._run, verify)
+            except (Damaged, Torn) as error:
+                # None of the commands that were read with this one has been run, so the file must not be kept so far.
+                raise CorruptFile(self._path, error.offset, str(error), good) from None
             except (CommandError, ProtocolError) as error:
                 self._refuse(source, size_bytes, error, is_last)
                 return
@@ -146,8 +165,8 @@ class _Replayer:
         rest_bytes = client.parser.buffered_bytes
         if self._transaction is not None:
             self._cut(source, self._offset(source, self._transaction_place), size_bytes, is_last)
-        elif rest_bytes:
-            self._cut(source, size_bytes - rest_bytes, size_bytes, is_last)
+        elif rest_bytes or stop < size_bytes:
+            self._cut(source, stop - rest_bytes, size_bytes, is_last)
 
     # Commands that need Python
 
@@ -191,7 +210,7 @@ class _Replayer:
     def _offset(self, source: BinaryIO, place: tuple[int, int]) -> int:
         """Of a command: the n-th behind an offset, as the implementation counts."""
         offset, count = self._start + place[0], place[1]
-        with _content(source) as content:
+        with _content(source, self._stop) as content:
             for record in _records_as_far(content, offset):
                 if not count:
                     return record.start
@@ -201,16 +220,16 @@ class _Replayer:
 
     def _refuse(self, source: BinaryIO, size_bytes: int, error: Exception, is_last: bool) -> None:
         """A command cannot be run: say where it is, and what is wrong with it."""
-        offset = self._offset(source, self._engine.implementation.replay_place)
+        place = self._engine.implementation.replay_place
+        offset = self._offset(source, place)
         good = offset if self._transaction is None else self._offset(source, self._transaction_place)
-        with _content(source) as content:
+        with _content(source, self._stop) as content:
             try:
                 record = next(read_records(content, offset))
                 word = record.argv[0][:_WORDS_SHOWN].decode("utf-8", "backslashreplace") if record.argv else "#"
                 reason = f"{word}: {error}"
             except (Damaged, Torn, StopIteration) as fault:
-                if isinstance(fault, Torn) or not content[offset:].strip(b"\0"):
-                    # A file that has grown before its bytes came to the disk ends in zeros.
+                if isinstance(fault, Torn):
                     self._cut(source, good, size_bytes, is_last)
                     return
                 reason = str(fault)
@@ -219,11 +238,13 @@ class _Replayer:
     def _cut(self, source: BinaryIO, offset: int, size_bytes: int, is_last: bool) -> None:
         """The file ends too early: keep what is before an offset."""
         path, report = self._path, self._report
-        with _content(source) as content:
-            torn = next((error.offset for error in [_end(content, offset)] if error is not None), offset)
-            found = _COMMAND.search(content, torn)
-            if found is not None and _is_commands(content, found.start() + 1):
-                raise CorruptFile(path, torn, "a length that is wrong: commands follow", offset)
+        with _content(source, self._stop) as content:
+            torn = _end(content, offset) if offset < self._stop else None
+            if isinstance(torn, Damaged):
+                raise CorruptFile(path, torn.offset, str(torn), offset)
+            found = None if torn is None else _COMMAND.search(content, torn.offset)
+            if torn is not None and found is not None and _is_commands(content, found.start() + 1):
+                raise CorruptFile(path, torn.offset, "a length that is wrong: commands follow", offset)
         if not is_last:
             raise CorruptFile(path, offset, "ends in the middle of a command, and another file follows", offset)
         if not self._engine.config.aof_load_truncated:
@@ -237,8 +258,9 @@ class _Replayer:
             self._files.close(descriptor)
 
 
-def _content(source: BinaryIO) -> mmap.mmap:
-    return mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
+def _content(source: BinaryIO, stop: int) -> mmap.mmap:
+    """The file's bytes up to there; all of a file that has only zeros, as there is no map of nothing."""
+    return mmap.mmap(source.fileno(), stop, access=mmap.ACCESS_READ)
 
 
 def _records_as_far(content: mmap.mmap, offset: int) -> Iterator[Record]:

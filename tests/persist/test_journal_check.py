@@ -10,6 +10,8 @@ from kora.persist.journal_check import check_journal, examine, is_journal
 from kora.persist.loading import CannotLoad
 from tests.conftest import encode_request
 
+pytestmark = pytest.mark.once
+
 SELECT = encode_request(("SELECT", 0))
 SET = encode_request(("SET", "k", "value\r\n"))
 TRANSACTION = b"".join(map(encode_request, (("MULTI",), ("INCR", "n"), ("LPUSH", "l", "x"), ("EXEC",))))
@@ -81,6 +83,14 @@ def test_damage_in_the_middle_is_told_with_its_offset(tmp_path: Path) -> None:
     assert code == 1
     assert f"{WHOLE[2]} of {len(JOURNAL) + 1} bytes are good" in text
     assert f"at offset {WHOLE[2]}, found b'?'" in text and "a torn end" not in text
+
+
+def test_zeros_at_the_end_are_a_torn_end(tmp_path: Path) -> None:
+    path = tmp_path / "x.aof"
+    for whole in (SET, SET + SET[:9]):
+        path.write_bytes(whole + bytes(100))
+        findings = examine(str(path), check_snapshot)
+        assert findings.is_torn and findings.good_bytes == len(SET)
 
 
 def test_transactions_are_open_once_and_closed_once(tmp_path: Path) -> None:

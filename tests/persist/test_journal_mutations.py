@@ -23,16 +23,17 @@ from kora.commands import make_registry
 from kora.config import Config
 from kora.engine.engine import Engine
 from kora.errors import CommandError
+from kora.persist.files import Files
 from kora.persist.journal import JournalKeeper
 from kora.persist.journal_check import examine
-from kora.persist.journal_files import Damaged, Torn, read_records
+from kora.persist.journal_files import read_records
 from kora.persist.loading import CannotLoad
 from kora.persist.recovery import CannotRecover, recover
 from kora.persist.saving import Saver
 from tests.conftest import LONG, encode_request
 from tests.resp_reader import read_replies
 
-CASES: Final = 30_000 if LONG else 250
+CASES: Final = 30_000 if LONG else 120
 SEED: Final = time.time_ns() if LONG else 1
 # No case takes a hundredth of that; one that goes on for ever is ended.
 CASE_S_MAX: Final = 20
@@ -51,6 +52,9 @@ SECOND: Final = b"#TS:1700000000\r\n" + b"".join(map(encode_request, (("SELECT",
 NAMES: Final = ("appendonly.aof.1.base.aof", "appendonly.aof.1.incr.aof", "appendonly.aof.2.incr.aof")
 MANIFEST: Final = b"file %b seq 1 type b\nfile %b seq 1 type i\nfile %b seq 2 type i\n" % tuple(map(str.encode, NAMES))
 
+
+# `i` is one bit away from `h`, which is for files that may be removed.
+TYPE_FLIPS: Final = [place * 8 for place in range(len(MANIFEST)) if MANIFEST[place - 1 : place + 2] == b" i\n"]
 
 REGISTRY: Final = make_registry()
 
@@ -91,12 +95,19 @@ def write_journal(folder: Path, parts: tuple[bytes, bytes, bytes], manifest: byt
     return directory
 
 
+class QuickFiles(Files):
+    """No power is cut here."""
+
+    def fsync(self, descriptor: int) -> None:
+        pass
+
+
 def load(folder: Path) -> tuple[Engine, list[str]]:
     """What a start makes of it, and what it tells in the log.  Raises CannotRecover."""
     engine = make_engine(folder)
     told: list[str] = []
     engine.log = lambda level, message, **fields: told.append(f"{level}: {message} {fields}")
-    keeper = JournalKeeper(engine, Saver(engine))
+    keeper = JournalKeeper(engine, Saver(engine), QuickFiles())
     for _ in recover(engine, keeper):
         pass
     keeper.stop()
@@ -161,33 +172,31 @@ def test_a_mutated_journal_is_refused_or_cut_in_front_of_the_fault(tmp_path: Pat
 def check_case(folder: Path, parts: tuple[bytes, bytes, bytes], which: int, case: str) -> str:
     directory = write_journal(folder, parts, MANIFEST)
     path = directory / NAMES[which]
-    path.write_bytes(with_line_ends(parts[which]))
     findings = examine(str(path), no_snapshot)
-    good = [*parts[:which], path.read_bytes()[: findings.good_bytes], *parts[which + 1 :]]
-    path.write_bytes(parts[which])
-    is_last = which == len(parts) - 1
+    good = [*parts[:which], parts[which][: findings.good_bytes], *parts[which + 1 :]]
     try:
         engine, told = load(folder)
     except CannotRecover as error:
         assert path.read_bytes() == parts[which], f"{case}: refused, and changed all the same"
         assert str(path) in str(error) and "kora check" in str(error), f"{case}: {error}"
-        if findings.fault or replay(folder, good)[1]:
-            return "refused"
-        raise AssertionError(f"{case}: refused without a reason: {error}") from error
+        # What stands in an annotation is read as an inline command would be.
+        is_odd = "unbalanced quotes" in str(error)
+        assert findings.fault or is_odd or replay(folder, good)[1], f"{case}: refused without a reason: {error}"
+        return "refused"
+    assert path.read_bytes() == good[which], f"{case}: loaded up to {path.stat().st_size}, though {findings}"
     if findings.fault:
-        zeros = not parts[which][findings.good_bytes :].strip(b"\0")
-        assert is_last and (findings.is_torn or zeros), f"{case}: loaded, though {findings}"
+        assert findings.is_torn and which == len(parts) - 1, f"{case}: cut, though {findings}"
         assert any("journal cut" in line and str(findings.good_bytes) in line for line in told), f"{case}: {told}"
-        assert path.read_bytes() == parts[which][: findings.good_bytes], f"{case}: not cut at {findings.good_bytes}"
     expected, is_refused = replay(folder, good)
-    assert not is_refused or any(line.startswith(("error", "warning")) for line in told), f"{case}: {told}"
+    assert not is_refused, f"{case}: loaded, though a command has failed"
     assert digest(engine) == digest(expected), f"{case}: loaded is something else than what is in the files"
     return "cut" if findings.fault else "loaded"
 
 
 def test_a_mutated_manifest_is_refused_or_says_the_same(tmp_path: Path, no_hang: Callable[[], None]) -> None:
     whole = digest(replay(tmp_path, [FIRST, FIRST, SECOND])[0])
-    for case in range(len(MANIFEST) * 8 + CASES // 4):
+    cases = len(MANIFEST) * 8 + CASES // 4
+    for case in range(cases) if LONG else [*TYPE_FLIPS, *random.Random(SEED).sample(range(cases), 100)]:
         no_hang()
         chance = random.Random(f"{SEED}-{case}")
         place, bit = divmod(case, 8)
@@ -205,21 +214,6 @@ def test_a_mutated_manifest_is_refused_or_says_the_same(tmp_path: Path, no_hang:
             assert digest(engine) == whole, f"case {case} of seed {SEED}: {manifest!r}"
             assert all((directory / name).exists() for name in NAMES), f"case {case}: {manifest!r}"
         shutil.rmtree(folder)
-
-
-def with_line_ends(data: bytes) -> bytes:
-    """With \\r\\n behind each word: like redis-server, loading does not look what these two bytes are."""
-    while True:
-        try:
-            for _ in read_records(data):
-                pass
-        except Damaged as error:
-            if error.expected == "the end of a line" and len(error.found) == 2:
-                data = data[: error.offset] + b"\r\n" + data[error.offset + 2 :]
-                continue
-        except Torn:
-            pass
-        return data
 
 
 def no_snapshot(path: str, file: object) -> int:
