@@ -1,15 +1,15 @@
 """Clients that ask for little beside one that asks for much, and what each request of theirs took.
 
 One thread has all of the small clients, so that what it sees is not what the interpreter's lock does to many; the other
-client has another, which mostly waits in recv().
+client is a process of its own.
 """
 
 from __future__ import annotations
 
 import heapq
+import multiprocessing
 import selectors
 import socket
-import threading
 import time
 from random import Random
 
@@ -44,7 +44,9 @@ def latencies_ns(
     Each client pauses between a reply and its next request, so long on average; 0 for not at all.
     """
     stop = time.perf_counter() + duration_s
-    slow = threading.Thread(target=_ask_for_much, args=(port, *much, period_s, stop - period_s / 2))
+    slow = multiprocessing.get_context("fork").Process(
+        target=_ask_for_much, args=(port, *much, period_s, stop - period_s / 2)
+    )
     slow.start()
     try:
         return sorted(_ask_for_little(port, clients, pause_s, stop))
