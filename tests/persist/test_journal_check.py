@@ -10,6 +10,8 @@ from kora.persist.journal_check import check_journal, examine, is_journal
 from kora.persist.loading import CannotLoad
 from tests.conftest import encode_request
 
+pytestmark = pytest.mark.once
+
 SELECT = encode_request(("SELECT", 0))
 SET = encode_request(("SET", "k", "value\r\n"))
 TRANSACTION = b"".join(map(encode_request, (("MULTI",), ("INCR", "n"), ("LPUSH", "l", "x"), ("EXEC",))))
