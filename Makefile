@@ -11,6 +11,7 @@
 #   make fuzz     random requests, on the kernel and on pure Python; ARGS="--seconds 60"
 #   make fuzz-snapshots   snapshots with bytes flipped and cut, the same way
 #   make crash    kill the server under load three hundred times, cut its power, and bend its journals; ARGS="--kills 50"
+#   make faults   each fault that DOCTOR finds, twenty times, and ten minutes of which nothing is wrong
 #   make docs     write the generated reference tables again
 #   make clean    forget everything that was built
 
@@ -27,7 +28,7 @@ KERNEL := $(wildcard kora/kernel/*.c kora/kernel/*.h kora/kernel/*.pyx kora/kern
 NODE := build/node
 NODE_PACKAGES := tests/e2e/applications/node
 
-.PHONY: run test check bench compile sanitize fuzz crash fuzz-snapshots docs soak clean
+.PHONY: run test check bench compile sanitize fuzz fuzz-snapshots crash docs soak faults clean
 
 run: $(VENV)/installed
 	@$(BIN)/python -m kora.kernel || true
@@ -119,6 +120,10 @@ soak: $(VENV)/installed-dev
 	KORA_LONG=1 $(BIN)/python -m pytest -n 2 tests/compat tests/resp tests/store tests/kernel $(ARGS)
 	$(BIN)/python tests/fuzz/soak.py
 	$(BIN)/python tests/fuzz/hot_keys.py
+
+# Half an hour; tests/faults/ward.py has the faults.
+faults: $(VENV)/installed-dev
+	KORA_LONG=1 $(BIN)/python -m pytest -n 0 -s tests/faults/test_doctor.py $(ARGS)
 
 # Debian installs python3 without ensurepip; there the environment comes from virtualenv, itself only unpacked.
 $(VENV)/bin/python:

@@ -86,7 +86,7 @@ class Server:
             engine.acl.load()
         listeners = Listeners()
         workers = Workers(engine)
-        turns = LoopTurns(engine, uvloop.loop.__file__, _loop_capsule(loop))
+        turns = LoopTurns(engine)
         feed = Feed(engine) if config.metrics_port else None
         signals = {number: partial(self._signalled, engine, number) for number in (signal.SIGTERM, signal.SIGINT)}
         for number, handle in signals.items():
@@ -100,7 +100,8 @@ class Server:
             if feed is not None:
                 await feed.start()
             workers.start()
-            turns.start()
+            if isinstance(loop, uvloop.Loop):
+                turns.start(uvloop.loop.__file__, _loop_capsule(loop))
             if not await self._recover(engine, keeper):
                 return 0
             engine.saves.loaded()

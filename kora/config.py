@@ -344,7 +344,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
                  mutable=True),
     _persistence("stop-writes-on-bgsave-error", Kind.BOOLEAN, True,
                  "Refuse writes with MISCONF while snapshots are wanted and the last one failed.", mutable=True),
-    _persistence("rdbcompression", Kind.BOOLEAN, True, "Compress strings in snapshots (LZF).", mutable=True),
+    _persistence("rdbcompression", Kind.BOOLEAN, True,
+                 "Compress strings in snapshots (LZF); with the kernel, those of up to 256 KB.", mutable=True),
     _persistence("rdb-version", Kind.ENUM, "10",
                  "The version of snapshots: 10 is read by Redis 7.0 and later; 11, by Redis 7.2 and later, also tells "
                  "when consumers of streams were last given something. With fields of hashes that end it is 12, which "
@@ -618,7 +619,11 @@ class Config:
 
     def _answer(self, name: str) -> str:
         setting = SETTINGS_BY_NAME.get(name)
-        return FACTS[name] if setting is None else setting.text(self._value(setting))
+        if setting is None:
+            return FACTS[name]
+        text = setting.text(self._value(setting))
+        # Whoever asks may be in another directory; Redis, too, tells where this one really is.
+        return os.path.abspath(text) if name == "dir" else text
 
     def set(self, pairs: Iterable[tuple[str, str]]) -> None:
         """CONFIG SET: all of the pairs or, with a CommandError, none.

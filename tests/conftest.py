@@ -33,10 +33,13 @@ settings.load_profile("kora")
 
 
 # Where the environment wants no byte code beside the sources, each of the hundreds of servers that tests start would
-# compile all of them: that is as much again as a start takes.  So it is kept elsewhere.
+# compile all of them, which is as much again as a start takes, and each process of pytest all tests.  So it is kept
+# elsewhere.
 if sys.dont_write_bytecode:
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).parents[1] / "build" / "bytecode")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    os.environ["PYTHONPYCACHEPREFIX"] = str(Path(__file__).parents[1] / "build" / "bytecode")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,9 +54,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Have the garbage collector pass over thousands of tests, each time that an engine has gone."""
+    """Have the garbage collector look at less, and less often: each test leaves an engine, which is made of rings."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture

@@ -568,7 +568,8 @@ def test_get_shows_values_in_redis_form(load):
 def test_get_takes_patterns_in_any_case_and_several():
     config = Config()
     names = [(name, setting) for setting in SETTINGS for name in (setting.name, *setting.aliases)]
-    assert config.get("*") == {name: setting.text(setting.default) for name, setting in names} | FACTS
+    defaults = {name: setting.text(setting.default) for name, setting in names} | FACTS
+    assert config.get("*") == {**defaults, "dir": os.getcwd()}
     assert set(config.get("MAXMEMORY-[ps]*", "h?")) == {"maxmemory-policy", "maxmemory-samples", "hz"}
     assert config.get("foo", "[") == {}
 
@@ -951,3 +952,8 @@ def test_every_setting_is_in_the_help_and_in_the_reference():
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 5 for line in table)
     # But for a flag whose choices alone are longer.
     assert max(len(line) for line in shown.splitlines() if "|" not in line) <= 100
+
+
+def test_the_directory_is_told_as_the_place_that_it_is() -> None:
+    assert Config.load([], {}).get("dir") == {"dir": os.getcwd()}
+    assert Config.load(["--dir", "/tmp/../tmp"], {}).get("dir") == {"dir": "/tmp"}

@@ -106,6 +106,15 @@ def _reload(client: Client, argv: list[bytes]) -> Reply:
     return OK
 
 
+@_subcommand("LOADAOF", "Writes what the journal lacks, and loads it in place of the data.")
+def debug_loadaof(client: Client, argv: list[bytes]) -> Reply:
+    keeper = client.engine.journal.keeper
+    if keeper is None:
+        raise CommandError("ERR There is no journal to be loaded")
+    keeper.reload()
+    return OK
+
+
 @_subcommand("OBJECT key", "Tells how a value is held.")
 def _object(client: Client, argv: list[bytes]) -> Reply:
     _, _, key = argv

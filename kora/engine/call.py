@@ -274,7 +274,7 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
         if engine.observing:
             slot = command.slot
             client.db.stats.commands[slot].record(elapsed_ns)
-            if slot != run_slot or run_count == RUN_MAX:
+            if slot != run_slot or run_count == RUN_MAX or elapsed_ns >= NOTABLE_NS:
                 run_count = _end_run(engine, run_slot, run_start_ns, run_last_ns, run_count)
                 run_slot, run_start_ns = slot, started_ns
             run_count += 1

@@ -27,6 +27,7 @@ _SETTINGS: Final = (
     "observation",
 )
 _HOT_KEYS: Final = 3
+_CULPRITS: Final = 16
 
 
 def counts(engine: "Engine") -> Counts:
@@ -94,6 +95,7 @@ def gather(engine: "Engine", seconds: int) -> Facts:
     return Facts(
         seconds=window,
         stop_ms=now_ms,
+        wanted_s=seconds,
         spikes={
             event: [sample for sample in series.samples if sample.time_s >= start_s]
             for event, series in engine.slowness.spikes.series.items()
@@ -103,6 +105,7 @@ def gather(engine: "Engine", seconds: int) -> Facts:
         large_replies=_since(logs[LARGE_REPLY].entries, start_s),
         hot=_hot_keys(engine, engine.hot_keys.last(seconds, b"ACCESSES")),
         hot_by_cpu=_hot_keys(engine, engine.hot_keys.last(seconds, b"CPU")),
+        blame=engine.blame.top(seconds, _CULPRITS),
         script=_script(engine),
         readers=[
             Reader(client_id, _who(client), client.output_bytes(), now_ns - unread.since_ns)
@@ -121,6 +124,8 @@ def gather(engine: "Engine", seconds: int) -> Facts:
             "clients": snapshot.clients,
             "clients_max": snapshot.clients_max,
             "clients_bytes": snapshot.clients_memory_bytes,
+            "save_failed": int(not snapshot.saves[3]),
+            "changes_unsaved": snapshot.saves[0],
         },
         settings={
             name: getattr(config, attribute)

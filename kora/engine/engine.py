@@ -146,6 +146,7 @@ class Engine:
         self.paused_writes_only = False
         self.active_expire = True  # DEBUG SET-ACTIVE-EXPIRE
         self.loading: Loading | None = None  # while data is being loaded
+        self.loaded_keys = self.loaded_expired = 0  # by the last snapshot that was: keys, and those whose time was over
         self.saves: Saves = NoSaves(self)  # set by whoever has files
         self.disk_faults: dict[str, DiskFault] = {}  # why writes are refused, by who cannot write to the disk
         # shutdown(saves): whether to save the data where snapshots are wanted; set by whoever runs the server.

@@ -124,6 +124,8 @@ def _persistence(snapshot: Snapshot) -> Iterator[Field]:
     yield "rdb_last_bgsave_time_sec", elapsed_s
     yield "rdb_current_bgsave_time_sec", running_s
     yield "rdb_saves", count
+    yield "rdb_last_load_keys_expired", snapshot.loaded[1]
+    yield "rdb_last_load_keys_loaded", snapshot.loaded[0]
     yield from _journal(snapshot)
     if snapshot.loading:
         started_s, total_bytes, loaded_bytes, eta_s, used_memory_bytes = snapshot.loading

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from kora.engine.client_memory import memory_bytes
 from kora.observe import histogram
 from kora.observe.service import Service
-from kora.observe.shard_stats import COUNTERS, GAUGES, CommandStats, ShardStats, merge
+from kora.observe.shard_stats import COUNTERS, GAUGES, ShardStats, merge
 from kora.store.lazyfree import pending_keys
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Snapshot:
     # While data is being loaded: Unix time of its start, bytes of the files, of these loaded, seconds left, and what
     # memory the snapshot's writer took.
     loading: list[int]
+    loaded: list[int]  # by the last snapshot that was: keys, and those that were left out since their time was over
     # Snapshot files: changes since the last, whether one is being written, Unix time of the
     # last, whether the last in the background went well, how many seconds it took and the one under way has taken (or
     # -1), how many were begun, keys written and to be written to the one under way, and what it takes in memory.
@@ -201,12 +202,15 @@ class Snapshot:
         return self.uptime_ns // 1_000_000_000
 
 
-def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | None = None) -> Snapshot:
+def take(
+    engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | None = None, packed: bool = False
+) -> Snapshot:
     """Copy what is counted.
 
     Histograms are most of it, and left out where no latency is shown.  Shards can be left out as well, for whoever
-    copies them one by one with copy_shard().
+    copies them one by one with copy_shard(); as there, times can be `packed`.
     """
+    waits, services = _copy_times(engine.service, histograms, packed)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     main_usage = resource.getrusage(resource.RUSAGE_THREAD)
     engine.update_memory_peak()
@@ -245,8 +249,8 @@ def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | 
         output_buffer_max_bytes=max((client.output_bytes() for client in clients), default=0),
         shards=[copy_shard(shard, histograms) for shard in (engine.shards if shards is None else shards)],
         slot_names=[command.name for command in engine.registry.slots],
-        waits=_copy_times(engine.service, engine.service.waits, histograms),
-        services=_copy_times(engine.service, engine.service.services, histograms),
+        waits=waits,
+        services=services,
         reads=engine.service.reads,
         suffered_ns=engine.service.suffered_ns,
         suffered_ns_min=engine.service.suffered_ns_min,
@@ -260,6 +264,7 @@ def take(engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | 
         memory_peak_bytes=engine.memory_peak_bytes,
         changes=engine.changes,
         loading=[] if engine.loading is None else engine.loading.numbers(),
+        loaded=[engine.loaded_keys, engine.loaded_expired],
         saves=engine.saves.numbers(),
         lazyfree_pending=sum(pending_keys(shard) for shard in engine.shards),
         commands_rate=commands_rate,
@@ -329,11 +334,17 @@ def copy_shard(shard: "Shard", histograms: bool = True, packed: bool = False) ->
     return copy
 
 
-def _copy_times(service: Service, rows: Sequence[CommandStats], histograms: bool) -> dict[int, list[Plain]]:
-    return {
-        slot: [rows[slot].calls, rows[slot].elapsed_ns, rows[slot].counts.tobytes() if histograms else b""]
-        for slot in service.used_slots()
-    }
+def _copy_times(service: Service, histograms: bool, packed: bool) -> Sequence[Plain]:
+    """Waits and services."""
+    if packed:
+        return service.packed()
+    return [
+        {
+            slot: [rows[slot].calls, rows[slot].elapsed_ns, rows[slot].counts.tobytes() if histograms else b""]
+            for slot in service.used_slots()
+        }
+        for rows in (service.waits, service.services)
+    ]
 
 
 def _to_stats(shard: dict[str, Plain], commands: int) -> ShardStats:

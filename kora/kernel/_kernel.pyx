@@ -32,6 +32,7 @@ from kora.store.keyspace import nobody as _nobody
 from kora.store.lazyfree import EFFORT_MIN, DiscardedValue, discard_value
 from kora.types.limits import Limits
 from kora.types.rdb.payload import Tools
+from kora.types.rdb.streams import write_behind_blocks as _write_behind_blocks
 from kora.types.rdb.values import type_of as _type_of
 from kora.types.rdb.values import write as _write
 from kora.types.rdb.writer import Writer
@@ -572,9 +573,12 @@ cdef bint _tell_object(kernel *kernel, void *object, buffer *buffer) noexcept:
     try:
         value = <object>object
         writer = Writer(compress if kernel.saving.compresses else None)
-        type_ = _type_of(value, kernel.saving.version)
-        writer.data.append(type_)
-        _write(writer, type_, value)
+        if type(value) is Stream:
+            _write_behind_blocks(writer, value, 3 if kernel.saving.version > 10 else 2)
+        else:
+            type_ = _type_of(value, kernel.saving.version)
+            writer.data.append(type_)
+            _write(writer, type_, value)
         data = bytes(writer.data)
     except Exception as error:
         (<Kernel>kernel.owner).walk.error = error
@@ -659,6 +663,24 @@ cdef class _Block:
 
     def __dealloc__(self):
         shard_stats_free(&self.c)
+
+    cdef int64_t share(self, int fd, int64_t offset) except -1:
+        """Keep the histograms in a file from now on; returns where the next block's begin."""
+        if not shard_stats_share(&self.c, fd, offset):
+            raise OSError(errno.errno, "cannot map the histograms")
+        return offset + <int64_t>self.c.commands_count * SHARED_COUNTS_BYTES
+
+    cdef bytes packed(self):
+        cdef command_stats *row
+        cdef size_t slot
+        cdef bytes packed = PyBytes_FromStringAndSize(NULL, self.c.commands_count * 5 * sizeof(uint64_t))
+        cdef uint64_t *word = <uint64_t *>PyBytes_AS_STRING(packed)
+        for slot in range(self.c.commands_count):
+            row = &self.c.commands[slot]
+            word[0], word[1], word[2] = row.calls, row.elapsed_ns, row.failed
+            word[3], word[4] = row.rejected, row.counts_size
+            word += 5
+        return packed
 
 
 cdef class CommandStats:
@@ -833,6 +855,10 @@ cdef class Service:
             number = self._labels.index(label)
         service_note_job(self.c, number, start_ns, stop_ns)
 
+    def packed(self):
+        """Waits and services, each as ShardStats.packed() has the commands of a shard."""
+        return self._waits.packed(), self._services.packed()
+
     def used_slots(self):
         return [slot for slot in range(self.c.commands_count) if self._waits.c.commands[slot].calls]
 
@@ -999,23 +1025,9 @@ cdef class ShardStats:
     def reset(self):
         shard_stats_reset(self.c)
 
-    def share(self, int fd, int64_t offset):
-        """Keep the histograms in a file from now on, SHARED_COUNTS_BYTES for each command, where others can read them."""
-        if not shard_stats_share(self.c, fd, offset):
-            raise OSError(errno.errno, "cannot map the histograms")
-
     def packed(self):
         """Of every command, as 64-bit words: calls, elapsed_ns, failed, rejected, and how long its histogram is."""
-        cdef command_stats *row
-        cdef size_t slot
-        cdef bytes packed = PyBytes_FromStringAndSize(NULL, self.c.commands_count * 5 * sizeof(uint64_t))
-        cdef uint64_t *word = <uint64_t *>PyBytes_AS_STRING(packed)
-        for slot in range(self.c.commands_count):
-            row = &self.c.commands[slot]
-            word[0], word[1], word[2] = row.calls, row.elapsed_ns, row.failed
-            word[3], word[4] = row.rejected, row.counts_size
-            word += 5
-        return packed
+        return self._block.packed()
 
     @property
     def keys(self):
@@ -2303,13 +2315,13 @@ cdef class Kernel:
 
     def share_histograms(self, int fd):
         """Keep what commands took in a file, which kora.observe.shared_counts reads in another process."""
-        cdef ShardStats stats
+        cdef Service service = self._service
+        cdef _Block block
         cdef int64_t offset = 0
-        places = sum((<ShardStats>found).c.commands_count for found in self._stats)
-        os.ftruncate(fd, places * SHARED_COUNTS_BYTES)
-        for stats in self._stats:
-            stats.share(fd, offset)
-            offset += stats.c.commands_count * SHARED_COUNTS_BYTES
+        blocks = [(<ShardStats>stats)._block for stats in self._stats] + [service._waits, service._services]
+        os.ftruncate(fd, sum([(<_Block>one).c.commands_count for one in blocks]) * SHARED_COUNTS_BYTES)
+        for block in blocks:
+            offset = block.share(fd, offset)
         return True
 
     def make_stats(self, size_t commands):
@@ -2424,7 +2436,7 @@ cdef class Kernel:
         cdef load_terms terms
         cdef size_t window_bytes = PyBytes_GET_SIZE(window)
         terms.now_ms = INT64_MIN if now_ms is None else now_ms
-        terms.string_bytes_max = string_bytes_max
+        terms.string_bytes_max = min(string_bytes_max, PACK_BYTES_MAX)  # longer ones are the reference's
         terms.is_lfu = is_lfu
         if at > window_bytes:
             raise IndexError(at)

@@ -1515,7 +1515,7 @@ bool settle(struct kernel *kernel, struct turn *turn, const struct command *comm
     uint64_t elapsed_ns = clock_elapsed_ns(&kernel->clock, turn->started, now);
     command_stats_record(&turn->keyspace->stats->commands[command->stats_slot], elapsed_ns);
     struct reading *reading = kernel->service.reading;
-    if (UNLIKELY((reading->slot != command->stats_slot) | (reading->count == RUN_MAX)))
+    if (UNLIKELY((reading->slot != command->stats_slot) | (reading->count == RUN_MAX) | (elapsed_ns >= NOTABLE_NS)))
         service_next_run(kernel, command->stats_slot, turn->started);
     reading->count++;
     reading->last = turn->started;

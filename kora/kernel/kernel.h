@@ -1361,7 +1361,8 @@ struct kernel {
     void (*note)(struct turn *turn, const struct command *command, const struct argument *argv, size_t argc,
                  size_t reply_bytes);
     struct saving saving;
-    /* Append the type of RDB and the value of an object that only Python can tell; 0 where it cannot. */
+    /* Append the type of RDB and the value of an object that only Python can tell, or of a stream what follows its
+     * blocks; 0 where it cannot. */
     int (*tell_object)(struct kernel *kernel, void *object, struct buffer *buffer);
 };
 

@@ -72,6 +72,8 @@ static void put_length(struct buffer *buffer, uint64_t length)
 
 /* Shorter strings are not worth compressing, and longer ones are no integers that could be written as such. */
 #define COMPRESSED_MIN 21
+/* Longer ones are not compressed, either: it would take more than a turn of the loop. */
+#define COMPRESSED_MAX (256 << 10)
 #define COMPRESSED_SAVES 4
 #define INTEGER_DIGITS_MAX 11
 
@@ -94,8 +96,8 @@ static bool put_compressed(struct buffer *buffer, struct text text)
     enum { HEAD = 1 + 9 + 9 };
     size_t start = buffer->bytes, room = text.bytes - COMPRESSED_SAVES;
     extend(buffer, HEAD + room);
-    size_t packed = lzf_compress((const unsigned char *)text.data, text.bytes,
-                                 (unsigned char *)buffer->data + start + HEAD, room);
+    size_t packed =
+        lzf_compress((const unsigned char *)text.data, text.bytes, (unsigned char *)buffer->data + start + HEAD, room);
     buffer->bytes = start;
     if (packed == 0)
         return false;
@@ -114,7 +116,8 @@ static void put_text(struct saving *saving, struct text text)
     if (text.bytes <= INTEGER_DIGITS_MAX) {
         if (parse_integer(text.data, text.bytes, &number) && put_number(out, number))
             return;
-    } else if (text.bytes >= COMPRESSED_MIN && saving->compresses && put_compressed(out, text)) {
+    } else if (text.bytes >= COMPRESSED_MIN && text.bytes <= COMPRESSED_MAX && saving->compresses &&
+               put_compressed(out, text)) {
         return;
     }
     put_length(out, text.bytes);
@@ -233,7 +236,9 @@ enum rdb_type {
     RDB_HASH_LISTPACK = 16,
     RDB_ZSET_LISTPACK = 17,
     RDB_LIST_QUICKLIST_2 = 18,
+    RDB_STREAM_LISTPACKS_2 = 19,
     RDB_SET_LISTPACK = 20,
+    RDB_STREAM_LISTPACKS_3 = 21,
     RDB_TOLD /* by Python */
 };
 
@@ -255,6 +260,8 @@ static enum rdb_type type_of_entry(const struct saving *saving, const struct ent
         return RDB_LIST_QUICKLIST_2;
     case SORTED_SET_OBJECT:
         return sorted_set_is_small(value) ? RDB_ZSET_LISTPACK : RDB_ZSET_2;
+    case STREAM_OBJECT:
+        return saving->version > 10 ? RDB_STREAM_LISTPACKS_3 : RDB_STREAM_LISTPACKS_2;
     }
     return RDB_TOLD;
 }
@@ -376,6 +383,59 @@ static void put_sorted_set(struct saving *saving, const struct sorted_set *set, 
     }
 }
 
+#define SAME_NAMES 2
+
+/* One of our blocks as one of Redis': kora/types/rdb/streams.py says how that looks. */
+static void put_block(struct saving *saving, const struct stream *stream, uint32_t place)
+{
+    const struct block *block = stream_block(stream, place);
+    put_length(&saving->out, 16);
+    put_big(&saving->out, block->first.ms, 8);
+    put_big(&saving->out, block->first.number, 8);
+    struct listpack listpack = listpack_begin(saving);
+    listpack_add_integer(&listpack, block->pack.count - 1);
+    listpack_add_integer(&listpack, 0);
+    listpack_add_integer(&listpack, block->names);
+    const char *at = pack_get(&block->pack, 0).data;
+    for (uint32_t names = block->names; names > 0; names--) {
+        struct text name = read_string(at);
+        listpack_add(&listpack, name);
+        at = name.data + name.bytes;
+    }
+    listpack_add_integer(&listpack, 0);
+    struct stream_walk walk = {stream, place, pack_next(&block->pack, 0)};
+    struct stream_entry entry;
+    for (; walk.block == place && stream_here(&walk, &entry); stream_next(&walk)) {
+        bool shares = entry.shares_names;
+        int64_t words = (int64_t)entry.words;
+        listpack_add_integer(&listpack, shares ? SAME_NAMES : 0);
+        listpack_add_integer(&listpack, (int64_t)(entry.id.ms - block->first.ms));
+        listpack_add_integer(&listpack, (int64_t)(entry.id.number - block->first.number));
+        if (!shares)
+            listpack_add_integer(&listpack, words / 2);
+        while (entry.words > 0) {
+            bool is_name = entry.words % 2 == 0;
+            struct text word = stream_word(&entry);
+            if (!(shares && is_name))
+                listpack_add(&listpack, word);
+        }
+        listpack_add_integer(&listpack, shares ? 3 + words / 2 : 4 + words);
+    }
+    put_listpack(saving, &listpack);
+}
+
+static void put_stream(struct saving *saving, const struct stream *stream)
+{
+    /* A block without entries has the names of the first only. */
+    uint32_t blocks = 0;
+    for (uint32_t place = 0; place < stream->count; place++)
+        blocks += stream_block(stream, place)->pack.count > 1;
+    put_length(&saving->out, blocks);
+    for (uint32_t place = 0; place < stream->count; place++)
+        if (stream_block(stream, place)->pack.count > 1)
+            put_block(saving, stream, place);
+}
+
 static void put_value(struct saving *saving, const struct entry *entry, enum rdb_type type)
 {
     char digits[INTEGER_BYTES_MAX];
@@ -396,6 +456,9 @@ static void put_value(struct saving *saving, const struct entry *entry, enum rdb
         break;
     case SORTED_SET_OBJECT:
         put_sorted_set(saving, value, type);
+        break;
+    case STREAM_OBJECT:
+        put_stream(saving, value);
         break;
     }
 }
@@ -451,7 +514,8 @@ void save_entry(struct kernel *kernel, struct entry *entry, uint32_t database)
         return;
     enum rdb_type type = type_of_entry(saving, entry);
     struct buffer told = {0};
-    if (is_empty(entry) || (type == RDB_TOLD && !kernel->tell_object(kernel, entry_object(entry), &told))) {
+    bool is_told = type == RDB_TOLD || type == RDB_STREAM_LISTPACKS_2 || type == RDB_STREAM_LISTPACKS_3;
+    if (is_empty(entry) || (is_told && !kernel->tell_object(kernel, entry_object(entry), &told))) {
         saving->failed = true;
         buffer_free(&told);
         return;
@@ -469,10 +533,12 @@ void save_entry(struct kernel *kernel, struct entry *entry, uint32_t database)
         put_stamp(kernel, entry);
     put_byte(out, type == RDB_TOLD ? (unsigned char)told.data[0] : type);
     put_text(saving, entry_key(entry));
-    if (type == RDB_TOLD)
+    if (type == RDB_TOLD) {
         buffer_append(out, told.data + 1, told.bytes - 1);
-    else
+    } else {
         put_value(saving, entry, type);
+        buffer_append(out, told.data, told.bytes);
+    }
     buffer_free(&told);
     saving->records++;
 }

@@ -9,6 +9,7 @@
 
 /* As in the reference. */
 #define ASLEEP_NS 30000
+#define ASLEEP_PARTS 8
 #define APART_NS 20000
 #define PAUSE_SHIFT 3
 #define PAUSE_NS_MAX 60000000000
@@ -151,6 +152,12 @@ void service_loop_checked(void *handle)
 
 /* --- Reads --- */
 
+static inline bool has_slept(const struct service *service, int64_t start_ns, int64_t now_ns)
+{
+    int64_t gap_ns = now_ns - start_ns;
+    return gap_ns > ASLEEP_NS && gap_ns > (start_ns - service->window_ns) / ASLEEP_PARTS;
+}
+
 bool service_bounds(struct service *service, struct reading *reading, int64_t client_id, int64_t last_ns)
 {
     int64_t now_ns = reading->begun_ns;
@@ -159,14 +166,14 @@ bool service_bounds(struct service *service, struct reading *reading, int64_t cl
     if (UNLIKELY(reading->outer != &service->nobody)) {
         service->polled_ns = service->window_ns = now_ns; /* in the middle of a script */
     } else if (!service->has_turns) {
-        if (now_ns - service->busy_ns > ASLEEP_NS)
+        if (has_slept(service, service->busy_ns, now_ns))
             service->window_ns = now_ns;
         service->polled_ns = now_ns;
     } else if (service->polled_ns) {
         note_gap(service, service->busy_ns, now_ns);
     } else {
         service->polled_ns = now_ns;
-        if (now_ns - service->prepared_ns > ASLEEP_NS && !service->is_lagging)
+        if (has_slept(service, service->prepared_ns, now_ns))
             service->window_ns = now_ns;
     }
     reading->low_ns = smaller(larger(service->window_ns, last_ns), now_ns);

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
+from kora.observe.blame import Inflicted
 from kora.observe.commandlog import Entry
 from kora.observe.recent import Counts, Deed, Second, by_name, deeds_of, total
 from kora.observe.spikes import NOBODY, Offender, Sample
@@ -67,6 +68,7 @@ class Facts:
 
     seconds: Sequence[Second]
     stop_ms: int  # Unix time
+    wanted_s: int = 0  # how many seconds were asked for; there may be fewer
     # By event of the latency monitor, and by log of COMMANDLOG: what is not older than the seconds.
     spikes: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
     slow: Sequence[SlowRequest] = ()
@@ -75,6 +77,7 @@ class Facts:
     # The hottest keys, and those that took most of the time.
     hot: Sequence[HotKeyFact] = ()
     hot_by_cpu: Sequence[HotKeyFact] = ()
+    blame: Sequence[Inflicted] = ()  # who made others wait, the worst first
     # Right now.
     script: RunningScript | None = None
     readers: Sequence[Reader] = ()

@@ -186,13 +186,20 @@ def _said(facts: Facts, costly: _Costly) -> tuple[str, dict[str, int | float]]:
     )
     if costly.own_ns < costly.elapsed_ns * 0.9:
         text += f" {_time(costly.elapsed_ns - costly.own_ns)} of it the machine gave to others."
-    return text, {
+    numbers: dict[str, int | float] = {
         "calls": costly.calls,
         "elapsed_ms": costly.elapsed_ns // MS,
         "share": round(share, 4),
         "mean_ms": round(costly.mean_ns / MS, 3),
         "longest_ms": round(costly.longest_ns / MS, 3),
     }
+    blamed = [row for row in facts.blame if row.culprit.name == costly.name]
+    if blamed:
+        numbers["inflicted_ms"] = sum(row.waited_ns for row in blamed) // MS
+        numbers["victims"] = sum(row.victims for row in blamed)
+        waited = _time(sum(row.waited_ns for row in blamed))
+        text += f" Others waited {waited} for it together, {_times(sum(row.victims for row in blamed))}."
+    return text, numbers
 
 
 def _stop_client(facts: Facts, costly: _Costly) -> tuple[str, bool]:
@@ -487,7 +494,8 @@ def _not_reading(facts: Facts) -> Iterator[Finding]:
 
 def _storm(facts: Facts) -> Iterator[Finding]:
     connections = facts.total("total", "connections")
-    rate = connections / facts.elapsed_s
+    # Who has just started sees all clients connect, once.
+    rate = connections / max(facts.elapsed_s, facts.wanted_s)
     if rate < CONNECTIONS_RATE or connections < CONNECTIONS_RATE:
         return
     deeds = facts.deeds(CONNECTIONS)
@@ -595,6 +603,21 @@ def _write_refusals(facts: Facts) -> Iterator[Finding]:
             "errorstat_MISCONF of INFO errorstats stays as it is.",
             "Look at the log for the reason: a full disk, rights, or a failing device.",
             deeds[0].offender if deeds else NOBODY,
+        )
+
+
+def _failed_save(facts: Facts) -> Iterator[Finding]:
+    if facts.numbers.get("save_failed"):
+        changes = facts.numbers.get("changes_unsaved", 0)
+        yield Finding(
+            CRITICAL,
+            f"The last save failed; {_number(changes, 'change')} {'is' if changes == 1 else 'are'} not saved.",
+            {"changes": changes},
+            "What was changed since the last save is lost if the server ends.",
+            "BGSAVE",
+            True,
+            "rdb_last_bgsave_status of INFO persistence is ok.",
+            "Look at the log for the reason: a full disk, rights, or a failing device.",
         )
 
 
@@ -903,6 +926,7 @@ _COMMAND_WHEN: Final = (
 RULES: Final = (
     Rule("internal-errors", "errors", "Any. There should be none.", _internal_errors),
     Rule("writes-refused", "persistence", "Any: data is not being kept.", _write_refusals),
+    Rule("failed-save", "persistence", "The last save failed: data is not being kept.", _failed_save),
     Rule("out-of-memory", "memory", "Any: data is not being kept.", _out_of_memory),
     Rule(
         "connections-rejected",

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from kora.clock import JIFFY_NS
-from kora.observe.shard_stats import CommandStats
+from kora.observe.shard_stats import CommandStats, packed
 
 if TYPE_CHECKING:
     from kora.observe.commandlog import Entry
@@ -33,8 +33,10 @@ NOTABLE_NS: Final = 100_000
 INTERVALS_MAX: Final = 512
 RUN_MAX: Final = 16
 KEY_SHOWN_MAX: Final = 32  # as on the activity board
-# Between asking for events and the first read of a turn: if it is more, the loop has slept.
+# Between asking for events and the first read of a turn: if it is more, and more than such a part of the time before in
+# which the loop was busy, then the loop has slept.
 ASLEEP_NS: Final = 30_000
+ASLEEP_PARTS: Final = 8
 ASK_NS: Final = 2 * JIFFY_NS
 EVENT_LOOP: Final = "event-loop"  # who is to blame where nobody else is known
 # Of the same culprit, what is no further apart is one.
@@ -228,6 +230,10 @@ class Service:
 
     # For views
 
+    def packed(self) -> tuple[bytes, bytes]:
+        """Waits and services, each as ShardStats.packed() has the commands of a shard."""
+        return packed(self.waits), packed(self.services)
+
     def used_slots(self) -> list[int]:
         return [slot for slot, row in enumerate(self.waits) if row.calls]
 
@@ -264,17 +270,25 @@ class Service:
         if self._reading is not None:
             self._polled_ns = self._window_ns = now_ns  # in the middle of a script, which looks at sockets now and then
         elif not self._has_turns:
-            if now_ns - self._busy_ns > ASLEEP_NS:
+            if self._has_slept(self._busy_ns, now_ns):
                 self._window_ns = now_ns
             self._polled_ns = now_ns
         elif self._polled_ns:
             self._note_gap(self._busy_ns, now_ns)
         else:
             self._polled_ns = now_ns
-            if now_ns - self._prepared_ns > ASLEEP_NS and self._lagging is None:
+            if self._has_slept(self._prepared_ns, now_ns):
                 self._window_ns = now_ns
         low_ns = min(max(self._window_ns, last_ns), now_ns)
         return low_ns, max(self._polled_ns, low_ns)
+
+    def _has_slept(self, start_ns: int, now_ns: int) -> bool:
+        """Whether there was nothing to do since then, rather than that it took so long to be told what there is.
+
+        The longer the loop was busy before, the more has to be said for it: everybody's waiting is forgotten then.
+        """
+        gap_ns = now_ns - start_ns
+        return gap_ns > ASLEEP_NS and gap_ns > (start_ns - self._window_ns) // ASLEEP_PARTS
 
     def _charge(self, low_ns: int, arrived_ns: int, high_ns: int, now_ns: int) -> None:
         least_ns, waited_ns, most_ns = now_ns - high_ns, now_ns - arrived_ns, now_ns - low_ns

@@ -93,9 +93,7 @@ class ShardStats:
         return sum([command.calls for command in self.commands])
 
     def packed(self) -> bytes:
-        """Of every command, as 64-bit words: calls, elapsed_ns, failed, rejected, and how long its histogram is."""
-        rows = [[row.calls, row.elapsed_ns, row.failed, row.rejected, len(row.counts)] for row in self.commands]
-        return array("Q", [number for row in rows for number in row]).tobytes()
+        return packed(self.commands)
 
     def reset(self) -> None:
         """CONFIG RESETSTAT: everything but the gauges starts again from zero."""
@@ -115,6 +113,12 @@ class ShardStats:
         for mine, theirs in zip(self.commands, other.commands, strict=True):
             if theirs.is_used:
                 mine.add(theirs)
+
+
+def packed(commands: Iterable[CommandStats]) -> bytes:
+    """Of every command, as 64-bit words: calls, elapsed_ns, failed, rejected, and how long its histogram is."""
+    rows = [[row.calls, row.elapsed_ns, row.failed, row.rejected, len(row.counts)] for row in commands]
+    return array("Q", [number for row in rows for number in row]).tobytes()
 
 
 def merge(blocks: Iterable[ShardStats]) -> ShardStats:

@@ -22,10 +22,14 @@ class SharedCounts:
     def __init__(self, fd: int) -> None:
         self._places = mmap.mmap(fd, os.fstat(fd).st_size, prot=mmap.PROT_READ)
 
-    def rows(self, packed: bytes, shard: int) -> dict[int, list[Any]]:
+    def times(self, packed: bytes, block: int) -> dict[int, list[Any]]:
+        """What Snapshot.waits and services have, whose blocks come after those of the shards."""
+        return {slot: [row[0], row[1], row[4]] for slot, row in self.rows(packed, block).items()}
+
+    def rows(self, packed: bytes, block: int) -> dict[int, list[Any]]:
         """What Snapshot.shards has of a shard's commands."""
         rows: dict[int, list[Any]] = {}
-        first = shard * (len(packed) // _ROW.size)
+        first = block * (len(packed) // _ROW.size)
         for slot, (calls, elapsed_ns, failed, rejected, size) in enumerate(_ROW.iter_unpack(packed)):
             if calls or failed or rejected:
                 start = (first + slot) * PLACE_BYTES

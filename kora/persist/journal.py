@@ -18,11 +18,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
+from kora.engine.loading import Loading
 from kora.errors import CannotJournal, CommandError, ConfigError
 
 from .files import Files
 from .journal_files import BadManifest, JournalFile, Manifest, manifest_path, sequence_of
 from .journal_writer import Progress, Replace, Switch, Writer, put_file, remove
+from .loading import CannotLoad, run
+from .replaying import load_journal
 
 if TYPE_CHECKING:
     from kora.engine.engine import Engine
@@ -302,6 +305,26 @@ class JournalKeeper:
                 "ERR Can't execute an AOF background rewriting. Please check the server logs for more information."
             ) from error
         return True
+
+    def reload(self) -> None:
+        """DEBUG LOADAOF: have the data that the files say, and serve nobody meanwhile.  Raises CommandError."""
+        writer, engine = self._writer, self._engine
+        if writer is None or self._is_first:
+            raise CommandError("ERR There is no journal to be loaded")
+        self._hand_over()
+        while writer.pending_bytes and writer.progress.fault is None:
+            engine.clock.sleep_ns(1_000_000)
+        if writer.progress.fault is not None:
+            raise CannotJournal(self._fault)
+        engine.journal.set_on(False)
+        try:
+            for keyspace in engine.databases.used():
+                engine.flush_database(keyspace)
+            run(load_journal(engine, self._directory, self._manifest, Loading(engine.clock, 0), self._files))
+        except (CannotLoad, OSError) as error:
+            raise CommandError(f"ERR Error trying to load the AOF files, check server logs: {error}") from error
+        finally:
+            engine.journal.set_on(True)
 
     # Handing over
 

@@ -18,7 +18,7 @@ from kora.engine.scripting import runtime
 from kora.errors import CommandError
 from kora.types.kinds import type_name
 from kora.types.rdb.file_reader import WINDOW_BYTES, FileReader
-from kora.types.rdb.reader import Damaged, NoElements, UnknownModule, module_name
+from kora.types.rdb.reader import STRING_BYTES_MAX, Damaged, NoElements, UnknownModule, module_name
 from kora.types.rdb.values import NEWEST, read
 
 if TYPE_CHECKING:
@@ -151,7 +151,9 @@ class _Loader:
         self._loaded_before = progress.loaded_bytes
         config = engine.config
         self._is_lfu = config.maxmemory_policy.endswith("-lfu")
-        self._reader = FileReader(file, size_bytes, engine.implementation.rdb_tools, config.proto_max_bulk_len)
+        # What was stored once is loaded, although requests may be no longer now than something that was set since.
+        self._string_bytes_max = max(config.proto_max_bulk_len, STRING_BYTES_MAX)
+        self._reader = FileReader(file, size_bytes, engine.implementation.rdb_tools, self._string_bytes_max)
         self._reader.on_read = self._note_progress
         self._report = Report()
         self._changes = {keyspace.index: keyspace.changes for keyspace in engine.databases.used()}
@@ -181,8 +183,10 @@ class _Loader:
             ) from None
         finally:
             self._settle()
-        self._report.stop = self._reader.offset
-        return self._report
+        report = self._report
+        report.stop = self._reader.offset
+        self._engine.loaded_keys, self._engine.loaded_expired = report.keys, report.expired
+        return report
 
     def _read_head(self) -> None:
         reader = self._reader
@@ -225,7 +229,6 @@ class _Loader:
     def _load_fast(self) -> bool:
         """Have the kernel load some records; whether it has."""
         reader, report = self._reader, self._report
-        config = self._engine.config
         now_ms = None if self._in_journal else self._engine.clock.wall_ms()
         while True:
             place, keys, expired, is_cut = self._engine.implementation.load_records(
@@ -234,7 +237,7 @@ class _Loader:
                 reader.place,
                 reader.place + _STEP_BYTES,
                 now_ms,
-                config.proto_max_bulk_len,
+                self._string_bytes_max,
                 self._is_lfu,
             )
             if place > reader.place:

@@ -9,9 +9,10 @@ A walk that is given up goes on without writing until everything is marked, or t
 
 import contextlib
 import os
+from _thread import start_new_thread
 from collections.abc import Callable
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from kora import REDIS_VERSION
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from kora.engine.engine import Engine
 
 # What the walk gathers before it is handed over, and what may wait for the disk before the walk does.
-_CHUNK_BYTES: Final = 1 << 18
+_CHUNK_BYTES: Final = 1 << 19
 _WAITING_BYTES_MAX: Final = 8 << 20
 # So many bytes are written between two syncs, lest the last one had to wait for all of them (rio.c).
 _SYNC_BYTES: Final = 32 << 20
@@ -277,7 +278,8 @@ class _Threaded(_Output):
         self._is_unwanted = False
         self._put_bytes = 0  # by the loop
         self._done_bytes = 0  # by the thread
-        Thread(target=self._run, name="kora-save", daemon=True).start()
+        # Not a Thread, whose start() waits until it runs: where processors are scarce that is some milliseconds.
+        start_new_thread(self._run, ())
 
     @property
     def waiting_bytes(self) -> int:

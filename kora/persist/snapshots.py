@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from kora.config import save_points
 from kora.engine.loading import Loading
-from kora.errors import CannotSave, CommandError
+from kora.errors import CannotSave, CommandError, StillLoading
 
 from .loading import CannotLoad, load_rdb, run
 from .saving import Aborted, Saver
@@ -94,6 +94,8 @@ class Snapshots:
 
     def reload(self, saves: bool, flushes: bool, merges: bool) -> None:
         engine = self._engine
+        if engine.loading is not None:
+            raise StillLoading
         if saves:
             self.save()
         changes = {keyspace.index: keyspace.changes for keyspace in engine.databases.used()}

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from kora.config import lookup
 from kora.engine import glance, snapshot
+from kora.engine.doctor import gather
 from kora.log import logger
+from kora.observe.doctor import LAST_S, to_json
+from kora.observe.doctor_rules import examine
 from kora.observe.frame import Decoder, Message, encode
 
 if TYPE_CHECKING:
@@ -125,6 +128,9 @@ class Feed(asyncio.Protocol):
                 self._send_snapshot(number, bool(with_histograms))
             case ["glance"]:
                 self._send(["glance", glance.take(self._engine)])
+            case ["doctor"]:
+                facts = gather(self._engine, LAST_S)
+                self._send(["doctor", to_json(facts, examine(facts))])
             case ["listening"]:
                 log.info("sidecar listening", port=self._engine.config.metrics_port, pid=self.pid)
                 if not self._first_answer.done():
@@ -140,7 +146,8 @@ class Feed(asyncio.Protocol):
 
     def _send_snapshot(self, number: int, with_histograms: bool) -> None:
         """Shard by shard, each in a turn of the loop of its own: clients need not wait for all of it."""
-        head = snapshot.take(self._engine, with_histograms, shards=[])
+        is_packed = self._histograms_fd >= 0
+        head = snapshot.take(self._engine, with_histograms, shards=[], packed=is_packed)
         shards = iter(self._engine.shards)
 
         def send_next() -> None:
@@ -148,7 +155,7 @@ class Feed(asyncio.Protocol):
             if shard is None:
                 self._send(["snapshot", number, head.to_plain()])
                 return
-            self._send(["shard", number, snapshot.copy_shard(shard, with_histograms, self._histograms_fd >= 0)])
+            self._send(["shard", number, snapshot.copy_shard(shard, with_histograms, is_packed)])
             self._loop.call_soon(send_next)
 
         self._loop.call_soon(send_next)
@@ -192,6 +199,10 @@ runpy.run_module("kora.sidecar", run_name="__main__")
 # Settings that redis_* families of /metrics show, by the names that CONFIG GET has for them.
 SHOWN: Final = (
     "databases",
+    # Whether and where health tries the disk.
+    "dir",
+    "save",
+    "appendonly",
     "maxclients",
     "maxmemory",
     "io-threads",

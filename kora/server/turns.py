@@ -22,21 +22,19 @@ _CALLBACK: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 class LoopTurns:
-    def __init__(self, engine: "Engine", library: str, loop: object) -> None:
-        """`library` has libuv's functions, and `loop` is a capsule with its uv_loop_t."""
+    def __init__(self, engine: "Engine") -> None:
         self._engine = engine
-        self._library = library
-        self._loop = loop
         self._libuv: Any = None
         # What libuv points to until the handles are closed.
         self._rooms: list[Any] = []
         self._handles: list[int] = []
         self._callbacks: list[Any] = []
 
-    def start(self) -> None:
+    def start(self, library: str, loop: object) -> None:
+        """`library` has libuv's functions, and `loop` is a capsule with its uv_loop_t."""
         try:
-            libuv = self._libuv = ctypes.CDLL(self._library)
-            uv_loop = _pointer(self._loop)
+            libuv = self._libuv = ctypes.CDLL(library)
+            uv_loop = _pointer(loop)
             hooks = self._hooks()
             for kind, callback in zip(("prepare", "check"), hooks[:2], strict=True):
                 self._hook(libuv, uv_loop, kind, callback, hooks[2], hooks[3])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BUDGET_NS: Final = 1_000_000
 # Less than that, since it goes on for seconds, and whoever comes meanwhile waits for the rest of a turn.
-_SNAPSHOT_BUDGET_NS: Final = 300_000
+_SNAPSHOT_BUDGET_NS: Final = 100_000
 # Full collections look at every container object there is; younger ones at what is new.
 _FULL_COLLECTION_TURNS: Final = 60
 # Hashes with fields that are due which are looked at in a turn, in each database.
@@ -198,7 +198,7 @@ JOBS: Final = (
     Job("expire-cycle", _expire, per_shard=True, share=0.25, event="expire-cycle"),
     Job("field-expire-cycle", _expire_fields, per_shard=False, share=0.1, event="expire-cycle"),
     Job("vector-indexing", _index_vectors, per_shard=False, share=0.25),
-    Job("snapshot-step", _save, per_shard=False, share=0.25, event="snapshot-step"),
+    Job("snapshot-step", _save, per_shard=False, share=0.1, event="snapshot-step"),
     Job("lazyfree", _lazyfree, per_shard=True, share=0.25, event="eviction-lazyfree"),
     Job("eviction-cycle", _evict, per_shard=False, share=0.25),
     Job("hotkey-decay", _decay_hot_keys, per_shard=False, share=0.02, period_s=60.0),

@@ -46,6 +46,7 @@ class Feed(asyncio.Protocol):
         self._shards: list[Any] = []  # that have come for it
         self._next_number = 1
         self._glance: asyncio.Future[dict[str, Any]] | None = None
+        self._report: asyncio.Future[dict[str, Any]] | None = None  # of DOCTOR
 
     async def first_settings(self) -> Settings | None:
         """None if the data process has gone without a word."""
@@ -79,6 +80,20 @@ class Feed(asyncio.Protocol):
         answer, self._glance = self._glance, None
         return None if answer.cancelled() else answer.result()
 
+    async def report(self) -> dict[str, Any] | None:
+        """What DOCTOR finds; None while the data process is too busy.  Whoever asks meanwhile gets the same answer."""
+        answer = self._report
+        if answer is None:
+            answer = self._report = self._loop.create_future()
+            self.send(["doctor"])
+        await asyncio.wait([answer], timeout=self._timeout_s)
+        return answer.result() if answer.done() and not answer.cancelled() else None
+
+    @property
+    def latest(self) -> Snapshot | None:
+        """The last snapshot that came, without asking."""
+        return self._latest
+
     @property
     def age_ns(self) -> int | None:
         """How old the latest snapshot is; None before there is one."""
@@ -109,6 +124,8 @@ class Feed(asyncio.Protocol):
             self._request.answer.cancel()  # nobody need wait any more
         if self._glance is not None:
             self._glance.cancel()
+        if self._report is not None:
+            self._report.cancel()
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -123,11 +140,19 @@ class Feed(asyncio.Protocol):
             case ["snapshot", number, values] if self._request is not None and number == self._request.number:
                 self._latest, self._latest_ns = Snapshot.from_plain(values), time.monotonic_ns()
                 self._latest.shards += self._shards
+                if self._shared is not None:
+                    shards = len(self._latest.shards)
+                    for block, name in enumerate(("waits", "services"), shards):
+                        packed = getattr(self._latest, name)
+                        setattr(self._latest, name, self._shared.times(packed, block))
                 self._shards = []
                 self._request.answer.set_result(self._latest)
                 self._request = None
             case ["glance", values] if self._glance is not None:
                 self._glance.set_result(values)
+            case ["doctor", values] if self._report is not None:
+                self._report.set_result(values)
+                self._report = None
             case ["settings", values]:
                 self.settings = Settings.from_plain(values)
                 self._told.set()

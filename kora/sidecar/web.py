@@ -4,6 +4,7 @@ Health reads the activity board alone and never waits; /metrics and /status ask 
 make do with the last one when it is stuck.  Whatever goes wrong is answered in JSON.
 """
 
+import asyncio
 import base64
 import contextlib
 import gzip
@@ -21,6 +22,7 @@ from aiohttp import web
 from kora.log import logger
 from kora.observe.board import Board
 from kora.sidecar import protobuf_page
+from kora.sidecar.checks import UNHEALTHY, Check, Disk, cgroup_limit, look, overall, to_json, try_disk
 from kora.sidecar.exposition import OPENMETRICS, TEXT, View, fill, render, wants_openmetrics, wants_protobuf
 from kora.sidecar.feed import Feed
 from kora.sidecar.health import OK, Health, examine
@@ -41,6 +43,8 @@ LINE_MAX: Final = 4096
 FIELD_MAX: Final = 8190
 _BODY_MAX: Final = 4096
 _OTHER: Final = "other"
+# How often the disk is tried, at most.
+_DISK_S: Final = 10.0
 _GZIP_BYTES_MIN: Final = 1024
 # What a load balancer or a kubelet asks for is answered without the token, too.
 _HEALTH: Final = ("/health", "/healthz", "/health/live", "/health/ready")
@@ -59,6 +63,10 @@ class Site:
         self._board = board
         self._own = OwnStats()
         self.visitors: Visitors | None = None  # set by whoever listens
+        # The disk, as it was found last.
+        self._disk: Disk | None = None
+        self._disk_looked = -_DISK_S
+        self._disk_task: asyncio.Task[None] | None = None
         self._live = Live(feed, board)
         self._page = Page(self._live)
         self._endpoints = (
@@ -68,10 +76,11 @@ class Site:
             Endpoint("/health/live", self.live, "503 while the server is shutting down or its data loop is stuck"),
             Endpoint("/health/ready", self.ready, "503 also while it is loading, or busy running a script"),
             Endpoint("/status", self.status, "the server at a glance, as JSON"),
+            Endpoint("/doctor", self.doctor, "what is wrong right now, who does it, and what helps, as JSON"),
             Endpoint("/dashboard", self._page.page, "the server's life, second by second, to look at"),
             Endpoint("/dashboard/live", self._page.stream, "what the dashboard is told, as server-sent events"),
             Endpoint("/history", self.history, "the last 15 minutes: ?metric=commands&from=&to=&step=, as JSON"),
-            Endpoint("/health", self.ready, "as /health/ready"),
+            Endpoint("/health", self.health, "how it is, check by check; 503 where one of them is unhealthy"),
             Endpoint("/healthz", self.ready, "as /health/ready"),
         )
         self._paths = frozenset([*(endpoint.path for endpoint in self._endpoints), *self._page.asset_paths])
@@ -126,11 +135,17 @@ class Site:
 
     async def live(self, _: web.Request) -> web.Response:
         health = self._health()
-        return _health_json(health, health.live)
+        return self._health_json(health, health.live, health.live == OK)
 
     async def ready(self, _: web.Request) -> web.Response:
         health = self._health()
-        return _health_json(health, health.ready)
+        return self._health_json(health, health.ready, health.ready == OK)
+
+    async def health(self, _: web.Request) -> web.Response:
+        health = self._health()
+        checks = self._checks(health)
+        is_healthy = health.ready == OK and overall(checks) != UNHEALTHY
+        return self._health_json(health, health.ready, is_healthy)
 
     async def status(self, _: web.Request) -> web.Response:
         snapshot = await self._feed.snapshot()
@@ -139,7 +154,17 @@ class Site:
             health = self._health()
             error = {"error": "the data process has not given its numbers yet", "state": health.activity.state}
             return _json({**error, "live": health.live, "ready": health.ready}, 503)
-        return _json(status(snapshot, age_ns, self._health(), self._settings.restarts))
+        health = self._health()
+        values = status(snapshot, age_ns, health, self._settings.restarts)
+        return _json({**values, **to_json(self._checks(health))})
+
+    async def doctor(self, _: web.Request) -> web.Response:
+        report = await self._feed.report()
+        if report is None:
+            # What keeps it from answering is what is wrong.
+            health = self._health()
+            return _json({"error": "the data process does not answer", **health.to_json(health.live)}, 503)
+        return _json(report)
 
     async def history(self, request: web.Request) -> web.Response:
         try:
@@ -162,6 +187,25 @@ class Site:
 
     def _health(self) -> Health:
         return examine(self._board, self._settings.loop_stall_ms)
+
+    def _checks(self, health: Health) -> list[Check]:
+        """Of what is known; the disk is tried in the background, for whoever asks next."""
+        now = time.monotonic()
+        config = self._settings.config
+        folder = config.get("dir") if config.get("save") or config.get("appendonly") == "yes" else None
+        if folder and self._disk_task is None and now - self._disk_looked > _DISK_S:
+            self._disk_looked = now
+            self._disk_task = asyncio.create_task(self._look_at_disk(folder))
+        return look(health, self._feed.latest, self._feed.age_ns, cgroup_limit(), self._disk)
+
+    async def _look_at_disk(self, folder: str) -> None:
+        try:
+            self._disk = await asyncio.get_running_loop().run_in_executor(None, try_disk, folder)
+        finally:
+            self._disk_task = None
+
+    def _health_json(self, health: Health, verdict: str, is_good: bool) -> web.Response:
+        return _json({**health.to_json(verdict), **to_json(self._checks(health))}, 200 if is_good else 503)
 
     @web.middleware
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -208,10 +252,6 @@ def _token_of(request: web.Request) -> bytes:
 def _takes_gzip(request: web.Request) -> bool:
     accepted = request.headers.get("Accept-Encoding", "").replace(" ", "").lower().split(",")
     return "gzip" in [coding for coding in accepted if not coding.endswith(";q=0")] or "gzip;q=1" in accepted
-
-
-def _health_json(health: Health, verdict: str) -> web.Response:
-    return _json(health.to_json(verdict), 200 if verdict == OK else 503)
 
 
 def _json(values: dict[str, Any], code: int = 200) -> web.Response:

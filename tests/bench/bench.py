@@ -1,8 +1,8 @@
 """Kora and redis-server side by side on this machine: `make bench`, or `python tests/bench/bench.py --help`.
 
-Sections: throughput, types_cpu, observation, large, latency, memory, types_memory, pause, idle, scrape, start; one
-module each, with `measure`, `tables` and,
-where Kora promises something (targets.py), `verdicts`, which are the last table.
+Sections: throughput, types_cpu, observation, large, latency, memory, types_memory, pause, snapshot, idle, scrape,
+service, start, loading; one module each, with `measure`, `tables` and, where Kora promises something (targets.py), `verdicts`,
+which are the last table.
 Tables go to standard output, progress to standard error, everything into a JSON file.  All traffic stays on loopback.
 The exit code says whether all was measured, not whether targets were met.
 
@@ -27,12 +27,15 @@ from typing import Any, Final, NoReturn
 import idle
 import large
 import latency
+import loading
 import machine
 import memory
 import observation
 import pause
 import processes
 import scrape
+import service
+import snapshot
 import start
 import throughput
 import types_cpu
@@ -51,9 +54,12 @@ SECTIONS: Final[dict[str, ModuleType]] = {
     "memory": memory,
     "types_memory": types_memory,
     "pause": pause,
+    "snapshot": snapshot,
     "idle": idle,
     "scrape": scrape,
+    "service": service,
     "start": start,
+    "loading": loading,
 }
 
 

@@ -46,13 +46,17 @@ def main() -> None:
         for slot in range(COMMANDS):
             for _ in range(300):
                 shard.stats.commands[slot].record(int(10 ** random.uniform(2.5, 7.5)))
+    for rows in (engine.service.waits, engine.service.services):
+        for slot in range(COMMANDS):
+            for _ in range(300):
+                rows[slot].record(int(10 ** random.uniform(2.5, 7.5)))
     settings = Settings(["127.0.0.1"], 9090, 1000, 1_700_000_000_000, config=Config().get(*SHOWN))
     own = OwnStats()
     frames: list[bytes] = []
 
     def data_loop() -> None:
         frames.clear()
-        head = snapshot.take(engine, shards=[])
+        head = snapshot.take(engine, shards=[], packed=shared is not None)
         frames.extend(
             encode(["shard", 1, snapshot.copy_shard(shard, packed=shared is not None)]) for shard in engine.shards
         )
@@ -65,6 +69,9 @@ def main() -> None:
             if shared is not None:
                 values["commands"] = shared.rows(values["commands"], number)
             taken.shards.append(values)
+        if shared is not None:
+            taken.waits = shared.times(taken.waits, len(engine.shards))  # type: ignore[arg-type]
+            taken.services = shared.times(taken.services, len(engine.shards) + 1)  # type: ignore[arg-type]
         return render(View(taken, 0, settings, own, 0), METRICS)
 
     print(f"{COMMANDS} commands, {len(engine.shards)} shards, {CLIENTS} clients, {engine.kernel}")

@@ -40,6 +40,7 @@ class Sizes:
     scrape_period_s: float = 3.0
     scrape_load_per_s: int = 20_000
     starts: int = 5
+    service_run_s: float = 10.0
 
 
 QUICK = Sizes(
@@ -63,6 +64,7 @@ QUICK = Sizes(
     scrape_pairs=2,
     scrape_period_s=2.0,
     starts=3,
+    service_run_s=3.0,
 )
 
 

@@ -74,7 +74,7 @@ def kora_recipe(extra: tuple[str, ...] = (), kernel: str | None = None) -> Recip
     wanted = os.environ.get("KORA_KERNEL", "") if kernel is None else kernel
     return Recipe(
         f"kora({wanted})" if wanted else "kora",
-        (*argv, "--log-format", "text", *extra),
+        (*argv, "--save", "", "--log-format", "text", *extra),
         environment=() if kernel is None else (("KORA_KERNEL", kernel),),
         has_metrics=True,
         has_observation=True,

@@ -26,6 +26,8 @@ OBSERVATION_PERCENT_MAX: Final = {1: 1.0, 16: 3.0}
 # 1 MB values: CPU per command, and the other way round commands per second.
 LARGE_CPU_RATIO_MAX: Final = 1.2
 LARGE_OPS_RATIO_MAX: Final = 1.2
+# Small keys of a snapshot, per second of CPU.
+LOADED_KEYS_MIN: Final = 1_000_000
 LATENCY_P99_RATIO_MAX: Final = 1.0
 MEMORY_RATIO_MAX: Final = 1.0
 

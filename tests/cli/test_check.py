@@ -19,6 +19,8 @@ from tests.persist.rdb_files import (
     text,
 )
 
+pytestmark = pytest.mark.once
+
 KEYS = [text(b"key:%d" % place, b"value") for place in range(10)]
 
 

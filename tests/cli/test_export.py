@@ -21,6 +21,8 @@ from kora.sidecar.metrics import METRICS
 from tests.cli.alert_cases import CASES, INSTANCE
 from tests.peers import peer
 
+pytestmark = pytest.mark.once
+
 SERIES = {name for family in METRICS for name in family.names - {family.base_name} | {family.name}}
 
 

@@ -19,6 +19,8 @@ from tests.e2e.fixtures import launch_server, shared_server
 from tests.e2e.kora_process import KoraProcess, free_port
 from tests.peers import peer
 
+pytestmark = pytest.mark.once
+
 __all__ = ["launch_server", "shared_server"]
 
 NOW_S = 1_700_000_100

@@ -104,6 +104,15 @@ def test_a_client_that_does_not_read_is_found_until_it_does(run, engine, connect
     assert ids(run) == []
 
 
+def test_a_disk_that_is_slow_is_found_by_its_event(run, engine, clock):
+    engine.slowness.note_event("rdb-save", 150_000_000)
+    (finding,) = report(run)["findings"]
+    assert finding["id"] == "slow-disk"
+    assert "Writing a snapshot while nobody is served" in finding["evidence"]["text"]
+    quiet_for(clock, run, 12)
+    assert ids(run) == []
+
+
 def test_a_monitor_is_found(run, connect):
     connect().send("MONITOR")
     assert ids(run) == ["monitor"]
@@ -171,7 +180,13 @@ def test_resetstat_zeroes_what_info_counts(run, engine, connect, clock):
     engine.loop.record_lag(5_000_000)
     run("CONFIG", "RESETSTAT")
     fields = dict(line.split(":", 1) for line in run("INFO", "stats").decode().splitlines() if ":" in line)
-    kept = {"total_commands_processed", "total_net_input_bytes", "total_net_output_bytes", "eventloop_turn_max_usec"}
+    kept = {
+        "reads_processed",
+        "total_commands_processed",
+        "total_net_input_bytes",
+        "total_net_output_bytes",
+        "eventloop_turn_max_usec",
+    }
     counted = {name for name, value in fields.items() if value not in ("0", "0.00")}
     assert counted <= kept | {name for name in fields if name.startswith(("pubsub", "acl_access"))}
     assert run("INFO", "errorstats") == b"# Errorstats\r\n"

@@ -2,6 +2,7 @@ import pytest
 
 from kora.errors import CommandError
 from kora.observe.spikes import EVENTS
+from tests.conftest import encode_request
 
 COMMAND = b"command"
 
@@ -209,3 +210,98 @@ def test_resetstat_leaves_the_slow_log_and_the_latency_monitor_alone(run):
     run("CONFIG", "RESETSTAT")
     assert run("SLOWLOG", "LEN") == len(run("LATENCY", "LATEST")) == 1
     assert b"errorstat" not in run("INFO", "errorstats") and b"debug" not in run("INFO", "commandstats")
+
+
+def flat(reply):
+    return [dict(zip(row[::2], row[1::2], strict=True)) for row in reply]
+
+
+def test_blame_says_who_made_others_wait(run, connect, engine, clock):
+    slow, other = connect(), connect()
+    slow.client.name = b"worker"
+    slow.send("DEBUG", "SLEEP", "0.05")
+    other.client.last_ns = engine.monotonic_ns() - 40_000_000
+    other.send("PING")
+    clock.advance_ms(100)
+    [row] = flat(run("LATENCY", "BLAME"))
+    # It may have come at any time in these 40 ms.
+    assert row == {
+        b"culprit": b"debug",
+        b"key-prefix": b"",
+        b"client-addr": b"127.0.0.1:50001",
+        b"client-name": b"worker",
+        b"victims": 1,
+        b"seconds": b"0.020000",
+        b"seconds-min": b"0.000000",
+        b"seconds-max": b"0.040000",
+        b"share": b"1.000000",
+    }
+
+
+def test_blame_looks_back_as_far_and_shows_as_many_as_it_is_told(run, connect, engine, clock):
+    for name in ("one", "two"):
+        slow, other = connect(), connect()
+        slow.client.name = name.encode()
+        slow.send("DEBUG", "SLEEP", "0.05" if name == "one" else "0.01")
+        other.client.last_ns = engine.monotonic_ns() - 5_000_000
+        other.send("PING")
+        run("LATENCY", "BLAME")
+        clock.advance_ms(5000)
+    assert [row[b"client-name"] for row in flat(run("LATENCY", "BLAME", "last", "6"))] == [b"two"]
+    assert [row[b"client-name"] for row in flat(run("LATENCY", "BLAME", "LAST", "60"))] == [b"one", b"two"]
+    assert [row[b"client-name"] for row in flat(run("LATENCY", "BLAME", "top", "1"))] == [b"one"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("LAST",), "ERR syntax error"),
+        (("LAST", "0"), "ERR seconds must be between 1 and 900"),
+        (("LAST", "901"), "ERR seconds must be between 1 and 900"),
+        (("TOP", "x"), "ERR count must be between 1 and 1000"),
+        (("WORST", "5"), "ERR syntax error"),
+    ],
+)
+def test_blame_refuses_what_it_does_not_know(run, words, text):
+    with pytest.raises(CommandError, match=text):
+        run("LATENCY", "BLAME", *words)
+
+
+def test_histograms_are_of_running_waiting_or_both(run, engine):
+    data = encode_request(("DEBUG", "SLEEP", "0.003")) + encode_request(("PING",))
+    engine.execute(engine.connect("127.0.0.1:1"), data)
+
+    def last_step(*words):
+        [name, [_, calls, _, steps]] = run("LATENCY", "HISTOGRAM", *words)
+        return name, calls, steps[-2]
+
+    assert last_step("ping") == last_step("BY", "EXEC", "ping") == (b"ping", 1, 1)
+    assert last_step("BY", "WAIT", "ping") == last_step("by", "service", "PING") == (b"ping", 1, 4227)
+    assert last_step("BY", "WAIT", "debug") == (b"debug", 1, 1)
+    assert last_step("BY", "SERVICE", "debug") == (b"debug", 1, 4227)
+
+
+def test_wait_and_exec_are_also_commands_whose_histograms_are_asked_for(run):
+    run("MULTI")
+    run("EXEC")
+    assert run("LATENCY", "HISTOGRAM", "exec", "wait")[0] == b"exec"
+    for words in (("BY",), ("BY", "GET")):
+        with pytest.raises(CommandError, match="ERR syntax error"):
+            run("LATENCY", "HISTOGRAM", *words)
+
+
+def test_a_reply_that_does_not_go_out_at_once_is_an_event(run, engine, client):
+    engine.slowness.note_flush(client, 25_000_000)
+    engine.slowness.note_flush(client, 9_000_000)
+    assert [row[0::2] for row in run("LATENCY", "LATEST")] == [[b"client-flush", 25, 25]]
+    assert engine.slowness.spikes.series["client-flush"].worst.address == client.address
+
+
+def test_info_has_percentiles_of_waits_and_services(run, engine, clock):
+    data = encode_request(("DEBUG", "SLEEP", "0.003")) + encode_request(("PING",))
+    engine.execute(engine.connect("127.0.0.1:1"), data)
+    clock.advance_ms(100)
+    text = run("INFO", "latencystats").decode()
+    assert "\r\nwait_percentiles_usec_ping:p50=3014.655,p99=3014.655,p99.9=3014.655\r\n" in text
+    assert "\r\nservice_percentiles_usec_debug:p50=3014.655,p99=3014.655,p99.9=3014.655\r\n" in text
+    assert "\r\nreads_processed:3\r\nreads_waited_usec:0\r\n" in run("INFO", "stats").decode()

@@ -3,6 +3,7 @@ import contextlib
 import pytest
 
 from kora.errors import CommandError
+from tests.conftest import encode_request
 
 
 def log_all(run):
@@ -266,3 +267,13 @@ def test_a_slow_command_is_a_line_of_the_log_without_its_values_and_not_too_ofte
     run("SET", "k", "secret")
     assert lines[-1][2]["left_out"] == 4
     assert "secret" not in repr(lines)
+
+
+def test_extended_entries_say_how_long_the_request_waited_and_until_it_was_answered(run, engine):
+    run("CONFIG", "SET", "slowlog-log-slower-than", "10000")
+    data = b"".join(encode_request(("DEBUG", "SLEEP", seconds)) for seconds in ("0.02", "0.03"))
+    engine.execute(engine.connect("127.0.0.1:1"), data, lambda _: engine.clock.advance_ms(5))
+    assert [len(entry) for entry in run("SLOWLOG", "GET")] == [6, 6]
+    run("CONFIG", "SET", "slowlog-extended", "yes")
+    assert [entry[2:3] + entry[6:] for entry in run("SLOWLOG", "GET")] == [[30000, 20000, 55000], [20000, 0, 55000]]
+    assert [entry[6:] for entry in run("COMMANDLOG", "GET", "-1", "slow")] == [[20000, 55000], [0, 55000]]

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from kora.commands.latency import _EDGES_US
 from kora.engine.client import Client
+from kora.observe.histogram import STEPS_US
 from tests.resp_reader import read_replies
 
 from .peers import Kora, RedisConnection, RedisServer, request, requests, run_all
@@ -234,4 +234,4 @@ def test_histograms_of_redis_have_no_other_edges(redis: RedisServer) -> None:
         redis.run("COMMAND")
     (rows,) = read_replies(redis.run("LATENCY", "HISTOGRAM"))
     edges = {edge for row in rows[1::2] for edge in row[3][::2]}
-    assert edges and edges <= set(_EDGES_US)
+    assert edges and edges <= set(STEPS_US)

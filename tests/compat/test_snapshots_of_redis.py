@@ -20,12 +20,25 @@ EVERYTHING = {
 }
 
 
+_SOON_MS = 60_000
+
+
 def load_snapshot(redis: RedisServer, kora: Kora) -> None:
     assert redis.run("SAVE") == b"+OK\r\n"
     path = redis.directory / "dump.rdb"
     size_bytes = path.stat().st_size
     with path.open("rb", buffering=0) as file:
         run(load_rdb(kora.engine, file, size_bytes, Loading(kora.engine.clock, size_bytes), path=str(path)))
+
+
+def keep_for_the_test(redis: RedisServer) -> None:
+    """Kora's clock stands still and that of redis-server does not: what ends soon would be there and here not."""
+    for database in (0, 1):
+        redis.run("SELECT", database)
+        for key in KEYS:
+            if 0 <= int(redis.run("PTTL", key)[1:]) < _SOON_MS:
+                redis.run("PERSIST", key)
+    redis.run("SELECT", 0)
 
 
 @given(program=programs(EVERYTHING, max_size=60), small=st.booleans())
@@ -35,6 +48,7 @@ def test_the_snapshot_of_redis_is_what_kora_loads(redis: RedisServer, program: l
     settings = [("CONFIG", "SET", *pair) for pair in (SMALL if small else USUAL)]
     with redis.connect() as connection:
         connection.exchange(requests([*settings, *program]))
+    keep_for_the_test(redis)
     kora = Kora(now_us=redis.now_us())
     load_snapshot(redis, kora)
     for server in (redis, kora):
@@ -42,9 +56,9 @@ def test_the_snapshot_of_redis_is_what_kora_loads(redis: RedisServer, program: l
     for database in (0, 1):
         assert redis.run("SELECT", database) == kora.run("SELECT", database)
         for key in KEYS:
-            assert (
-                contents(kora.run, key) == contents(redis.run, key) if redis.run("TYPE", key) != b"+none\r\n" else True
-            )
+            assert kora.run("TYPE", key) == redis.run("TYPE", key)
+            if redis.run("TYPE", key) != b"+none\r\n":
+                assert contents(kora.run, key) == contents(redis.run, key)
             assert kora.run("PEXPIRETIME", key) == redis.run("PEXPIRETIME", key)
     redis.run("SELECT", 0)
     assert redis.run("DEBUG", "DIGEST") == kora.run("DEBUG", "DIGEST")

@@ -324,6 +324,8 @@ class Exporter:
         self._put("counter", "commands_failed_calls_total", failed, cmd=command)
 
     def _percentiles(self, name: str, value: str) -> None:
+        if not name.startswith("latency_percentiles_usec_"):
+            return  # passed over, as whatever else is in this section
         command = name.removeprefix("latency_percentiles_usec_")
         assert command in self._usec, "percentiles come behind the command's numbers"
         for part in value.split(","):

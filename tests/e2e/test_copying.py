@@ -134,9 +134,13 @@ def test_an_export_has_all_keys(redis: RedisServer, place: Path, capsys: Capture
     assert contents(snapshot) == contents(exported)
 
 
-def test_what_was_exported_from_kora_is_loaded_by_redis(redis: RedisServer, server: KoraProcess, place: Path) -> None:
+@pytest.mark.parametrize("flags", [(), ("--walk",)], ids=["snapshot", "walk"])
+def test_what_was_exported_from_kora_is_loaded_by_redis(
+    redis: RedisServer, server: KoraProcess, place: Path, capsys: Capture, flags: tuple[str, ...]
+) -> None:
     assert import_(redis, server) == 0
-    assert run(["export", "rdb", "copy.rdb", url(server), "--walk"]) == 0
+    assert run(["export", "rdb", "copy.rdb", url(server), *flags]) == 0
+    assert ("the snapshot that the server has written" in capsys.readouterr().err) == (not flags)
     (redis.directory / "dump.rdb").write_bytes((place / "copy.rdb").read_bytes())
     digest = redis.run("DEBUG", "DIGEST")
     redis.run("FLUSHALL")

@@ -16,6 +16,8 @@ from tests.conftest import encode_request
 from tests.e2e.kora_process import KoraProcess, eventually
 from tests.peers import peer
 
+pytestmark = pytest.mark.once
+
 CHARTS = ("operations", "latency", "memory", "network", "hits", "keys", "loop", "errors")
 
 

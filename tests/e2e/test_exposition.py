@@ -57,6 +57,8 @@ def load(server: KoraProcess) -> None:
     with server.connect() as wire:
         wire.run("CONFIG", "SET", "latency-monitor-threshold", "1", "slowlog-log-slower-than", "2000")
         wire.run("DEBUG", "SLEEP", "0.003")
+        # That is enough: what tests run on a busy machine is not to be one of them.
+        wire.run("CONFIG", "SET", "latency-monitor-threshold", "60000", "slowlog-log-slower-than", "60000000")
         for number in range(50):
             wire.pipeline(
                 ("SET", f"k{number}", "v" * number, "EX", "1000"),
@@ -189,14 +191,14 @@ def test_names_that_clients_make_up_leave_series_and_memory_as_they_are(loaded: 
         before, memory_bytes = scrape(server), server.rss_bytes
         run_all("CLIENT", "SETNAME")
         run_all()
+        errors = "kora_errors_total", (("prefix", "ERR"),)
+        # A scrape may be told what was counted for somebody else who asked a little before.
+        eventually(lambda: scrape(server)[errors] - before[errors] == len(names), "all errors are counted")
         after = scrape(server)
         grown_bytes = server.rss_bytes - memory_bytes
     assert {key[0] for key in after} == {key[0] for key in before}
     assert len(after) - len(before) < 20, "steps of redis_commands_latencies_usec, and no more"
     assert grown_bytes < 8 << 20
-    assert after["kora_errors_total", (("prefix", "ERR"),)] - before["kora_errors_total", (("prefix", "ERR"),)] == len(
-        names
-    )
 
 
 def _restart_sidecar(server: KoraProcess) -> None:

@@ -97,6 +97,32 @@ def test_health_and_status(server: KoraProcess) -> None:
     assert {"version", "uptime_seconds", "clients", "memory_used_bytes", "ops_per_second", "loop_lag_ms"} <= set(shown)
 
 
+def test_health_says_check_by_check_how_the_server_is(server: KoraProcess) -> None:
+    def disk_was_tried() -> dict[str, dict[str, str]]:
+        code, body = server.http("/health")
+        values = json.loads(body)
+        assert (code == 200) == (values["health"] != "unhealthy"), body
+        return values["checks"] if "disk" in values["checks"] else {}
+
+    server.http("/status")  # asks for numbers, which the checks then have
+    checks = eventually(disk_was_tried, "the disk was tried")
+    assert {"loop", "state", "numbers", "memory", "clients", "disk", "persistence"} <= set(checks)
+    assert (checks["state"]["status"], checks["persistence"]["status"]) == ("ok", "ok")
+    assert json.loads(server.http("/status")[1])["checks"].keys() == checks.keys()
+
+
+def test_doctor_is_answered_over_http_as_well(server: KoraProcess) -> None:
+    with server.connect() as wire:
+        assert wire.run("MONITOR") == b"OK"
+        status, body = server.http("/doctor")
+        address = wire.address
+    assert status == 200
+    report = json.loads(body)
+    found = {finding["id"]: finding for finding in report["findings"]}
+    assert found["monitor"]["culprit"]["client"] == address
+    assert report["to"] - report["from"] <= 11
+
+
 def test_the_root_lists_the_pages_and_others_are_not_found(server: KoraProcess) -> None:
     status, body = server.http("/")
     assert status == 200

@@ -8,6 +8,7 @@ server is looked at for ten minutes.
 import shlex
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from tests.conftest import LONG
 from tests.e2e import kora_process
 from tests.e2e.kora_process import KoraProcess
+from tests.faults.fault_layer import FaultLayer
 from tests.faults.ward import FAULTS, FOUND_S_MAX, Checkup, Culprit, Fault, Ward
 
 ROUNDS = 20 if LONG else 1
@@ -108,6 +110,29 @@ def test_a_fault_is_found_with_its_culprit_and_goes_when_it_is_dealt_with(
     if LONG:
         in_time = sum(found_s <= FOUND_S_MAX for found_s in times)
         assert in_time >= ROUNDS * 19 // 20, times
+
+
+def test_a_slow_disk_is_found_by_what_waits_for_it(start_server: Callable[..., KoraProcess], tmp_path: Path) -> None:
+    layer = FaultLayer(tmp_path / "disk")
+    flags = ("--dir", str(layer.data), "--appendonly", "yes", "--appendfsync", "always")
+    ward = Ward(start_server(*flags, environ=layer.environ))
+    try:
+        assert layer.was_loaded()
+        layer.control.sync_delay_us = 150_000
+        finding = eventually(lambda: (ward.findings() or [None])[0], "something is found")
+        assert (finding["id"], finding["severity"]) == ("slow-disk", "warning")
+        assert finding["evidence"]["text"].startswith("aof-fsync-always took ")
+        assert finding["run"] == "CONFIG SET appendfsync everysec"
+        assert ward.run(*finding["run"].split()) == b"OK"
+        # The disk is as slow as it was, and whatever waits for it now is still told.
+        eventually(
+            lambda: not any("aof-fsync-always" in found["evidence"]["text"] for found in ward.findings()), "gone"
+        )
+        layer.control.sync_delay_us = 0
+        gone(ward, "slow-disk")
+    finally:
+        layer.control.sync_delay_us = 0
+        ward.close()
 
 
 def test_a_healthy_load_has_no_finding_above_info(healthy: Checkup) -> None:

@@ -189,7 +189,10 @@ def hot_key(ward: Ward) -> Iterator[Culprit]:
 
 @contextlib.contextmanager
 def flushes(ward: Ward) -> Iterator[Culprit]:
-    data = b"".join(encode_request(("SADD", "friends", *range(start, start + 500))) for start in range(0, 100_000, 500))
+    data = b"".join(
+        encode_request(("ZADD", "board", *(n for n in range(start, start + 500) for _ in "12")))
+        for start in range(0, 100_000, 500)
+    )
 
     def deed(wire: Wire) -> object:
         wire.run("SELECT", 9)
@@ -227,14 +230,14 @@ def thrashing(ward: Ward) -> Iterator[Culprit]:
     value = "x" * 1_000
 
     def deed(wire: Wire) -> object:
-        numbers = [random.randrange(4_000) for _ in range(100)]
+        numbers = [random.randrange(5_000) for _ in range(100)]
         wire.send(b"".join(encode_request(("SET", f"cache:{n}", value, "EX", 1_000)) for n in numbers))
         return wire.read_many(100)[-1]
 
     ward.run("FLUSHALL", "SYNC")  # what other faults have left would go meanwhile, and make room
     with (
         setting(ward, "maxmemory-policy", "volatile-lru"),
-        setting(ward, "maxmemory", used_bytes(ward) + 3_000_000),
+        setting(ward, "maxmemory", used_bytes(ward) + 4_000_000),
         Patient(ward, deed),
     ):
         yield Culprit("set", None, None)
@@ -243,12 +246,16 @@ def thrashing(ward: Ward) -> Iterator[Culprit]:
 
 @contextlib.contextmanager
 def full(ward: Ward) -> Iterator[Culprit]:
+    # So much that what the load writes meanwhile is little beside it.
+    for number in range(4):
+        ward.run("SET", f"archive:{number}", "x" * 900_000)
     with (
         setting(ward, "maxmemory-policy", "noeviction"),
         setting(ward, "maxmemory", int(used_bytes(ward) * 0.8)),
         Patient(ward, repeating("SET", "more", "x"), pause_s=0.01),
     ):
         yield Culprit(None, None, None)
+    forget(ward, "archive:*")
 
 
 @contextlib.contextmanager
@@ -335,7 +342,7 @@ while now() < stop do end
 
 @contextlib.contextmanager
 def long_scripts(ward: Ward) -> Iterator[Culprit]:
-    with Patient(ward, repeating("EVAL", _SLEEPER, 0, 150), pause_s=0.15) as patient:
+    with Patient(ward, repeating("EVAL", _SLEEPER, 0, 300), pause_s=0.1) as patient:
         yield Culprit("eval", None, patient.wire.address)
 
 

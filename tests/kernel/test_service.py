@@ -20,12 +20,9 @@ REQUESTS = (
     ("SET", "k", "v"),
     ("GET", "k"),
     ("NOSUCH",),
-    ("CLIENT", "ID"),
     ("DEBUG", "SLEEP", "0.00002"),
     ("DEBUG", "SLEEP", "0.00015"),
     ("DEBUG", "SLEEP", "0.02"),
-    ("MULTI",),
-    ("EXEC",),
 )
 
 

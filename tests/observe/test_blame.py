@@ -1,4 +1,8 @@
+import pytest
+
 from kora.observe.blame import CULPRITS_MAX, OTHERS, WINDOWS_MAX, Blame, Culprit
+
+pytestmark = pytest.mark.once
 
 SECOND = 1_000_000_000
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from kora.observe.blame import Culprit, Inflicted
 from kora.observe.commandlog import Entry
 from kora.observe.doctor import (
     Facts,
@@ -20,6 +21,8 @@ from kora.observe.doctor import (
 from kora.observe.doctor_rules import RULES, argument, examine, help_lines
 from kora.observe.recent import CONNECTIONS, ENDED, ERRORS, LOGINS, TURNS, Deed, Second
 from kora.observe.spikes import Offender, Sample
+
+pytestmark = pytest.mark.once
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -81,6 +84,13 @@ def test_a_slow_command_has_its_culprit_and_what_ends_it():
     assert finding.evidence.startswith("LRANGE was called 10 times and took 500 ms in all, 5% of the time")
     assert finding.numbers == {"calls": 10, "elapsed_ms": 500, "share": 0.05, "mean_ms": 50.0, "longest_ms": 50.0}
     assert "O(S+N)." in finding.why
+
+
+def test_what_others_waited_is_part_of_the_evidence():
+    waits = [Inflicted(Culprit("lrange", b"big"), 30, 2 * S), Inflicted(Culprit("lrange"), 1, S // 2)]
+    finding = only(facts(command("lrange", 1, 50), blame=[*waits, Inflicted(Culprit("get"), 9, S)]))
+    assert finding.evidence.endswith(" Others waited 2.5 s for it together, 31 times.")
+    assert (finding.numbers["inflicted_ms"], finding.numbers["victims"]) == (2_500, 31)
 
 
 def test_many_clients_that_are_slow_are_looked_at_and_not_killed():
@@ -193,6 +203,7 @@ def test_writes_that_are_refused_are_critical():
     finding = only(given)
     assert (finding.id, finding.severity, finding.culprit.key) == ("out-of-memory", "critical", b"k")
     assert found(facts({("errors", "MISCONF"): 1})) == [("writes-refused", "critical")]
+    assert found(facts(numbers={"save_failed": 1, "changes_unsaved": 3})) == [("failed-save", "critical")]
     assert found(facts(total(internal_errors=1))) == [("internal-errors", "critical")]
 
 
@@ -201,6 +212,7 @@ def test_a_storm_of_connections_has_its_host():
     finding = only(given)
     assert (finding.id, finding.culprit.address) == ("connection-storm", "10.0.0.7")
     assert found(facts(total(connections=99))) == []
+    assert found(facts(total(connections=100), elapsed_s=2, wanted_s=10)) == [], "all come when the server has started"
 
 
 def test_places_for_clients_are_found_short_before_there_are_none():

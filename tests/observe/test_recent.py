@@ -1,3 +1,5 @@
+import pytest
+
 from kora.observe.recent import (
     ERRORS,
     OTHERS,
@@ -10,6 +12,8 @@ from kora.observe.recent import (
     total,
 )
 from kora.observe.spikes import Offender
+
+pytestmark = pytest.mark.once
 
 S = 1_000_000_000
 

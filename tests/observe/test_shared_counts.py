@@ -9,7 +9,7 @@ import pytest
 
 from kora import kernel
 from kora.engine.engine import Engine
-from kora.engine.snapshot import copy_shard
+from kora.engine.snapshot import copy_shard, take
 from kora.observe.histogram import BUCKETS, HIGHEST_NS
 from kora.observe.shared_counts import PLACE_BYTES, SharedCounts
 
@@ -28,6 +28,11 @@ def assert_same(engine: Engine, shared: SharedCounts) -> None:
     for number, shard in enumerate(engine.shards):
         rows = shared.rows(copy_shard(shard, packed=True)["commands"], number)
         assert rows == copy_shard(shard)["commands"]
+    copied = take(engine)
+    for block, (packed, expected) in enumerate(
+        zip(engine.service.packed(), (copied.waits, copied.services), strict=True), len(engine.shards)
+    ):
+        assert shared.times(packed, block) == expected
 
 
 @compiled_only
@@ -45,6 +50,8 @@ def test_the_reader_sees_what_was_counted_before_and_after_it_was_shared(
         shard = random.choice(engine.shards)
         random.choice(shard.stats.commands).record(int(10 ** random.uniform(0, 11)))
     run("GET", "k")
+    for row in (*engine.service.waits[:5], *engine.service.services[:5]):
+        row.record(int(10 ** random.uniform(0, 11)))
     assert_same(engine, shared)
     total = sum(row[0] for shard in engine.shards for row in copy_shard(shard)["commands"].values())
     assert total == 2_002

@@ -404,3 +404,15 @@ def test_a_vanished_file_is_noticed_and_the_journal_written_anew(start, director
     server.until(lambda: not server.engine.disk_faults)
     server.stop()
     assert start().run("MGET", "k", "k2") == [b"v", b"v"]
+
+
+def test_debug_loadaof_has_the_data_that_is_in_the_files(start):
+    server = start()
+    fill(server)
+    before = contents_of(server)
+    server.engine.databases[0].delete(b"k")  # behind the journal's back
+    assert server.run("DEBUG", "LOADAOF") == "OK"
+    assert contents_of(server) == before
+    server.run("SET", "after", "1")
+    server.stop()
+    assert start().run("GET", "after") == b"1"

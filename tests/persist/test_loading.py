@@ -1,5 +1,6 @@
 """Loading snapshots: every way to write a value, what is beside the keys, and files that nobody wrote like that."""
 
+import errno
 from collections.abc import Callable
 from io import BytesIO
 from random import Random
@@ -240,6 +241,25 @@ def test_a_long_value_is_loaded_beyond_the_window() -> None:
         run = runner(engine.connect())
         assert run("GET", "a") == run("GET", "b") == long
         assert run("SCARD", "s") == len(words)
+
+
+def test_a_disk_that_fails_is_no_end_of_the_file() -> None:
+    class Failing(BytesIO):
+        def read(self, count: int | None = -1) -> bytes:
+            if self.tell():
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(min(count or 0, 1000))
+
+    data = everything()
+    engine = make_engine()
+    with pytest.raises(OSError, match="Input/output error"):
+        finish(load_rdb(engine, Failing(data), len(data), Loading(engine.clock, len(data)), path="dump.rdb"))
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["kernel", "reference"])
+def test_a_string_that_is_longer_than_requests_may_be_now_is_loaded(fast: bool) -> None:
+    engine = make_engine("--proto-max-bulk-len", "1mb", fast=fast)
+    assert load(engine, rdb_file(text(b"a", bytes(2 << 20)), checksum=False)).keys == 1
 
 
 def test_behind_a_snapshot_there_may_be_a_journal() -> None:

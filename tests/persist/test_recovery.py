@@ -9,7 +9,10 @@ import pytest
 from kora.engine.engine import Engine
 from kora.observe.board import LOADED_BYTES, LOADING_BYTES
 from kora.persist import loading
+from kora.persist.journal import JournalKeeper
+from kora.persist.loading import Steps
 from kora.persist.recovery import CannotRecover, recover
+from kora.persist.saving import Saver
 
 from .rdb_files import everything, module_id, rdb_file, string, text
 
@@ -29,9 +32,13 @@ def make(make_engine: MakeEngine, tmp_path: Path) -> Callable[[], tuple[Engine, 
     return make_one
 
 
+def recovering(engine: Engine) -> Steps[None]:
+    return recover(engine, JournalKeeper(engine, Saver(engine)))
+
+
 def test_without_a_snapshot_there_is_nothing_to_do(make: Any) -> None:
     engine, logged = make()
-    assert list(recover(engine)) == []
+    assert list(recovering(engine)) == []
     assert (engine.loading, logged) == (None, [])
 
 
@@ -39,8 +46,8 @@ def test_a_snapshot_is_loaded_and_told_in_the_log(make: Any, tmp_path: Path) -> 
     data = everything()
     (tmp_path / "dump.rdb").write_bytes(data)
     engine, logged = make()
-    list(recover(engine))
-    assert engine.keys == 52
+    list(recovering(engine))
+    assert (engine.keys, engine.loaded_keys, engine.loaded_expired) == (52, 52, 0)
     (_, begin, fields), (level, end, report) = logged
     assert (begin, fields["size_bytes"]) == ("loading the snapshot", len(data))
     assert (level, end, report["keys"], report["writer"]) == ("info", "snapshot loaded", 52, "7.2.4")
@@ -55,7 +62,7 @@ def test_while_it_goes_on_everybody_can_see_how_far_it_is(
     monkeypatch.setattr(loading, "TURN_NS", 0)
     monkeypatch.setattr(loading, "_STEP_BYTES", 1)
     seen = []
-    for _ in recover(engine):
+    for _ in recovering(engine):
         assert engine.loading is not None
         assert engine.gated
         words = engine.board.words
@@ -74,14 +81,14 @@ def test_with_a_damaged_snapshot_there_is_no_start(make: Any, tmp_path: Path) ->
     path.write_bytes(everything()[:-100])
     engine, _ = make()
     with pytest.raises(CannotRecover, match=f"at byte .*: the file ends too early.*`kora check {path}`"):
-        list(recover(engine))
+        list(recovering(engine))
     assert engine.loading is None
 
 
 def test_a_snapshot_that_cannot_be_read_is_no_reason_to_start_without_it(make: Any, tmp_path: Path) -> None:
     (tmp_path / "dump.rdb").mkdir()
     with pytest.raises(CannotRecover, match="cannot be read: Is a directory"):
-        list(recover(make()[0]))
+        list(recovering(make()[0]))
 
 
 def test_what_was_left_out_is_warned_of(make: Any, tmp_path: Path) -> None:
@@ -89,7 +96,7 @@ def test_what_was_left_out_is_warned_of(make: Any, tmp_path: Path) -> None:
     (tmp_path / "dump.rdb").write_bytes(rdb_file(b"\2" + string(b"k") + b"\0", module, text(b"a", b"1")) + b"more")
     engine, logged = make()
     engine.config.set([("rdb-modules", "skip")])
-    list(recover(engine))
+    list(recovering(engine))
     assert [message for level, message, _ in logged if level == "warning"] == [
         "keys without elements were not loaded",
         "data of a module was not loaded",

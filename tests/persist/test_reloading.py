@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from kora.engine.engine import Engine
+from kora.engine.loading import Loading
 from kora.errors import CommandError
 from kora.resp.reply import NULL_ARRAY
 from tests.conftest import runner
@@ -60,6 +61,14 @@ def test_whoever_watches_a_key_learns_that_it_was_gone(filled: Run, engine: Engi
     runner(engine.connect("127.0.0.1:5"))("DEBUG", "RELOAD")
     filled("MULTI")
     assert filled("EXEC") is NULL_ARRAY
+
+
+def test_nothing_is_reloaded_while_something_is_loaded(filled: Run, engine: Engine) -> None:
+    engine.set_loading(Loading(engine.clock, 1))
+    with pytest.raises(CommandError, match="LOADING"):
+        filled("DEBUG", "RELOAD", "NOSAVE")
+    engine.set_loading(None)
+    assert filled("EXISTS", "h") == 1
 
 
 def test_other_words_are_refused(run: Run) -> None:

@@ -12,6 +12,8 @@ from kora.engine.engine import Engine
 from kora.engine.snapshot import Snapshot, take
 from kora.sidecar.history import ALL, COMMANDS_MAX, POINTS_MAX, SERIES, History, UnknownMetric, names, to_plain
 
+pytestmark = pytest.mark.once
+
 Run = Callable[..., object]
 
 

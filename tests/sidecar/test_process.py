@@ -331,6 +331,9 @@ def test_without_any_numbers_yet_a_scrape_shows_the_sidecar_itself(listening: Da
     status = listening.get("/status")
     assert status.code == 503
     assert status.json["state"] == "ready"
+    report = listening.get("/doctor")
+    assert report.code == 503
+    assert report.json["error"] == "the data process does not answer"
 
 
 def test_status_is_the_server_at_a_glance(listening: DataProcess, engine: Engine, run: Callable[..., Any]) -> None:

@@ -7,8 +7,12 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from kora.sidecar.visitors import KEEPALIVE_S, READING_S, REQUEST_S, VISITORS_MAX, Visitors
 from tests.sidecar.data_process import DataProcess
+
+pytestmark = pytest.mark.once
 
 
 def connect(data_process: DataProcess, data: bytes = b"") -> socket.socket:

@@ -44,6 +44,11 @@ def write_stream(writer: Writer, stream: Stream, version: int) -> None:
         count += 1
     writer.length(count)
     writer.data += blocks.data
+    write_behind_blocks(writer, stream, version)
+
+
+def write_behind_blocks(writer: Writer, stream: Stream, version: int) -> None:
+    """What follows the blocks, which the kernel writes by itself."""
     writer.length(len(stream))
     _write_id(writer, stream.last_id)
     if version > 1:
