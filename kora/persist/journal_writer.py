@@ -305,13 +305,16 @@ class Writer:
         self.progress.times.append(("aof-fstat", self._monotonic_ns() - started_ns))
 
     def _switch(self, job: Switch) -> None:
-        if self._unsynced and self.policy != "no":
+        if self._is_dirty and self._descriptor >= 0:
+            # With any policy: only the last file of a journal may be torn.
             self._sync()
         self._files.make_directory(os.path.dirname(job.path))
         # Appended to, so that what is taken back leaves no gap.
         descriptor = self._files.append(job.path)
         try:
             self._files.truncate(descriptor, 0)
+            # The file has its name for good before the manifest counts on it.
+            self._files.fsync_directory(os.path.dirname(job.path))
             if job.manifest:
                 self._put_manifest(job.manifest_path, job.manifest)
         except OSError:

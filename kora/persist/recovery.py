@@ -66,10 +66,9 @@ def _recover_journal(engine: "Engine", directory: str, manifest: Manifest) -> St
     loading = Loading(engine.clock, journal_bytes(directory, manifest))
     engine.log("info", "loading the journal", directory=directory, size_bytes=loading.total_bytes)
     engine.set_loading(loading)
-    try:
-        report = yield from tell(engine, load_journal(engine, directory, manifest, loading))
-    finally:
-        engine.set_loading(None)
+    # Where this fails the server ends, and until it has nobody is served what is there by then.
+    report = yield from tell(engine, load_journal(engine, directory, manifest, loading))
+    engine.set_loading(None)
     if report.cut_path:
         engine.log("warning", "journal cut", path=report.cut_path, offset=report.cut_offset, cut_bytes=report.cut_bytes)
     engine.log(
@@ -106,10 +105,8 @@ def _follow(engine: "Engine", path: str) -> Steps[None]:
         loading = Loading(engine.clock, size_bytes)
         engine.log("info", "loading the snapshot", path=path, size_bytes=size_bytes)
         engine.set_loading(loading)
-        try:
-            report = yield from tell(engine, load_rdb(engine, file, size_bytes, loading, path=path))
-        finally:
-            engine.set_loading(None)
+        report = yield from tell(engine, load_rdb(engine, file, size_bytes, loading, path=path))
+        engine.set_loading(None)
     _log_report(engine, path, size_bytes, report, loading.elapsed_ns)
 
 

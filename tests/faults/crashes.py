@@ -29,7 +29,7 @@ from typing import Any, Final
 import hiredis
 
 from tests.conftest import encode_request
-from tests.e2e.kora_process import clean_environ, free_port, prepare_child
+from tests.e2e.kora_process import clean_environ, prepare_child
 from tests.faults.fault_layer import KINDS, FaultLayer
 from tests.faults.power_cut import Survival, cut_power
 from tests.faults.workload import SHARED, SHORT_MS, Deed, Drawing, Entries, Scores, State, plain
@@ -93,7 +93,7 @@ class Server:
     def __init__(self, subject: Subject, layer: FaultLayer) -> None:
         self.layer = layer
         self.log = layer.folder / "log"
-        self.port = free_port()
+        self.port = _own_port()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 subject.argv(self.port, layer.data),
@@ -117,6 +117,8 @@ class Server:
             with contextlib.suppress(OSError), self.connect() as line:
                 reply = line.run(b"PING")
                 if reply == b"PONG":
+                    about = line.run(b"INFO", b"server")
+                    assert b"process_id:%d\r" % self.process.pid in about, "another server has taken the port"
                     return
                 if not str(reply).startswith("LOADING"):
                     raise Lost(f"PING is answered with {reply!r}")
@@ -132,6 +134,15 @@ class Server:
         """Ask it to end, as an operator does; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(DEATH_S_MAX)
+
+
+def _own_port() -> int:
+    """A free one, below those that the system gives to whoever asks for any: nobody may take it before it is used."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Line:

@@ -1,4 +1,4 @@
-"""Twenty crashes of a server under load: what it has answered is there, and nothing that could not be.
+"""Twenty crashes of a server under load: what it has answered is there, and in the order in which it was done.
 
 `make crash` goes on from here by the hundred.
 """
@@ -54,6 +54,7 @@ def test_a_snapshot_is_of_one_moment_and_replaces_the_last_one_wholly_or_not_at_
             trial.round(death)
 
 
+@pytest.mark.once
 def test_without_any_sync_a_power_cut_takes_what_came_last_and_this_is_noticed(tmp_path: Path) -> None:
     with Trial(tmp_path / "order", Subject("kora", NEVER), Promise.ORDER, seed=4) as trial:
         trial.round(Death(0.1, survival=Survival.FIRST))

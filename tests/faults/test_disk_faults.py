@@ -159,6 +159,7 @@ def test_under_always_nothing_is_answered_that_could_not_be_synced(start: Start)
     life.assert_all_there()
 
 
+@pytest.mark.once
 def test_a_snapshot_that_fails_leaves_the_last_one_and_refuses_writes_until_one_succeeds(start: Start) -> None:
     life = start(*SNAPSHOTS)
     life.write_until_answered()
@@ -185,6 +186,7 @@ def test_a_snapshot_that_fails_leaves_the_last_one_and_refuses_writes_until_one_
     life.assert_all_there()
 
 
+@pytest.mark.once
 def test_a_read_only_directory_stops_rewrites_and_not_the_journal(start: Start) -> None:
     life = start(*JOURNAL, "always")
     life.write_until_answered()
@@ -207,6 +209,7 @@ def test_a_read_only_directory_stops_rewrites_and_not_the_journal(start: Start) 
     life.assert_all_there()
 
 
+@pytest.mark.once
 def test_a_directory_that_is_gone_stops_snapshots_in_the_same_words(start: Start) -> None:
     life = start(*SNAPSHOTS)
     life.write_until_answered()
@@ -218,6 +221,7 @@ def test_a_directory_that_is_gone_stops_snapshots_in_the_same_words(start: Start
     life.layer.data.mkdir()
 
 
+@pytest.mark.once
 def test_a_server_does_not_start_where_there_is_no_directory(tmp_path: Path) -> None:
     layer = FaultLayer(tmp_path)
     layer.data.rmdir()
@@ -268,6 +272,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(path)], env=environ, check=True)
 
 
+@pytest.mark.once
 def test_a_disk_that_is_really_full_refuses_writes_until_there_is_room(
     start_server: Callable[..., KoraProcess], small_disk: Path
 ) -> None:

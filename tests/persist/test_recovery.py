@@ -82,7 +82,7 @@ def test_with_a_damaged_snapshot_there_is_no_start(make: Any, tmp_path: Path) ->
     engine, _ = make()
     with pytest.raises(CannotRecover, match=f"at byte .*: the file ends too early.*`kora check {path}`"):
         list(recovering(engine))
-    assert engine.loading is None
+    assert engine.loading is not None, "until it ends, nobody is to be served what there is"
 
 
 def test_a_snapshot_that_cannot_be_read_is_no_reason_to_start_without_it(make: Any, tmp_path: Path) -> None:
