@@ -139,7 +139,7 @@ def _without_chance(replies: bytes) -> bytes | int:
     return len(read_replies(replies)) if any(mark in replies for mark in _OWN) else replies
 
 
-_OWN = (b"run_id", b"qbuf=", b"used_memory", b"used_cpu")
+_OWN = (b"run_id", b"qbuf=", b"used_memory", b"used_cpu", b"peak.allocated")
 
 
 @pytest.mark.parametrize("flags", [(), ("--requirepass", "secret")])
