@@ -128,7 +128,7 @@ def memory_stats(client: Client, argv: list[bytes]) -> Reply:
         b"clients.slaves": 0,
         b"clients.normal": snapshot.clients_memory_bytes,
         b"cluster.links": 0,
-        b"aof.buffer": 0,
+        b"aof.buffer": snapshot.journal.get("buffer_length", 0),
         b"keys.count": keys,
         b"keys.bytes-per-key": used // keys if keys else 0,
         b"dataset.bytes": used,
