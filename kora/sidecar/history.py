@@ -232,7 +232,7 @@ def _grown(pair: Pair, slot: int) -> "tuple[array[int], int]":
     counts = pair.now.histogram(slot)
     if now.calls >= before.calls:
         counts_before = pair.before.histogram(slot)
-        # It may have been reset, and called more often since than before: then counts are missing, or would be negative.
+        # It may have been reset, and called more often since than before: counts are missing then, or negative.
         for index in _used(counts_before[: len(counts)]):
             counts[index] = max(0, counts[index] - counts_before[index])
     return counts, _grown_elapsed_ns(pair, slot)
