@@ -31,7 +31,10 @@ PROMISED: Final = {
     "kora_command_duration_seconds": "histogram",
 }
 # Flags in the README that belong to other programs, that are no settings, or that are an example of a mistake.
-OTHER_FLAGS: Final = {"config", "latency", "tls", "cacert", "no-healthcheck", "quick", "help", "maxmemroy"}
+OTHER_FLAGS: Final = {
+    "cacert", "config", "enable-feature", "fix", "help", "json", "latency", "maxmemroy", "no-healthcheck", "once", "quick",
+    "tls",
+}  # fmt: skip
 
 
 def code_blocks(*languages: str) -> list[str]:
