@@ -12,7 +12,7 @@ from section import Bench, Table
 from servers import Server, running
 from service_load import ALL_ELEMENTS, elements_bytes, fill, latencies_ns
 
-ELEMENTS: Final = 3_000_000  # which take about 50 ms
+ELEMENTS: Final = 6_000_000  # which take about 50 ms
 CLIENTS: Final = 50
 PAUSES_S: Final = (0.02, 0.0)
 
