@@ -330,8 +330,13 @@ class JournalKeeper:
 
     def _hand_over_as_scheduled(self) -> None:
         self._is_scheduled = False
-        if not self._awaiting:
-            self._hand_over()
+        if self._awaiting:
+            return
+        if 0 < len(self._held) < self._gathering and self._engine.monotonic_ns() < self._gather_until_ns:
+            self._is_scheduled = True
+            self._engine.call_later(0, self._hand_over_as_scheduled)
+            return
+        self._hand_over()
 
     def _gather(self, waiting: int) -> None:
         """Have what waits synced soon.
@@ -403,7 +408,7 @@ class JournalKeeper:
             self._release(group)
         if is_strict and released and not self._awaiting:
             self._gathering = len(self._held) + released
-            delay_ns = min(_GATHER_NS_MAX, writer.progress.sync_ns // 4)
+            delay_ns = min(_GATHER_NS_MAX, writer.progress.sync_ns // 2)
             self._gather_until_ns = self._engine.monotonic_ns() + delay_ns
             if self._held:
                 self._gather(len(self._held))
