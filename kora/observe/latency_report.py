@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from kora.observe.doctor import culprit_text
 from kora.observe.spikes import EVENTS_BY_NAME, Offender, Series, Spikes
 
 
@@ -59,7 +60,7 @@ def render(spikes: Spikes, settings: Settings, now_s: int) -> str:
             f"{series.latency_ms_max}ms."
         )
         lines.append(f"   {EVENTS_BY_NAME[name].times}")
-        culprit = _culprit(series.worst)
+        culprit = culprit_text(series.worst)
         if culprit:
             lines.append(f"   The worst: {culprit}.")
         advice.update(dict.fromkeys(_ADVICE.get(name, _no_advice)(series.worst, settings)))
@@ -70,24 +71,6 @@ def render(spikes: Spikes, settings: Settings, now_s: int) -> str:
 
 def _threshold(settings: Settings) -> str:
     return f"{settings.threshold_ms} ms or" if settings.threshold_ms else "too"
-
-
-def _culprit(offender: Offender) -> str:
-    parts = []
-    if offender.command:
-        parts.append(f"{offender.command.upper().replace('|', ' ')}")
-    if offender.key:
-        parts.append(f"key {_quoted(offender.key)}")
-    if offender.address:
-        name = f" ({_quoted(offender.client_name)})" if offender.client_name else ""
-        parts.append(f"client {offender.address}{name}")
-    if offender.slowlog_id >= 0:
-        parts.append(f"slow log entry {offender.slowlog_id}")
-    return ", ".join(parts)
-
-
-def _quoted(data: bytes) -> str:
-    return ascii(data.decode("utf-8", "backslashreplace"))
 
 
 def _of_command(worst: Offender, settings: Settings) -> Iterator[str]:
