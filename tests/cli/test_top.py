@@ -162,11 +162,13 @@ def test_a_server_that_does_not_answer_is_said_so_and_the_terminal_goes_on() -> 
 
 def test_it_reads_a_real_server(shared_server: KoraProcess, capfd: pytest.CaptureFixture[str]) -> None:
     url = f"redis://127.0.0.1:{shared_server.port}"
-    shared_server.run("SET", "k", "v")
+    shared_server.run("SET", "k", "v" * 100_000)
     assert operator.run(["top", url, "--once", "--json", "--interval", "0.1"]) == 0
     vitals = json.loads(capfd.readouterr().out)
     assert set(vitals) == {field.name for field in dataclasses.fields(Vitals)}
     assert vitals["keys"] == 1
+    info = dict(line.split(b":", 1) for line in shared_server.run("INFO", "memory").splitlines() if b":" in line)
+    assert abs(vitals["used_bytes"] - int(info[b"used_memory"])) < 10_000
     assert vitals["server"].startswith("Kora ")
     assert all(vitals[name] is not None for name in ("hot_keys", "slow", "events", "client_rows"))
     assert operator.run(["top", url, "--once", "--interval", "0.1"]) == 0
