@@ -261,6 +261,11 @@ function drawTables() {
   drawEvents();
 }
 
+// Whose doing something was.
+function named(culprit) {
+  return [culprit.command, culprit.key && `key ${culprit.key}`, culprit.client && `client ${culprit.client}`].filter(Boolean).join(", ");
+}
+
 function drawEvents() {
   const events = glance.latency_events;
   const box = byId("events");
@@ -287,11 +292,11 @@ function drawEvents() {
     for (const button of box.children) if (button.value === focused) button.focus();
   }
   const row = events.find((found) => found.name === event);
-  const worst = row.worst;
-  const words = [worst.command, worst.key && `key ${worst.key}`, worst.client && `client ${worst.client}`].filter(Boolean);
-  byId("event-worst").textContent = words.length ? `The worst: ${words.join(", ")}.` : "";
-  draw("event", ["most in a second"], [row.samples.map((sample) => sample[1])], row.samples.map((sample) => sample[0]),
-    { format: (value) => value + " ms", bars: true });
+  const worst = named(row.worst);
+  byId("event-worst").textContent = worst ? `The worst: ${worst}.` : "";
+  // Up to now: a single point would be given years.
+  draw("event", ["most in a second"], [[...row.samples.map((sample) => sample[1]), null]],
+    [...row.samples.map((sample) => sample[0]), Math.floor(Date.now() / 1000)], { format: (value) => value + " ms", bars: true });
 }
 
 function drawFindings() {
@@ -308,7 +313,8 @@ function drawFindings() {
   list.replaceChildren(...findings.map((finding) => {
     const box = cell("article", "", "finding " + finding.severity);
     box.append(cell("h3", `${finding.severity}: ${finding.id}`));
-    for (const text of [finding.evidence.text, finding.why]) if (text) box.append(cell("p", text));
+    const culprit = named(finding.culprit);
+    for (const text of [finding.evidence.text, culprit && `Culprit: ${culprit}`, finding.why]) if (text) box.append(cell("p", text));
     if (finding.run) {
       const line = document.createElement("p");
       const code = cell("code", finding.run);
