@@ -28,6 +28,10 @@ LARGE_CPU_RATIO_MAX: Final = 1.2
 LARGE_OPS_RATIO_MAX: Final = 1.2
 # Small keys of a snapshot, per second of CPU.
 LOADED_KEYS_MIN: Final = 1_000_000
+# The journal: CPU per SET, Kora / Redis; the share of operations that everysec leaves; and Kora / Redis with always.
+EVERYSEC_CPU_RATIO_MAX: Final = 0.8
+EVERYSEC_OPS_SHARE_MIN: Final = 0.9
+ALWAYS_OPS_RATIO_MIN: Final = 1.0
 LATENCY_P99_RATIO_MAX: Final = 1.0
 MEMORY_RATIO_MAX: Final = 1.0
 
