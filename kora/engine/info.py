@@ -15,6 +15,7 @@ from kora import REDIS_VERSION
 from kora.engine.loading import percent_loaded
 from kora.engine.snapshot import Snapshot, by_lowest
 from kora.observe.histogram import Counts, merged, percentiles
+from kora.observe.units import human_bytes
 
 Field: TypeAlias = tuple[str, object]
 
@@ -299,15 +300,3 @@ _SCALARS: Final = tuple(
 # What INFO shows unasked: all but the two that grow with the number of commands, and those that Redis 7 does not have:
 # there are tools that take any name which begins with `db0` for a database.
 _DEFAULT: Final = frozenset(_SECTIONS) - {"commandstats", "latencystats", "keysizes", "hotkeys"}
-
-
-def human_bytes(size_bytes: int) -> str:
-    """As bytesToHuman (util.c): `1.50K`, with `B` for what is less."""
-    if size_bytes < 1024:
-        return f"{size_bytes}B"
-    size = float(size_bytes)
-    for unit in "KMGT":
-        size /= 1024
-        if size < 1024:
-            return f"{size:.2f}{unit}"
-    return f"{size / 1024:.2f}P"

@@ -24,6 +24,7 @@ from kora.observe.doctor import (
 )
 from kora.observe.recent import CONNECTIONS, ENDED, ERRORS, LOGINS, TURNS
 from kora.observe.spikes import EVENTS_BY_NAME, NOBODY, Offender, Sample
+from kora.observe.units import human_bytes
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000_000_000
@@ -391,8 +392,8 @@ def _out_of_memory(facts: Facts) -> Iterator[Finding]:
     used, limit = facts.numbers.get("used_bytes", 0), facts.numbers.get("maxmemory_bytes", 0)
     yield Finding(
         CRITICAL,
-        f"{_times(refused)} a write was refused: the data takes {_bytes(used)}, maxmemory is {_bytes(limit)}, and "
-        f"the policy is {facts.settings.get('maxmemory-policy', '')}.",
+        f"{_times(refused)} a write was refused: the data takes {human_bytes(used)}, "
+        f"maxmemory is {human_bytes(limit)}, and the policy is {facts.settings.get('maxmemory-policy', '')}.",
         {"refused": refused, "used_bytes": used, "maxmemory_bytes": limit},
         "What was to be written is lost unless the client tries again.",
         run,
@@ -450,8 +451,8 @@ def _huge_values(facts: Facts) -> Iterator[Finding]:
         kind = "requests" if log == "large-request" else "replies"
         yield Finding(
             WARNING,
-            f"{len(entries)} {kind} of a megabyte or more took {_bytes(size_bytes)} together, the largest "
-            f"{_bytes(max(entry.value for entry in entries))}.",
+            f"{len(entries)} {kind} of a megabyte or more took {human_bytes(size_bytes)} together, the largest "
+            f"{human_bytes(max(entry.value for entry in entries))}.",
             {"count": len(entries), "size_bytes": size_bytes, "largest_bytes": max(entry.value for entry in entries)},
             "While such a value is copied and sent, others wait: 10 MB fill a line of 1 Gbit/s for 80 ms.",
             f"COMMANDLOG GET 10 {log}",
@@ -479,8 +480,8 @@ def _not_reading(facts: Facts) -> Iterator[Finding]:
         if reader.stuck_ns >= UNREAD_NS:
             yield Finding(
                 WARNING,
-                f"For {_time(reader.stuck_ns)} a client has not taken any of the {_bytes(reader.waiting_bytes)} of "
-                "replies and messages that wait for it.",
+                f"For {_time(reader.stuck_ns)} a client has not taken any of the {human_bytes(reader.waiting_bytes)} "
+                "of replies and messages that wait for it.",
                 {"waiting_bytes": reader.waiting_bytes, "stuck_ms": reader.stuck_ns // MS},
                 "What waits takes memory, more with every message; and the client itself has stopped, or is cut off.",
                 f"CLIENT KILL ID {reader.client_id}",
@@ -815,7 +816,7 @@ def _beyond_limit(facts: Facts) -> Iterator[Finding]:
     if limit and used > limit * 1.02:
         yield Finding(
             WARNING,
-            f"Limit: the data takes {_bytes(used)}, and maxmemory is {_bytes(limit)}; the policy is "
+            f"Limit: the data takes {human_bytes(used)}, and maxmemory is {human_bytes(limit)}; the policy is "
             f"{facts.settings.get('maxmemory-policy', '')}.",
             {"used_bytes": used, "maxmemory_bytes": limit},
             "Nothing more can be written where the policy does not evict; where it does, it does not keep up.",
@@ -830,7 +831,7 @@ def _peak(facts: Facts) -> Iterator[Finding]:
     if used >= LITTLE_BYTES and peak > used * PEAK_RATIO:
         yield Finding(
             INFO,
-            f"Peak: there were {_bytes(peak)} of data, and are {_bytes(used)}.",
+            f"Peak: there were {human_bytes(peak)} of data, and are {human_bytes(used)}.",
             {"used_bytes": used, "peak_bytes": peak},
             "What was freed may still be held by the process, for the next time.",
             "MEMORY PURGE",
@@ -844,7 +845,7 @@ def _resident(facts: Facts) -> Iterator[Finding]:
     if used >= LITTLE_BYTES and rss > used * RSS_RATIO + RSS_OF_NOTHING_BYTES:
         yield Finding(
             INFO,
-            f"Resident memory: the process takes {_bytes(rss)} for {_bytes(used)} of data.",
+            f"Resident memory: the process takes {human_bytes(rss)} for {human_bytes(used)} of data.",
             {"used_bytes": used, "rss_bytes": rss, "ratio": round(rss / used, 2)},
             "Either it held more before, or clients' buffers and background work take it.",
             "MEMORY PURGE",
@@ -859,7 +860,7 @@ def _client_memory(facts: Facts) -> Iterator[Finding]:
     if clients and taken > clients * CLIENT_BYTES and taken >= HUGE_BYTES:
         yield Finding(
             INFO,
-            f"Clients: {clients:,} connections take {_bytes(taken)}.",
+            f"Clients: {clients:,} connections take {human_bytes(taken)}.",
             {"clients": clients, "clients_bytes": taken},
             "What waits for clients, and what they have sent of a request, takes memory beside the data.",
             "CLIENT LIST",
@@ -895,17 +896,6 @@ def _time(elapsed_ns: int) -> str:
     if elapsed_ns >= SECOND:
         return f"{elapsed_ns / SECOND:.1f} s"
     return f"{elapsed_ns / MS:.0f} ms" if elapsed_ns >= 10 * MS else f"{elapsed_ns / MS:.1f} ms"
-
-
-def _bytes(size_bytes: int) -> str:
-    if size_bytes < 1024:
-        return f"{size_bytes}B"
-    size = float(size_bytes)
-    for unit in "KMGT":
-        size /= 1024
-        if size < 1024:
-            return f"{size:.2f}{unit}"
-    return f"{size / 1024:.2f}P"
 
 
 def _times(count: int) -> str:

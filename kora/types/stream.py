@@ -9,6 +9,7 @@ An entry is a tuple of names and values in turn.  Where its names are those of t
 always are, it shares these objects.
 """
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import pairwise
@@ -113,7 +114,7 @@ class Group:
         return [self.consumers[name] for name in sorted(self.consumers)]
 
 
-class ConsumerGroups:
+class ConsumerGroups(ABC):
     """The groups of a stream: a part of every implementation, which has the entries and the counts."""
 
     __slots__ = ()
@@ -123,16 +124,16 @@ class ConsumerGroups:
     max_deleted_id: int
     entries_added: int
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
     @property
-    def first_id(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def first_id(self) -> int: ...
 
+    @abstractmethod
     def _count(self, size_bytes: int) -> None:
         """Add to size_bytes."""
-        raise NotImplementedError
 
     def sorted_groups(self) -> list[Group]:
         return [self.groups[name] for name in sorted(self.groups)]

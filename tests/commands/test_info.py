@@ -4,9 +4,9 @@ import re
 import pytest
 
 from kora import REDIS_VERSION, __version__
-from kora.engine.info import human_bytes
 from kora.engine.loading import Loading
 from kora.errors import CommandError
+from kora.observe.units import human_bytes
 from tests.conftest import encode_request
 
 DEFAULT = [
