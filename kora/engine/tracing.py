@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from math import log
 from random import getrandbits, random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from kora.errors import ConfigError
 from kora.observe.spikes import NEVER_NS
@@ -47,10 +47,16 @@ if TYPE_CHECKING:
     from kora.engine.engine import Engine
     from kora.engine.registry import Command
 
+Child: TypeAlias = "tuple[str, int, int, dict[str, Any]]"  # name, start, stop, attributes
+Aside: TypeAlias = "tuple[bool, str, int, list[Child], bool]"
+
 NEVER: Final = 1 << 62
 INSTALL: Final = "pip install 'kora-server[tracing]'"
 # What is asked for when tracing is turned on; none of it is loaded here.
 _PACKAGES: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+_LIVE: Final = (
+    "tracing-enabled", "tracing-sample-ratio", "tracing-slow-ms", "tracing-arguments", "tracing-queue-max",
+)  # fmt: skip
 # Words of a request that tracing-arguments shows, and bytes of each.
 _WORDS_MAX: Final = 16
 _WORD_MAX: Final = 64
@@ -62,8 +68,6 @@ _OF_EVENTS: Final = {
     "aof-rewrite-done-fsync": "kora.journal.fsync",
     "rdb-save": "kora.snapshot",
 }
-
-Ship: Any = Callable[[list[Plain], bytes, int], bool]
 
 
 class Tracing:
@@ -79,7 +83,7 @@ class Tracing:
         self.is_due = False  # it was chosen
         self._status = ""  # its error's first word
         self._trace_id = 0  # that it will have, where somebody has asked
-        self._children: list[tuple[str, int, int, dict[str, Any]]] = []
+        self._children: list[Child] = []
         self._attending = False
         # What is kept.
         self.shift_ns = 0  # from the engine's clock to Unix time
@@ -93,8 +97,14 @@ class Tracing:
         self.dropped = 0  # since the sidecar did not take them in time
         self.contexts_invalid = 0  # traceparents before requests that were none
         config = engine.config
-        config.on_change("tracing-enabled", lambda is_on: self._check(is_on) or self.update())
-        for name in ("tracing-sample-ratio", "tracing-slow-ms", "tracing-arguments", "tracing-queue-max"):
+        config.on_change("tracing-enabled", self._check)
+        for name in (
+            "tracing-enabled",
+            "tracing-sample-ratio",
+            "tracing-slow-ms",
+            "tracing-arguments",
+            "tracing-queue-max",
+        ):
             config.on_change(name, lambda _: self.update())
 
     def start(self) -> None:
@@ -174,9 +184,17 @@ class Tracing:
         self._trace_id = self._trace_id or _new_id(128)
         return trace_text(self._trace_id)
 
-    def settle(
-        self, client: "Client", command: "Command", words: Sequence[bytes], argc: int, elapsed_ns: int
-    ) -> str:
+    def waiting_id(self, client: "Client") -> str:
+        """As running_id(), for one who waited for its keys and runs once more."""
+        wait = self._engine.blocking.retried(client)
+        return trace_text(wait.pending.trace_id) if wait is not None and wait.pending is not None else ""
+
+    def log_fields(self, client: "Client") -> dict[str, str]:
+        """What a line of the log about the running request says of its trace."""
+        trace_id = self.running_id(client)
+        return {"trace_id": trace_id} if trace_id else {}
+
+    def settle(self, client: "Client", command: "Command", words: Sequence[bytes], argc: int, elapsed_ns: int) -> str:
         """A request has ended of which slowness.note() is told; returns its trace, if its span is kept."""
         engine = self._engine
         if engine.nested or client.is_script:
@@ -196,7 +214,7 @@ class Tracing:
         attributes = self._attributes(command, words, argc)
         for child in children:
             attributes.update({name: value for name, value in child[3].items() if name == BATCH_SIZE})
-        pending = _Pending(
+        pending = Pending(
             self, context, trace_id, reason, start_ns, stop_ns, operation_name(command.name), client.db.index, status,
             client.address, attributes, children,
         )  # fmt: skip
@@ -215,7 +233,7 @@ class Tracing:
         context, is_due = client.context, self.is_due
         trace_id = self._forget_request(client)
         now_ns = engine.monotonic_ns()
-        pending = _Pending(
+        pending = Pending(
             self, context, trace_id, _reason(context, is_due, prefix, False), min(engine.now_ns, now_ns), now_ns,
             operation_name(command.name) if command is not None else "", client.db.index, prefix, client.address, {},
             [],
@@ -230,13 +248,28 @@ class Tracing:
         if pending is None:
             if not (self.is_on and wait.status):
                 return
-            pending = _Pending(
+            pending = Pending(
                 self, None, 0, ERROR, now_ns, now_ns, operation_name(wait.command.name), wait.keyspace.index,
                 wait.status, client.address, {}, [],
             )  # fmt: skip
         pending.status = pending.status or wait.status
         pending.stop_ns = now_ns
         pending.answered(pending.arrived_ns or pending.start_ns, now_ns)
+
+    def put_aside(self) -> "Aside":
+        """Others run requests in the midst of one; returns what is known of that so far."""
+        aside = self.is_due, self._status, self._trace_id, self._children, self._attending
+        self.is_due, self._status, self._trace_id, self._children = False, "", 0, []
+        if self._attending:
+            self._attending = False
+            self._engine.slowness.attend(False)
+        return aside
+
+    def take_up(self, aside: "Aside") -> None:
+        """The one that was put aside goes on."""
+        self.is_due, self._status, self._trace_id, self._children, is_attending = aside
+        if is_attending:
+            self.attend()
 
     def _forget_request(self, client: "Client") -> int:
         """The request that ran is done with; returns the trace id that somebody was told, or 0."""
@@ -292,7 +325,7 @@ class Tracing:
 
     # What is kept
 
-    def keep_request(self, pending: "_Pending", arrived_ns: int, flushed_ns: int) -> None:
+    def keep_request(self, pending: "Pending", arrived_ns: int, flushed_ns: int) -> None:
         """A request is answered: its span, and those of its parts."""
         shift_ns = self.shift_ns
         start_ns, stop_ns, events = phases(
@@ -332,10 +365,9 @@ class Tracing:
         packed, number = self._engine.implementation.take_spans(self._packed_next)
         if self.ship is None:
             self._count_packed(number, number - self._packed_next)
-        elif self._waiting or packed:
-            if self.ship(self._waiting, packed, self.shift_ns):
-                self._waiting = []
-                self._count_packed(number, packed_count(packed))
+        elif (self._waiting or packed) and self.ship(self._waiting, packed, self.shift_ns):
+            self._waiting = []
+            self._count_packed(number, packed_count(packed))
 
     def _count_packed(self, number: int, taken: int) -> None:
         """The kernel's spans up to a number are dealt with, the last so many of them taken."""
@@ -398,7 +430,7 @@ class Tracing:
         return {"db.query.text": query_text(command, words, argc, self._arguments == "all")}
 
 
-class _Pending:
+class Pending:
     """The span of a request that is not answered yet."""
 
     __slots__ = (
@@ -419,7 +451,7 @@ class _Pending:
         status: str,
         address: str,
         attributes: dict[str, Any],
-        children: list[tuple[str, int, int, dict[str, Any]]],
+        children: list[Child],
     ) -> None:
         self._tracing = tracing
         self.trace_id, self.parent_id = (trace_id or _new_id(128), 0) if context is None else context[:2]
@@ -467,9 +499,7 @@ def query_text(command: "Command", words: Sequence[bytes], argc: int, shows_all:
     shown = redacted(command, words)[:_WORDS_MAX]
     first = 2 if "|" in command.name else 1
     keys = () if shows_all or not command.names_keys else set(_keys_of(command, words, argc))
-    text = [
-        _shown(word) if shows_all or place < first or word in keys else "?" for place, word in enumerate(shown)
-    ]
+    text = [_shown(word) if shows_all or place < first or word in keys else "?" for place, word in enumerate(shown)]
     return " ".join(text) + (" ..." if argc > len(text) else "")
 
 

@@ -25,6 +25,7 @@ from kora.clock import JIFFY_NS, Clock
 from kora.errors import ProtocolError, TooLong, WrongType
 from kora.observe.hotkeys import Row
 from kora.observe.service import EVENT_LOOP, Charge
+from kora.resp.parser import Attributes
 from kora.resp.reply import Simple
 from kora.resp.reply import encode2 as _encode2
 from kora.resp.reply import encode3 as _encode3
@@ -75,6 +76,7 @@ cdef extern from "kernel.h":
         char *block
         size_t block_capacity
     size_t BLOCK_TAKEN
+    const char *attributes_mark
 
     struct request:
         size_t first
@@ -2011,10 +2013,13 @@ cdef str _fault(parser *parser):
     return (<bytes>parser.fault).decode("utf-8", "surrogateescape")
 
 
-cdef list _argv(batch *batch, const request *request):
+cdef object _argv(batch *batch, const request *request):
     """A request as a handler gets it."""
     cdef size_t place
     cdef const argument *argument = batch.arguments + request.first
+    if argument.data == attributes_mark:
+        return Attributes(
+            [PyBytes_FromStringAndSize(argument[place].data, argument[place].bytes) for place in range(request.argc)])
     cdef list argv = PyList_New(request.argc)
     for place in range(request.argc):
         word = PyBytes_FromStringAndSize(argument[place].data, argument[place].bytes)
@@ -2795,7 +2800,7 @@ cdef class Kernel:
         cdef const command *command = request.command
         cdef const argument *argv = batch.arguments + request.first
         cdef size_t mark = room.output.bytes
-        cdef list words = _argv(batch, request)
+        words = _argv(batch, request)
         cdef int64_t elapsed_ns
         cdef bint is_journaled = kernel.journal.on
         kernel.now_ms = 0

@@ -660,6 +660,8 @@ static inline struct block *stream_block(const struct stream *stream, uint32_t p
 
 #define LINE_BYTES_MAX (64 * 1024) /* PROTO_INLINE_MAX_SIZE: inline requests, and the length lines of multibulk */
 #define MULTIBULK_MAX (1024 * 1024)
+#define ATTRIBUTES_MAX 16 /* pairs before one request */
+#define ATTRIBUTES_BYTES_MAX 4096
 #define UNAUTHENTICATED_MULTIBULK_MAX 10
 #define UNAUTHENTICATED_BULK_BYTES_MAX 16384
 
@@ -673,6 +675,10 @@ struct argument {
 };
 
 #define BLOCK_TAKEN SIZE_MAX
+
+/* Where the first word of what is no request points to, but what stood before one (RESP3's attributes): behind it names
+ * and values by turns.  The word is empty, so that no command has its name. */
+extern const char attributes_mark[1];
 
 struct command;
 

@@ -136,6 +136,8 @@ def phases(
     had run, `execute` until it had, and `flush` until its replies were handed to the system.  When a request came is
     known about; where it hardly waited it is taken to have come when it was read.
     """
+    # The first request of a read pays for parsing, as far as times of commands go.
+    started_ns = max(started_ns, min(parsed_ns, stopped_ns))
     start_ns = arrived_ns if begun_ns - arrived_ns >= WAIT_SHOWN_NS else begun_ns
     start_ns = min(start_ns, started_ns)
     events = []
