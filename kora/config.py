@@ -386,8 +386,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _observation("slowlog-max-len", Kind.INTEGER, 128, "Entries that the slow log keeps.",
                  mutable=True, maximum=LONG_MAX, aliases=("commandlog-slow-execution-max-len",)),
     _observation("slowlog-extended", Kind.BOOLEAN, False,
-                 "Whether entries of SLOWLOG and COMMANDLOG end with two more fields, in microseconds: how long the "
-                 "request waited until it ran, and how long it took from when it could be read until it was answered.",
+                 "Whether entries of SLOWLOG and COMMANDLOG end with three more fields: the microseconds that the "
+                 "request waited until it ran, those from when it could be read until it was answered, and its trace.",
                  mutable=True),
     _observation("commandlog-request-larger-than", Kind.INTEGER, _MB,
                  "Bytes from which on a request is written to the log of large requests; -1 writes down none.",

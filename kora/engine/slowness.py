@@ -34,7 +34,9 @@ class Slowness:
         self._engine = engine
         self.spikes = Spikes()
         self.logs = {name: CommandLog() for name in LOGS}
-        self.last_slow: dict[str, list[int]] = {}  # by command: [id, µs, Unix time] of its last entry in the slow log
+        self.last_slow: dict[
+            str, list[int]
+        ] = {}  # by command: [id, µs, Unix time, trace] of its last entry in the slow log
         self.monitors = Monitors(engine)
         # From where on it is written down.
         self._slow_ns = self._request_bytes = self._reply_bytes = 0
@@ -166,7 +168,8 @@ class Slowness:
             if is_slow:
                 entries.append(self.logs[SLOW].add(time_s, elapsed_ns // 1_000, shown, *logged))
                 slowlog_id = entries[0].id
-                self.last_slow[command.name] = [slowlog_id, elapsed_ns // 1_000, time_s]
+                trace = int(trace_id, 16) if trace_id else 0
+                self.last_slow[command.name] = [slowlog_id, elapsed_ns // 1_000, time_s, trace]
             if request_bytes >= self._request_bytes:
                 entries.append(self.logs[LARGE_REQUEST].add(time_s, request_bytes, shown, *logged))
             if reply_bytes >= self._reply_bytes:

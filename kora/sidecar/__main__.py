@@ -77,6 +77,7 @@ async def serve(feed_fd: int, board_fd: int, histograms_fd: int = -1) -> int:
     for server in servers:
         server.close()
     await runner.cleanup()
+    feed.traces.close()
     return 0
 
 

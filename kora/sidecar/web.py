@@ -65,6 +65,7 @@ class Site:
         self._feed = feed
         self._board = board
         self._own = OwnStats()
+        self._own.traces = feed.traces
         self.visitors: Visitors | None = None  # set by whoever listens
         # The disk, as it was found last.
         self._disk: Disk | None = None
