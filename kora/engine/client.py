@@ -169,7 +169,7 @@ class Client(ClientState):
             or self.listens_only
             or self.is_monitor
             or self.never_touches
-            or self.context is not None
+            or (self.context is not None and self.engine.tracing.is_on)
             or not self.user.may_do_all
             or (self.tracking is not None and not self.tracking.broadcasts)
         )
@@ -233,6 +233,8 @@ class Client(ClientState):
 
     def set_context(self, context: "Context | None", once: bool = False) -> None:
         """CLIENT TRACE, or an attribute before a request."""
+        if once and not self.engine.tracing.is_on:
+            return  # that request will not be looked at
         self.context = context
         self.traces_once = once
         self.update_gate()

@@ -64,8 +64,6 @@ _WORD_MAX: Final = 64
 _OF_EVENTS: Final = {
     "expire-cycle": "kora.expire",
     "eviction-cycle": "kora.evict",
-    "aof-fsync-always": "kora.journal.fsync",
-    "aof-rewrite-done-fsync": "kora.journal.fsync",
     "rdb-save": "kora.snapshot",
 }
 
@@ -127,9 +125,13 @@ class Tracing:
         spans_max = config.tracing_queue_max
         if self.recent.maxlen != spans_max:
             self.recent = deque(self.recent, spans_max)
+        self.tick()
         self._tell_time()
         engine.implementation.set_tracing(self.is_on, self._ratio, self._arguments != "none", spans_max)
         engine.slowness.update()
+        for client in engine.clients.values():
+            if client.context is not None:
+                client.update_gate()
 
     def step(self) -> int:
         """How many requests come until one is chosen: each with the same probability."""
@@ -304,8 +306,8 @@ class Tracing:
         if name is None:
             return
         stop_ns = self._engine.monotonic_ns()
-        if self._engine.implementation.running is not None and name == "kora.evict":
-            # It was for a request that needs memory, and has held that up.
+        if self._engine.implementation.running is not None:
+            # It was for a request that runs, and has held that up.
             self._children.append((name, stop_ns - elapsed_ns, stop_ns, {}))
             self.attend()
         else:
@@ -313,8 +315,10 @@ class Tracing:
 
     def note_job(self, name: str, start_ns: int, stop_ns: int, attributes: dict[str, Any], status: str = "") -> None:
         """Something that is no request has ended: kept for the same reasons."""
+        if not self.is_on:
+            return
         reason = _reason(None, random() < self._ratio, status, stop_ns - start_ns >= self.slow_ns)
-        if self.is_on and reason:
+        if reason:
             shift_ns = self.shift_ns
             self._keep(
                 Span(
@@ -359,15 +363,13 @@ class Tracing:
 
     def tick(self) -> None:
         """Several times per second: hand over what waits."""
-        if not (self.is_on or self._waiting):
-            return
-        self._tell_time()
         packed, number = self._engine.implementation.take_spans(self._packed_next)
         if self.ship is None:
             self._count_packed(number, number - self._packed_next)
         elif (self._waiting or packed) and self.ship(self._waiting, packed, self.shift_ns):
             self._waiting = []
             self._count_packed(number, packed_count(packed))
+        self._tell_time()
 
     def _count_packed(self, number: int, taken: int) -> None:
         """The kernel's spans up to a number are dealt with, the last so many of them taken."""
@@ -422,7 +424,6 @@ class Tracing:
         self.recent.clear()
         self.tick()
         self._engine.implementation.forget_spans()
-        self._packed_next = 0
 
     def _attributes(self, command: "Command", words: Sequence[bytes], argc: int) -> dict[str, Any]:
         if self._arguments == "none":

@@ -390,6 +390,7 @@ cdef extern from "kernel.h":
         traced *ring
         uint64_t capacity
         uint64_t count
+        uint64_t first
 
     void spans_choose(kernel *kernel, double ratio)
     void spans_resize(spans *spans, uint64_t capacity)
@@ -2479,9 +2480,7 @@ cdef class Kernel:
         """Those from a number on that are still there, as kora.observe.traces unpacks them, and the number of the next."""
         cdef spans *spans = &self.c.spans
         cdef uint64_t count, at, part
-        if first > spans.count:
-            first = 0
-        first = max(first, spans.count - min(spans.count, spans.capacity))
+        first = min(max(first, spans.first, spans.count - min(spans.count, spans.capacity)), spans.count)
         count = spans.count - first
         cdef bytes data = PyBytes_FromStringAndSize(NULL, count * sizeof(traced))
         cdef char *target = PyBytes_AS_STRING(data)
@@ -2495,7 +2494,7 @@ cdef class Kernel:
         return data, spans.count
 
     def forget_spans(self):
-        self.c.spans.count = 0
+        self.c.spans.first = self.c.spans.count
 
     def load_records(self, Keyspace keyspace not None, bytes window not None, size_t at, size_t stop, now_ms,
                      size_t string_bytes_max, bint is_lfu):

@@ -1022,12 +1022,13 @@ struct traced {
 /* The last spans, a ring. */
 struct spans {
     bool is_on;
-    bool asks; /* a request that is chosen is for Python to record */
-    double log_rest; /* of the part of requests that is not chosen, its logarithm; 0 where all are or none is */
-    int64_t left;    /* requests until one is chosen, as of when kernel.samples_left was set */
-    struct traced *ring; /* owned; NULL before the first */
+    bool asks;           /* a request that is chosen is for Python to record */
+    double log_rest;     /* of the part of requests that is not chosen, its logarithm; 0 where all are or none is */
+    int64_t left;        /* requests until one is chosen, as of when kernel.samples_left was set */
+    struct traced *ring; /* owned; NULL while tracing is off */
     uint64_t capacity;
     uint64_t count; /* that there ever were */
+    uint64_t first; /* what is in front of this number is forgotten */
 };
 
 /* Choose such a part of all requests, 0 to 1. */

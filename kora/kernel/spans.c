@@ -15,7 +15,7 @@ void spans_resize(struct spans *spans, uint64_t capacity)
     free(spans->ring);
     spans->ring = capacity ? allocate_zeroed(capacity * sizeof *spans->ring) : NULL;
     spans->capacity = capacity;
-    spans->count = 0;
+    spans->first = spans->count;
 }
 
 void spans_choose(struct kernel *kernel, double ratio)
@@ -87,6 +87,8 @@ void spans_record(struct kernel *kernel, const struct turn *turn, unsigned slot,
 void spans_flushed(struct spans *spans, const struct reading *reading, int64_t client_id, int64_t now_ns)
 {
     uint64_t at = reading->spans_first;
+    if (at < spans->first)
+        at = spans->first;
     if (spans->count - at > spans->capacity)
         at = spans->count - spans->capacity;
     for (; at < spans->count; at++) {
