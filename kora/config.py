@@ -84,7 +84,7 @@ _MEMORY_UNITS: Final = {
 _INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _MEMORY: Final = re.compile(r"([0-9]{1,127})([a-z]*)")
 _PERCENT: Final = re.compile(r"([0-9]{1,18})%", re.ASCII)
-_RATIO: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?(e-[0-9]{1,2})?|\.[0-9]{1,20}", re.ASCII)
+_RATIO: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?(e-[0-9]{1,3})?|\.[0-9]{1,20}", re.ASCII)
 _OCTAL: Final = re.compile(r"0?[0-7]{1,3}")
 _LOG_MODULE: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
 # warn is what people type; verbose and notice are Redis' names for what Kora calls debug and info.
@@ -930,7 +930,8 @@ def _parse_percentiles(setting: Setting, text: str) -> Value:
 def _parse_ratio(setting: Setting, text: str) -> Value:
     if not _RATIO.fullmatch(text) or not 0 <= float(text) <= 1:
         raise ConfigError("argument must be a number between 0 and 1")
-    return text
+    ratio = float(text)
+    return str(int(ratio)) if ratio in (0, 1) else repr(ratio)
 
 
 def _parse_save_points(setting: Setting, text: str) -> Value:
