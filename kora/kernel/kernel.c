@@ -14,6 +14,7 @@
 #include "service.c"
 #include "spans.c"
 #include "table.c"
+#include "tally.c"
 #include "text.c"
 #include "type_hash.c"
 #include "type_list.c"
