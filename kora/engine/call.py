@@ -67,12 +67,15 @@ def execute(client: Client, data: bytes, send: Send | None = None) -> bytes:
     service = engine.service if engine.observing else None
     if service is not None:
         service.begin(client, started_ns)
+        if started_ns - client.arrived_ns >= engine.tracing.slow_ns:
+            engine.tracing.begin_late()
     client.last_ns = started_ns
     reply = _run_read(client, data, started_ns)
     if reply and send is not None:
         send(reply)
     if service is not None:
         service.end(client, engine.monotonic_ns())
+        engine.tracing.end_late()
     return reply
 
 

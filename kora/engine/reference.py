@@ -110,8 +110,11 @@ class Implementation(Protocol):
     def set_slow(self, slow_ns: int, reply_bytes: int, request_bytes: int) -> None: ...
     def set_sampling_ratio(self, ratio: int) -> None: ...
 
-    def set_tracing(self, is_on: bool, ratio: float, asks: bool, spans_max: int) -> None:
-        """Which part of requests leaves a span; whether engine.tracing is to record each; how many spans are kept."""
+    def set_tracing(self, is_on: bool, ratio: float, slow_ns: int, asks: bool, spans_max: int) -> None:
+        """Which part of requests leaves a span, from where on all do, and how many spans are kept.
+
+        `asks` is for engine.tracing to record each.
+        """
 
     def take_spans(self, first: int) -> tuple[bytes, int]:
         """What was recorded here, as kora.observe.traces unpacks it, from a number on, and the number of the next."""
@@ -241,7 +244,7 @@ class Reference:
     def set_sampling_ratio(self, ratio: int) -> None:
         pass
 
-    def set_tracing(self, is_on: bool, ratio: float, asks: bool, spans_max: int) -> None:
+    def set_tracing(self, is_on: bool, ratio: float, slow_ns: int, asks: bool, spans_max: int) -> None:
         pass
 
     def take_spans(self, first: int) -> tuple[bytes, int]:

@@ -2,9 +2,10 @@
 
 Nothing is done for a request before it has run but counting down to the next that is chosen.  What is measured of every
 request anyway becomes a span once it has ended, for one of four reasons: it was chosen (tracing-sample-ratio), its
-client said that it belongs to a trace that is kept, it failed, or it was slow (tracing-slow-ms).  The latter two, and
-everything that has a parent or children, come in through slowness.note(), as all that is remarkable does: attend() has
-it called for the running request.  The kernel writes down by itself what it has chosen, unless somebody asks for more.
+client said that it belongs to a trace that is kept, it failed, or it ran or waited for as long as tracing-slow-ms says.
+The latter two, and everything that has a parent or children, come in through slowness.note(), as all that is remarkable
+does: attend() has it called for the running request.  The kernel writes down by itself what it has chosen, unless
+somebody asks for more.
 
 Spans wait here until the next tick, at most tracing-queue-max of them; what does not fit is counted.  They also stay in
 a ring of the same length, where TRACE GET finds them.
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from kora.engine.registry import Command
 
 Child: TypeAlias = "tuple[str, int, int, dict[str, Any]]"  # name, start, stop, attributes
-Aside: TypeAlias = "tuple[bool, str, int, list[Child], bool]"
+Aside: TypeAlias = "tuple[bool, bool, str, int, list[Child], bool]"
 
 NEVER: Final = 1 << 62
 INSTALL: Final = "pip install 'kora-server[tracing]'"
@@ -79,6 +80,7 @@ class Tracing:
         self.samples_left = NEVER  # requests until call() chooses one
         # Of the request that runs, or is about to.
         self.is_due = False  # it was chosen
+        self._is_late = False  # it has waited for too long
         self._status = ""  # its error's first word
         self._trace_id = 0  # that it will have, where somebody has asked
         self._children: list[Child] = []
@@ -127,7 +129,7 @@ class Tracing:
             self.recent = deque(self.recent, spans_max)
         self.tick()
         self._tell_time()
-        engine.implementation.set_tracing(self.is_on, self._ratio, self._arguments != "none", spans_max)
+        engine.implementation.set_tracing(self.is_on, self._ratio, self.slow_ns, self._arguments != "none", spans_max)
         engine.slowness.update()
         for client in engine.clients.values():
             if client.context is not None:
@@ -152,6 +154,19 @@ class Tracing:
         self.samples_left = self.step()
         self.is_due = True
         self.attend()
+
+    def begin_late(self) -> None:
+        """What is read now has waited longer than what is slow: keep the first of its requests."""
+        self._is_late = True
+        self.attend()
+
+    def end_late(self) -> None:
+        """It is answered, or was no whole request."""
+        if self._is_late:
+            self._is_late = False
+            if self._attending and not (self.is_due or self._status):
+                self._attending = False
+                self._engine.slowness.attend(False)
 
     def failed(self, client: "Client", prefix: str) -> None:
         """The request that runs, or a part of it, was answered with an error."""
@@ -203,10 +218,11 @@ class Tracing:
             return ""  # it is a part of one
         context = client.context
         is_due, status, children = self.is_due, self._status, self._children
+        is_slow = self._is_late or elapsed_ns >= self.slow_ns
         trace_id = self._forget_request(client)
         if command.name == "client|trace":
             return ""
-        reason = _reason(context, is_due, status, elapsed_ns >= self.slow_ns)
+        reason = _reason(context, is_due, status, is_slow)
         if not reason:
             return ""
         stop_ns = engine.monotonic_ns()
@@ -260,8 +276,8 @@ class Tracing:
 
     def put_aside(self) -> "Aside":
         """Others run requests in the midst of one; returns what is known of that so far."""
-        aside = self.is_due, self._status, self._trace_id, self._children, self._attending
-        self.is_due, self._status, self._trace_id, self._children = False, "", 0, []
+        aside = self.is_due, self._is_late, self._status, self._trace_id, self._children, self._attending
+        self.is_due, self._is_late, self._status, self._trace_id, self._children = False, False, "", 0, []
         if self._attending:
             self._attending = False
             self._engine.slowness.attend(False)
@@ -269,14 +285,14 @@ class Tracing:
 
     def take_up(self, aside: "Aside") -> None:
         """The one that was put aside goes on."""
-        self.is_due, self._status, self._trace_id, self._children, is_attending = aside
+        self.is_due, self._is_late, self._status, self._trace_id, self._children, is_attending = aside
         if is_attending:
             self.attend()
 
     def _forget_request(self, client: "Client") -> int:
         """The request that ran is done with; returns the trace id that somebody was told, or 0."""
         trace_id, self._trace_id = self._trace_id, 0
-        self.is_due, self._status, self._children = False, "", []
+        self.is_due, self._is_late, self._status, self._children = False, False, "", []
         if self._attending:
             self._attending = False
             self._engine.slowness.attend(False)
@@ -396,7 +412,7 @@ class Tracing:
         found = [Span._make(span) for span in self.recent if span[3] == SERVER or not span[2]]
         packed = packed_newest(self._engine.implementation.take_spans(0)[0], count)
         found += map(Span._make, unpack(packed, self.names, self.shift_ns))
-        return sorted(found, key=lambda span: span.stop_ns, reverse=True)[:count]
+        return sorted(reversed(found), key=lambda span: span.stop_ns, reverse=True)[:count]
 
     @property
     def names(self) -> list[str]:

@@ -395,6 +395,8 @@ cdef extern from "kernel.h":
     struct spans:
         bint is_on
         bint asks
+        bint is_late
+        int64_t slow_ns
         traced *ring
         uint64_t capacity
         uint64_t count
@@ -2492,9 +2494,10 @@ cdef class Kernel:
         self.c.hot_left = 1 + <int64_t>(kernel_random(self.c) % <uint64_t>(2 * ratio - 1)) if ratio else INT64_MAX
         samples_begin(self.c)
 
-    def set_tracing(self, bint is_on, double ratio, bint asks, uint64_t spans_max):
-        """Which part of requests is traced, whether Python is to record them, and how many spans are kept."""
+    def set_tracing(self, bint is_on, double ratio, int64_t slow_ns, bint asks, uint64_t spans_max):
+        """kora.engine.reference.Implementation.set_tracing()."""
         self.c.spans.is_on = is_on
+        self.c.spans.slow_ns = slow_ns
         self.c.spans.asks = asks
         spans_choose(self.c, ratio if is_on else 0)
         spans_resize(&self.c.spans, spans_max if is_on else 0)
@@ -2602,10 +2605,16 @@ cdef class Kernel:
             else:
                 reading.arrived_ns = client.arrived_ns or reading.begun_ns
         service.reading = reading
+        if self.c.spans.is_on and reading.is_timed and reading.begun_ns - reading.arrived_ns >= self.c.spans.slow_ns:
+            self.c.spans.is_late = True
+            self._engine.tracing.begin_late()
         return 0
 
     cdef int _end(self, ClientState client, reading *reading) except -1:
         self.c.service.reading = reading.outer
+        if self.c.spans.is_late:
+            self.c.spans.is_late = False
+            self._engine.tracing.end_late()
         if reading.is_timed:
             client.last_ns = service_end(self.c, reading, PyBytes_AS_STRING(client.board_address), client.id)
             if PyList_GET_SIZE(self._service._entries):

@@ -1065,6 +1065,8 @@ struct traced {
 struct spans {
     bool is_on;
     bool asks;           /* a request that is chosen is for Python to record */
+    bool is_late;        /* what is read now has waited for so long: Python was told */
+    int64_t slow_ns;
     double log_rest;     /* of the part of requests that is not chosen, its logarithm; 0 where all are or none is */
     int64_t left;        /* requests until one is chosen, as of when kernel.samples_left was set */
     struct traced *ring; /* owned; NULL while tracing is off */

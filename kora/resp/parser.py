@@ -238,6 +238,8 @@ class Parser:
                 request = self._parse()
                 if request:
                     requests.append(request)
+                    if type(request) is Attributes:
+                        continue  # with what it is about, if that may be
                     at = self._at
                     data = self._data
                     if fast_road and len(data) - at > SHORT_BYTES_MAX and at >= self._fast_from and data[at] == _STAR:
