@@ -412,7 +412,8 @@ class Tracing:
         found = [Span._make(span) for span in self.recent if span[3] == SERVER or not span[2]]
         packed = packed_newest(self._engine.implementation.take_spans(0)[0], count)
         found += map(Span._make, unpack(packed, self.names, self.shift_ns))
-        return sorted(reversed(found), key=lambda span: span.stop_ns, reverse=True)[:count]
+        found.reverse()  # of those that ended at the same time the last one comes first
+        return sorted(found, key=lambda span: span.stop_ns, reverse=True)[:count]
 
     @property
     def names(self) -> list[str]:

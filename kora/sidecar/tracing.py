@@ -30,6 +30,7 @@ INSTALL: Final = "pip install 'kora-server[tracing]'"
 _BATCH_MAX: Final = 512  # as OTEL_BSP_MAX_EXPORT_BATCH_SIZE is by default
 _PERIOD_S: Final = 1.0  # how long spans wait for others to share a request with
 _CLOSE_S: Final = 1.0
+_REASON_MAX: Final = 500
 _TRACES_PATH: Final = "/v1/traces"
 
 
@@ -105,8 +106,11 @@ class TraceExport:
         except ImportError:
             log.error("spans are not exported: a package is missing", remedy=INSTALL)
             return
-        # It logs each attempt; one line says it all.
-        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+        # It logs each attempt, of which one line is enough.
+        attempts = _Attempts()
+        library = logging.getLogger("opentelemetry")
+        library.addHandler(attempts)
+        library.propagate = False
         settings = self._settings
         assert settings is not None
         resource = _resource(settings)
@@ -118,12 +122,11 @@ class TraceExport:
                 settings = self._settings or settings
             if batch:
                 spans = [_readable(span, resource, settings) for span in batch]
-                error = None
                 try:
                     is_sent = self._exporter_for(settings).export(spans) is SpanExportResult.SUCCESS
-                except Exception as failure:  # of requests, of the encoder: this thread goes on
-                    is_sent, error = False, failure
-                self._note(len(spans), is_sent, error)
+                except Exception as error:  # of requests, of the encoder: this thread goes on
+                    is_sent, attempts.latest = False, repr(error)
+                self._note(len(spans), is_sent, attempts.latest)
                 for span in batch:
                     self._remember(span)
             elif self._is_closing:
@@ -156,7 +159,7 @@ class TraceExport:
             self._exporter = OTLPSpanExporter(endpoint=traces_url(self._endpoint) or None)
         return self._exporter
 
-    def _note(self, count: int, is_sent: bool, error: Exception | None) -> None:
+    def _note(self, count: int, is_sent: bool, reason: str) -> None:
         if is_sent:
             self.exported += count
         else:
@@ -167,8 +170,7 @@ class TraceExport:
             if is_sent:
                 log.info("spans are exported again")
             else:
-                reason = {"reason": repr(error)} if error is not None else {}
-                log.warning("spans are not taken by the collector", spans=count, **reason)
+                log.warning("spans are not taken by the collector", spans=count, reason=reason[:_REASON_MAX])
 
     def _remember(self, span: Span) -> None:
         times = dict(span.events)
@@ -178,6 +180,15 @@ class TraceExport:
         labels = {"trace_id": trace_text(span.trace_id), "span_id": span_text(span.span_id)}
         buckets = self.exemplars.setdefault(span.operation, {})
         buckets[bisect_left(EDGES_NS, elapsed_ns)] = Exemplar(labels, elapsed_ns / 1e9, span.stop_ns / 1e9)
+
+
+class _Attempts(logging.Handler):
+    """What the exporter says of attempts that failed."""
+
+    latest = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.latest = record.getMessage()
 
 
 def traces_url(endpoint: str) -> str:
