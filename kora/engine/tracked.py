@@ -282,7 +282,7 @@ class Tracked:
     def _fail(self, error: bytes) -> None:
         self._retry_ns = self._engine.monotonic_ns() + _RETRY_NS
         if error != self._error:
-            self._engine.log("error", "tracked values cannot be written", reason=_text(error))
+            self._engine.log("warning", "tracked values cannot be written", reason=_text(error))
         self._error = error
 
     def _may_write(self) -> bool:
