@@ -5,10 +5,7 @@ make do with the last one when it is stuck.  Whatever goes wrong is answered in 
 """
 
 import asyncio
-import base64
-import contextlib
 import gzip
-import hmac
 import html
 import json
 import time
@@ -21,7 +18,7 @@ from aiohttp import web
 
 from kora.log import logger
 from kora.observe.board import Board
-from kora.sidecar import protobuf_page
+from kora.sidecar import protobuf_page, tokens
 from kora.sidecar.checks import UNHEALTHY, Check, Disk, cgroup_limit, look, overall, to_json, try_disk
 from kora.sidecar.exposition import OPENMETRICS, TEXT, View, fill, render, wants_openmetrics, wants_protobuf
 from kora.sidecar.feed import Feed
@@ -227,7 +224,7 @@ class Site:
             if "Allow" in refusal.headers:
                 response.headers["Allow"] = refusal.headers["Allow"]
             if refusal.status == HTTPStatus.UNAUTHORIZED:
-                response.headers["WWW-Authenticate"] = 'Bearer realm="kora", Basic realm="kora", charset="UTF-8"'
+                response.headers["WWW-Authenticate"] = tokens.CHALLENGE
         except Exception as error:
             log.error("request failed", path=request.path, exc_info=error)
             response = _json({"error": HTTPStatus.INTERNAL_SERVER_ERROR.phrase.lower()}, 500)
@@ -241,16 +238,7 @@ class Site:
         token = self._settings.metrics_token
         if not token or request.path in _HEALTH:
             return True
-        return hmac.compare_digest(_token_of(request), token.encode("utf-8", "surrogateescape"))
-
-
-def _token_of(request: web.Request) -> bytes:
-    """What the request shows: as a bearer, or as the password that a browser asks its user for."""
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "basic":
-        with contextlib.suppress(ValueError):
-            return base64.b64decode(given.strip()).partition(b":")[2]
-    return given.strip().encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else b""
+        return tokens.shows(request.headers.get("Authorization", ""), token)
 
 
 def _takes_gzip(request: web.Request) -> bool:
