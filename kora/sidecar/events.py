@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from kora.observe.tracked_ring import TrackedRing
 from kora.sidecar import tokens
-from kora.sidecar.event_requests import BadParameter, event, events, parameters, pattern, question
+from kora.sidecar.event_requests import BODY_MAX, BadParameter, event, events, parameters, pattern, question
 from kora.sidecar.feed import Feed, Refused, TooBusy
 from kora.sidecar.settings import Settings
 from kora.sidecar.tracker import Hit, Overloaded, Tracker
@@ -105,6 +105,36 @@ class Events:
         """Put what is there, and take no more."""
         self.is_closing = True
         self._tracker.ship()
+        self._tracker.on_forget()
+
+    def adjust(self) -> None:
+        """Settings have changed."""
+        self._tracker.adjust(self._settings.events_flush_interval, self._settings.events_keys_max)
+        self._tracker.on_forget()  # whoever was let in may not be any more
+
+    # What is counted
+
+    @property
+    def tracked(self) -> int:
+        return self._ring.tracked
+
+    @property
+    def lost(self) -> int:
+        return self._ring.lost
+
+    @property
+    def overflowed(self) -> int:
+        return self._tracker.overflowed
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self._ring.waiting_bytes
+
+    @property
+    def lag_ns(self) -> int:
+        """For how long the data process has taken nothing of what waits for it."""
+        since_ns = self._ring.waiting_since_ns
+        return time.monotonic_ns() - since_ns if since_ns else 0
 
     # Inside
 
@@ -201,13 +231,12 @@ class Events:
 
     def behind(self) -> str:
         """Why what is tracked does not get to where it is read from in time; "" where it does."""
-        now_ns = time.monotonic_ns()
-        since_ns = self._ring.waiting_since_ns
-        if since_ns and (now_ns - since_ns) / 1e9 > _BEHIND_S:
-            return f"the data process has taken no counts for {(now_ns - since_ns) // 10**9} seconds"
+        lag_s = self.lag_ns / 1e9
+        if lag_s > _BEHIND_S:
+            return f"the data process has taken no counts for {int(lag_s)} seconds"
         if self._feed.events_reason:
             return self._feed.events_reason
-        flushed_s = (now_ns - max(self._ring.flushed_ns, self._started_ns)) / 1e9
+        flushed_s = (time.monotonic_ns() - max(self._ring.flushed_ns, self._started_ns)) / 1e9
         if flushed_s > _INTERVALS * self._settings.events_flush_interval + _BEHIND_S:
             return f"counts were last written to their streams {int(flushed_s)} seconds ago"
         return ""
@@ -222,6 +251,7 @@ def _json(values: object) -> bytes:
 
 
 NO_CONTENT: Final = Reply(204)
+BODY_TOO_LONG: Final = failure(400, BadParameter("body", f"is longer than {BODY_MAX} bytes").to_json())
 _TOO_MANY: Final = failure(
     HTTPStatus.TOO_MANY_REQUESTS, {"error": "too many events from one address"}, ("Retry-After", "1")
 )

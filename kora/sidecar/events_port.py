@@ -18,8 +18,8 @@ from typing import Final, cast
 
 import httptools
 
-from kora.sidecar.event_requests import BODY_MAX, BadParameter
-from kora.sidecar.events import Events, Reply, Request, failure
+from kora.sidecar.event_requests import BODY_MAX
+from kora.sidecar.events import BODY_TOO_LONG, Events, Reply, Request, failure
 from kora.sidecar.tracker import Hit, Overloaded
 from kora.sidecar.visitors import KEEPALIVE_S, READING_S, REQUEST_S
 
@@ -234,7 +234,7 @@ class Connection(asyncio.Protocol):
         if self._body_bytes <= BODY_MAX:
             self._body.append(body)
         elif self._refusal is None:
-            self._refusal = failure(400, BadParameter("body", f"is longer than {BODY_MAX} bytes").to_json())
+            self._refusal = BODY_TOO_LONG
 
     def on_message_complete(self) -> None:
         self._is_partial = False

@@ -49,6 +49,7 @@ class Feed(asyncio.Protocol):
         self._decoder = Decoder()
         # What has come.
         self.settings: Settings | None = None
+        self.follow: Callable[[Settings], object] = _follow_nobody
         self._told = asyncio.Event()  # there are settings, or there will never be any
         self.closed: asyncio.Future[None] = self._loop.create_future()  # the data process has gone
         self._latest: Snapshot | None = None
@@ -63,8 +64,7 @@ class Feed(asyncio.Protocol):
         self._questions: dict[int, asyncio.Future[Any]] = {}
         # Tracked events.
         self.events_reason = ""  # why they cannot be written down now, as the data process has said
-        self.on_settings: Callable[[], object] = lambda: None
-        self.on_drain: Callable[[], object] = lambda: None  # no more are to be taken
+        self.on_drain: Callable[[], object] = _do_nothing  # all are to be put, and no more to be taken
 
     async def first_settings(self) -> Settings | None:
         """None if the data process has gone without a word."""
@@ -192,13 +192,16 @@ class Feed(asyncio.Protocol):
             case ["settings", values]:
                 self.settings = Settings.from_plain(values)
                 self._told.set()
-                self.on_settings()
+                self.follow(self.settings)
             case ["answer", number, value]:
                 if (answer := self._questions.get(number)) is not None:
                     answer.set_result(value)
             case ["refused", number, text]:
                 if (answer := self._questions.get(number)) is not None:
                     answer.set_exception(Refused(text))
+            case ["not now", number, text]:
+                if (answer := self._questions.get(number)) is not None:
+                    answer.set_exception(TooBusy(text))
             case ["events behind", reason]:
                 self.events_reason = reason
             case ["drain"]:
@@ -206,3 +209,11 @@ class Feed(asyncio.Protocol):
                 self.send(["drained"])
             case _:
                 raise AssertionError(f"not a message of the data process: {message[:2]!r}")
+
+
+def _follow_nobody(_: Settings) -> None:
+    pass
+
+
+def _do_nothing() -> None:
+    pass
