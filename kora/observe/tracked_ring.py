@@ -1,8 +1,8 @@
 """Tracked counts on their way from the sidecar to the data process, in memory that both have and neither's end takes.
 
 The sidecar adds up what it is told, and four times a second puts the sums into a ring; the data process takes them out
-when it has the time.  Each position has one writer: who puts moves WRITTEN, last of all, and who takes moves READ, after
-what was taken is counted.  So whatever is put is counted once, whichever process is killed when.
+when it has the time.  Each position has one writer: who puts moves WRITTEN, last of all, and who takes moves READ,
+after what was taken is counted.  So whatever is put is counted once, whichever process is killed when.
 
 What the sidecar has not put yet it has also written down, track by track, in a log beside the ring.  A log belongs to
 the position at which the next sums will be put: once they are, WRITTEN is another and the log counts for nothing, in
@@ -34,10 +34,11 @@ _LOG_INTERVAL: Final = 4  # ms: of the records that have no time of their own
 _TRACKED: Final = 5  # how often something was tracked, ever
 _SHIPPED: Final = 6  # of these, what has been put or lost
 _LOST: Final = 7
-# CLOCK_MONOTONIC: when something was put and nothing else was there, and when something was last taken.
+# CLOCK_MONOTONIC: when something was put and nothing else was there, when something was last taken, and when all that
+# was taken was last found to be written to its streams in time.
 _PUT_NS: Final = 8
 _TAKEN_NS: Final = 9
-_FLUSHED_NS: Final = 10  # when the data process last wrote what was due to its streams
+_FLUSHED_NS: Final = 10
 _NO_LOG: Final = (1 << 64) - 1
 
 _LENGTH: Final = struct.Struct("=Q")
@@ -80,6 +81,10 @@ class TrackedRing:
         os.close(self.fd)
 
     # What both may ask
+
+    @property
+    def is_closed(self) -> bool:
+        return self._memory.closed
 
     @property
     def written(self) -> int:

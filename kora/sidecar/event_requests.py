@@ -1,7 +1,7 @@
 """What requests to /track, /read and /keys say: their parameters, checked, or which of them is wrong and why.
 
-Parameters come in the query, in a form, or in a batch: a JSON array, or a line for each event, which is a JSON object or
-like a query.  Everything is bytes until it is known to be well-formed.
+Parameters come in the query, in a form, or in a batch: a JSON array, or a line for each event, which is a JSON object
+or like a query.  Everything is bytes until it is known to be well-formed.
 """
 
 import json

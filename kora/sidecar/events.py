@@ -19,10 +19,9 @@ from kora.sidecar.feed import Feed, Refused, TooBusy
 from kora.sidecar.settings import Settings
 from kora.sidecar.tracker import Hit, Overloaded, Tracker
 
-# How long the data process may take nothing before it is said to be behind: it does so four times a second.
+# How long the data process may take nothing, or not say that all is written, before it is said to be behind: it does
+# the one four times a second, and the other once.
 _BEHIND_S: Final = 5.0
-# How many intervals may pass without anything being written to the streams.
-_INTERVALS: Final = 3
 
 
 @dataclass
@@ -237,9 +236,7 @@ class Events:
         if self._feed.events_reason:
             return self._feed.events_reason
         flushed_s = (time.monotonic_ns() - max(self._ring.flushed_ns, self._started_ns)) / 1e9
-        if flushed_s > _INTERVALS * self._settings.events_flush_interval + _BEHIND_S:
-            return f"counts were last written to their streams {int(flushed_s)} seconds ago"
-        return ""
+        return f"the data process has not been heard of for {int(flushed_s)} seconds" if flushed_s > _BEHIND_S else ""
 
 
 def failure(code: int, values: dict[str, Any], *headers: tuple[str, str]) -> Reply:

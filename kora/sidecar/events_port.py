@@ -75,10 +75,10 @@ class EventsPort:
             idle = [other for other in self.connections if other.is_idle]
             (min(idle, key=_since) if idle else connection).turn_out()
             self.turned_out += 1
+        connection.since = self.second = int(self._loop.time())
         self.connections[connection] = None
         if self._timer is None:
             self._look()
-        connection.since = self.second
 
     def left(self, connection: "Connection") -> None:
         self.connections.pop(connection, None)
@@ -277,9 +277,9 @@ class Connection(asyncio.Protocol):
         if self._refusal is not None:
             self._is_closing = True
         self._go_on()
-        if self._hit is not None and self._answered == 1 and not was_partial and not self._is_partial:
-            if not self._is_closing:
-                self._port.remember(data, self._hit)
+        is_all_of_it = self._answered == 1 and not was_partial and not self._is_partial
+        if self._hit is not None and is_all_of_it and not self._is_closing:
+            self._port.remember(data, self._hit)
 
     def _add_to_head(self, size_bytes: int) -> None:
         self._head_bytes += size_bytes

@@ -94,7 +94,7 @@ class Tracker:
             self._forget()
 
     def recover(self) -> tuple[int, int]:
-        """Count again what a sidecar that was killed had written down; returns how many events, and how many are lost."""
+        """Count what a sidecar that was killed had written down; returns how many events, and how many are lost."""
         start_ms, tracks = self._ring.left_behind()
         lost = self._ring.settle(len(tracks))
         self.tracked = self._ring.tracked
@@ -180,10 +180,11 @@ class Tracker:
     def _touch(self, hit: Hit) -> None:
         if self._timer is None:
             self._begin()
-        self._check_room()
+        if (self._start_ms, hit.key) not in self._pending:
+            self._check_room(1)
         self._touched.append(hit)
 
-    def _check_room(self, events: int = 1) -> None:
+    def _check_room(self, events: int) -> None:
         if self.waiting + events > PENDING_MAX and not self.ship():
             raise Overloaded
 
@@ -200,13 +201,12 @@ class Tracker:
     def _write_down(self, track: bytes) -> None:
         if not self._is_logged:
             self._ring.note_tracked(self.tracked)
-        elif not self._ring.write_down(track, self.tracked):
-            # It is full: what is in it becomes sums, and where there is no room for them, no log can help.
-            if not self.ship():
-                log.warning("tracked counts are kept in memory alone", events=self._unshipped)
-                self._ring.drop_log()
-                self._is_logged = False
-                self._is_timed = True  # so that nothing is written down
+        elif not self._ring.write_down(track, self.tracked) and not self.ship():
+            # The log is full, and there is no room for the sums that it stands for.
+            log.warning("tracked counts are kept in memory alone", events=self._unshipped)
+            self._ring.drop_log()
+            self._is_logged = False
+            self._is_timed = True  # so that nothing is written down
 
     def _fold(self) -> None:
         """Make sums of hits."""

@@ -85,13 +85,14 @@ class Site:
             Endpoint("/health", self.health, "how it is, check by check; 503 where one of them is unhealthy"),
             Endpoint("/healthz", self.ready, "as /health/ready"),
         )
-        self._event_endpoints = (
+        event_endpoints = (
             Endpoint("/track", self.event, "count something: ?key=&value=1&at=, or a batch in the body; GET or POST"),
-            Endpoint("/read", self.event, "what was counted: ?key=&type=counter|points|rate|gauge|stats&from=&to=&period="),
+            Endpoint(
+                "/read", self.event, "what was counted: ?key=&type=counter|points|rate|gauge|stats&from=&to=&period="
+            ),
             Endpoint("/keys", self.event, "what there is to read: ?match=, as JSON"),
         )
-        if events is None:
-            self._event_endpoints = ()
+        self._event_endpoints = event_endpoints if events is not None else ()
         self._event_paths = frozenset(endpoint.path for endpoint in self._event_endpoints)
         paths = [endpoint.path for endpoint in self._endpoints]
         self._paths = frozenset([*paths, *self._event_paths, *self._page.asset_paths])
