@@ -112,6 +112,7 @@ class Tracker:
         """For count(), and for as long as on_forget is not called."""
         hit = self._hits.get((key, units))
         if hit is None:
+            self._begin()  # keys are counted by interval
             if len(self._hits) >= _HITS_MAX:
                 self._fold()
                 self._forget()
