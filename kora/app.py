@@ -122,6 +122,7 @@ class Server:
             await _close_clients(engine)
             if feed is not None:
                 await feed.drain()
+            engine.tracked.flush_all()
             # Again, if anybody has changed anything since it was found that this can be done.
             if self._saves and not engine.saves.save_before_the_end():
                 log.error("stopped without saving", changes=engine.saves.numbers()[0])

@@ -1882,6 +1882,8 @@ include "hashes.pxi"
 include "lists.pxi"
 include "streams.pxi"
 
+from kora.types.tallies import Tallies as _ReferenceTallies
+
 cdef size_t _EFFORT_MIN = EFFORT_MIN
 
 
@@ -2411,6 +2413,12 @@ cdef class Kernel:
         """Whether nothing ends by itself, since a journal is loaded, which says what has ended."""
         self.c.is_replaying = is_replaying
         self.c.now_ms = 0
+
+    def make_tallies(self):
+        return _ReferenceTallies()
+
+    def count_into(self, tallies, int64_t start_ms, int64_t stop_ms):
+        pass
 
     def interrupt(self):
         """The command that runs leaves errands: see kora.engine.call.run_errands()."""

@@ -23,7 +23,7 @@ none belongs to two minutes.  All of it is Unix time, in which every day has 24 
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
 
 Cell: TypeAlias = tuple[bytes, int, int, int, int, int, int, int, bytes]
@@ -45,7 +45,7 @@ _WHOLE_DIGITS_MAX: Final = 18
 _SUB_BITS: Final = 6
 _SUB: Final = 1 << _SUB_BITS
 BUCKET_MAX: Final = 8191  # beyond all that values come to
-_TENS: Final = tuple(10**power for power in range(27, -1, -1))
+_TENS: Final[tuple[int, ...]] = tuple(10**power for power in range(27, -1, -1))
 
 
 def parse_value(text: bytes) -> int:
@@ -66,6 +66,7 @@ def parse_value(text: bytes) -> int:
     power = int(exponent or b"0") - len(fraction) + DIGITS
     if number and len(digits.lstrip(b"0")) + power > DIGITS + _WHOLE_DIGITS_MAX + 1:
         raise ValueError("too large")
+    units: int
     if power >= 0:
         units = number * 10**power if number else 0
     else:
@@ -208,18 +209,20 @@ class Tally:
     def words(self) -> list[bytes]:
         return words_of(self.count, self.sum, self.min, self.max, self.last, self.histogram())
 
+    @staticmethod
+    def sum_of(fields: Mapping[bytes, bytes]) -> int:
+        """Of the fields of an entry; raises ValueError where they are something else."""
+        total = fields.get(b"sum")
+        return _parse_sum(total) if total is not None else _parse_count(fields) * UNIT
+
     @classmethod
-    def of_words(cls, words: Sequence[bytes], at_ms: int) -> "Tally":
-        """The fields of an entry, which may be of a real Kilometric and then has only a count: of so many ones.
+    def of_fields(cls, fields: Mapping[bytes, bytes], at_ms: int) -> "Tally":
+        """Those of an entry, which may be of a real Kilometric and then has only a count: of so many ones.
 
         Raises ValueError where they are something else.
         """
-        fields = dict(zip(words[::2], words[1::2], strict=True))
         tally = cls()
-        count = fields.get(b"count", b"")
-        if not count.isdigit() or len(count) > 30:
-            raise ValueError("an entry without a count")
-        tally.count = int(count)
+        tally.count = _parse_count(fields)
         tally.last_ms = at_ms
         if b"sum" not in fields:
             tally.sum = tally.count * UNIT
@@ -242,6 +245,13 @@ def words_of(count: int, total: int, least: int, greatest: int, last: int, histo
         b"count", b"%d" % count, b"sum", format_value(total), b"min", format_value(least),
         b"max", format_value(greatest), b"last", format_value(last), b"histogram", histogram,
     ]  # fmt: skip
+
+
+def _parse_count(fields: Mapping[bytes, bytes]) -> int:
+    count = fields.get(b"count", b"")
+    if not count.isdigit() or len(count) > 30:
+        raise ValueError("an entry without a count")
+    return int(count)
 
 
 def _parse_sum(text: bytes) -> int:
