@@ -226,7 +226,6 @@ class Feed(asyncio.Protocol):
             "events_token": config.events_token,
             "events_rate_limit": config.events_rate_limit,
             "events_flush_interval": config.events_flush_interval,
-            "events_keys_max": config.events_keys_max,
             "events_negative": config.events_negative,
         }
 

@@ -121,7 +121,6 @@ def _make_events(feed: Feed, fd: int, follow: Callable[[Settings], None]) -> tup
         ring,
         asyncio.get_running_loop(),
         settings.events_flush_interval,
-        settings.events_keys_max,
         on_put=partial(feed.send, ["tracked"]),
     )
     recovered, lost = tracker.recover()

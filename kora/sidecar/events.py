@@ -61,6 +61,9 @@ class Events:
         # What came, by path and code; hits aside.
         self._requests: dict[tuple[str, int], int] = {("/track", 204): 0}
         self.hits = 0
+        # Of the port for events.
+        self.connections = 0
+        self.turned_out = 0
         # Of the running second: what each source has asked for.
         self._second = 0
         self._asked: dict[str, int] = {}
@@ -108,22 +111,19 @@ class Events:
 
     def adjust(self) -> None:
         """Settings have changed."""
-        self._tracker.adjust(self._settings.events_flush_interval, self._settings.events_keys_max)
+        self._tracker.adjust(self._settings.events_flush_interval)
         self._tracker.on_forget()  # whoever was let in may not be any more
 
     # What is counted
 
     @property
-    def tracked(self) -> int:
+    def received(self) -> int:
+        """Events, by this sidecar and by those before it."""
         return self._ring.tracked
 
     @property
     def lost(self) -> int:
         return self._ring.lost
-
-    @property
-    def overflowed(self) -> int:
-        return self._tracker.overflowed
 
     @property
     def waiting_bytes(self) -> int:

@@ -53,7 +53,6 @@ class EventsPort:
         self._timer: asyncio.TimerHandle | None = None
         self.connections: dict[Connection, None] = {}
         self._connections_max = VISITORS_MAX
-        self.turned_out = 0
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != resource.RLIM_INFINITY:
             self._connections_max = max(64, min(VISITORS_MAX, soft - _DESCRIPTORS_RESERVED))
@@ -74,14 +73,17 @@ class EventsPort:
         if len(self.connections) >= self._connections_max:
             idle = [other for other in self.connections if other.is_idle]
             (min(idle, key=_since) if idle else connection).turn_out()
-            self.turned_out += 1
+            self.events.turned_out += 1
         connection.since = self.second = int(self._loop.time())
         self.connections[connection] = None
+        self.events.connections += 1
         if self._timer is None:
             self._look()
 
     def left(self, connection: "Connection") -> None:
-        self.connections.pop(connection, None)
+        if connection in self.connections:
+            del self.connections[connection]
+            self.events.connections -= 1
 
     def close(self) -> None:
         if self._timer is not None:
@@ -98,7 +100,7 @@ class EventsPort:
         for connection in list(self.connections):
             if connection.is_overdue(self.second):
                 connection.turn_out()
-                self.turned_out += 1
+                self.events.turned_out += 1
         self._timer = self._loop.call_later(1.0, self._look) if self.connections else None
 
 

@@ -34,7 +34,6 @@ class Settings:
     events_token: str = ""  # "": metrics_token
     events_rate_limit: int = 0
     events_flush_interval: int = 10  # seconds
-    events_keys_max: int = 100_000
     events_negative: bool = False
 
     @classmethod

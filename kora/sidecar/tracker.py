@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from kora.log import logger
 from kora.observe.tracked_ring import TrackedRing, pack_track
 from kora.sidecar.event_requests import Event
-from kora.types.tally import OTHER, Tally, interval_start, interval_stop
+from kora.types.tally import Tally, interval_start, interval_stop
 
 log = logger("kora.events")
 
@@ -56,7 +56,6 @@ class Tracker:
         ring: TrackedRing,
         timers: Timers,
         interval_s: int,
-        keys_max: int,
         on_put: Callable[[], object],
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -65,10 +64,8 @@ class Tracker:
         self._timers = timers
         self._wall_ms = wall_ms
         self._on_put = on_put  # the data process is to look
-        self.on_forget: Callable[[], object] = lambda: None  # no hit is to be used any more
-        # These may change at run time.
-        self._interval_ms = interval_s * 1000
-        self._keys_max = keys_max
+        self.on_forget: Callable[[], object] = lambda: None  # no hit of before is to be used any more
+        self._interval_ms = interval_s * 1000  # may change at run time
         # What was tracked, ever; whoever was here before this process went on counting included.
         self.tracked = ring.tracked
         self._unshipped = 0
@@ -81,17 +78,12 @@ class Tracker:
         self._is_timed = False  # the log has an interval before this one, and what is written down needs its time
         # Kept for longer.
         self._hits: dict[tuple[bytes, int], Hit] = {}
-        self._keys: set[bytes] = set()  # of this interval
-        self._keys_start_ms = 0
-        self._is_overflowing = False
-        self.overflowed = 0
 
-    def adjust(self, interval_s: int, keys_max: int) -> None:
+    def adjust(self, interval_s: int) -> None:
         """Settings have changed."""
-        if (interval_s * 1000, keys_max) != (self._interval_ms, self._keys_max):
+        if interval_s * 1000 != self._interval_ms:
             self.ship()
-            self._interval_ms, self._keys_max = interval_s * 1000, keys_max
-            self._forget()
+            self._interval_ms = interval_s * 1000
 
     def recover(self) -> tuple[int, int]:
         """Count what a sidecar that was killed had written down; returns how many events, and how many are lost."""
@@ -112,11 +104,10 @@ class Tracker:
         """For count(), and for as long as on_forget is not called."""
         hit = self._hits.get((key, units))
         if hit is None:
-            self._begin()  # keys are counted by interval
             if len(self._hits) >= _HITS_MAX:
-                self._fold()
-                self._forget()
-            hit = self._hits[key, units] = Hit(self._admitted(key), units)
+                self._hits.clear()
+                self.on_forget()
+            hit = self._hits[key, units] = Hit(key, units)
         return hit
 
     def count(self, hit: Hit) -> None:
@@ -133,13 +124,13 @@ class Tracker:
         self._begin()
         self._check_room(len(events))
         self._fold()  # what came before is not to be the last
-        admitted = [(self._admitted(key), units, now_ms if at_ms is None else at_ms) for key, units, at_ms in events]
-        for key, units, at_ms in admitted:
+        timed = [(key, units, now_ms if at_ms is None else at_ms) for key, units, at_ms in events]
+        for key, units, at_ms in timed:
             self._add(key, units, at_ms, 1)
         self._unshipped += len(events)
         self.tracked += len(events)
         # In one piece: after a crash, too, it is all or none.
-        self._write_down(b"".join(pack_track(*one) for one in admitted))
+        self._write_down(b"".join(pack_track(*one) for one in timed))
 
     def ship(self) -> bool:
         """Put everything into the ring; False where it is full, and then it stays here."""
@@ -159,12 +150,6 @@ class Tracker:
             return
         now_ms = self._wall_ms()
         self._start_ms = start_ms = interval_start(now_ms, self._interval_ms)
-        if start_ms != self._keys_start_ms:
-            self._keys_start_ms = start_ms
-            self._keys.clear()
-            if self._is_overflowing:
-                self._is_overflowing = False
-                self._forget()
         if not self._pending:
             self._ring.begin_log(start_ms)
             self._is_logged, self._is_timed = True, False
@@ -188,16 +173,6 @@ class Tracker:
     def _check_room(self, events: int) -> None:
         if self.waiting + events > PENDING_MAX and not self.ship():
             raise Overloaded
-
-    def _admitted(self, key: bytes) -> bytes:
-        """The key, or that of all those for which there is no room."""
-        if key not in self._keys:
-            if len(self._keys) >= self._keys_max:
-                self._is_overflowing = True
-                self.overflowed += 1
-                return OTHER
-            self._keys.add(key)
-        return key
 
     def _write_down(self, track: bytes) -> None:
         if not self._is_logged:
@@ -241,10 +216,6 @@ class Tracker:
         self._is_logged, self._is_timed = True, False
         self._on_put()
         return True
-
-    def _forget(self) -> None:
-        self._hits.clear()
-        self.on_forget()
 
 
 def _last(hit: Hit) -> int:

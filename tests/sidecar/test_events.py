@@ -400,6 +400,7 @@ def test_hostile_clients_harm_nobody(events: Listening) -> None:
             assert events.get(path).code in (400, 404)
         assert events.get("/health").json == {"status": "ok"}
         assert events.sums() == {"ok": 1, "h2": 1}
+        events.process.beat()
         assert events.process.get("/health/live").code == 200
     finally:
         for sock in silent:
@@ -461,6 +462,7 @@ class Clock:
 def door() -> tuple[Clock, EventsPort]:
     class Nobody:
         remembers = False
+        connections = turned_out = 0
 
         def counted(self, _: str, reply: Reply) -> Reply:
             return reply
@@ -492,7 +494,7 @@ def test_who_says_nothing_or_never_ends_has_to_go(door: tuple[Clock, EventsPort]
             assert endless_transport.is_aborted
     clock.advance(1)
     assert (silent.is_aborted, slow_transport.is_aborted) == (True, True)
-    assert port.turned_out == 3
+    assert (port.events.turned_out, port.events.connections) == (3, 0)
     assert endless_transport.written.count(b"HTTP/1.1") == 1
 
 

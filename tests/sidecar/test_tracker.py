@@ -3,7 +3,6 @@
 import marshal
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
@@ -12,7 +11,7 @@ from kora.observe.tracked_ring import TrackedRing
 from kora.sidecar import tracker as tracker_module
 from kora.sidecar.event_requests import Event
 from kora.sidecar.tracker import Overloaded, Tracker
-from kora.types.tally import OTHER, UNIT, Tally
+from kora.types.tally import UNIT, Tally
 
 pytestmark = pytest.mark.once
 
@@ -43,17 +42,16 @@ class Timers:
 class Sidecar:
     """A tracker, and those after it."""
 
-    def __init__(self, keys_max: int = 100) -> None:
+    def __init__(self) -> None:
         self.ring = TrackedRing.shared()
         self.timers = Timers()
-        self._keys_max = keys_max
         self.tracker = self.start()
 
     def start(self) -> Tracker:
         # A process that is killed leaves the memory and nothing else.
         self.timers.due.clear()
         ring = TrackedRing(os.dup(self.ring.fd))
-        self.tracker = Tracker(ring, self.timers, 10, self._keys_max, lambda: None, lambda: self.timers.now_ms)
+        self.tracker = Tracker(ring, self.timers, 10, lambda: None, lambda: self.timers.now_ms)
         return self.tracker
 
     def count(self, key: bytes, value: int = 1, times: int = 1) -> None:
@@ -190,28 +188,23 @@ def test_what_is_kept_is_bounded(sidecar: Sidecar, monkeypatch: pytest.MonkeyPat
     assert sum(sidecar.sums().values()) == 51
 
 
-def test_keys_that_are_one_too_many_are_counted_together() -> None:
-    sidecar = Sidecar(keys_max=2)
-    forgotten: list[Any] = []
+def test_hits_are_made_anew_where_there_are_too_many(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracker_module, "_HITS_MAX", 3)
+    forgotten: list[int] = []
     sidecar.tracker.on_forget = lambda: forgotten.append(1)
-    for key in (b"a", b"b", b"c", b"d", b"a"):
-        sidecar.count(key)
+    for number in range(10):
+        sidecar.count(b"%d" % number)
+        sidecar.count(b"0")
     sidecar.timers.advance(250)
-    assert sidecar.sums() == {(b"a", 0): 2, (b"b", 0): 1, (OTHER, 0): 2}
-    assert sidecar.tracker.overflowed == 2
-    sidecar.timers.advance(10_000)
-    sidecar.count(b"d")
-    assert forgotten, "in another interval it may be another's turn"
-    sidecar.count(b"d")
-    sidecar.timers.advance(250)
-    assert sum(sidecar.sums().values()) == 2
-    sidecar.ring.close()
+    sums = sidecar.sums()
+    assert (len(sums), sums[b"0", 0], sum(sums.values())) == (10, 11, 20)
+    assert forgotten
 
 
 def test_an_interval_of_another_length_begins_at_once(sidecar: Sidecar) -> None:
     sidecar.timers.advance(5_000)
     sidecar.count(b"a")
-    sidecar.tracker.adjust(1, 100)
+    sidecar.tracker.adjust(1)
     sidecar.timers.advance(250)
     sidecar.count(b"a")
     sidecar.timers.advance(250)
