@@ -1,7 +1,6 @@
 """The tallies of one interval, by key: what the buffer of tracked values is made of.  The kernel has its own."""
 
 from collections.abc import Iterator
-from itertools import islice
 
 from kora.types.tally import Cell, Tally
 
@@ -48,6 +47,6 @@ class Tallies:
         return tally
 
     def take(self, count: int) -> list[Cell]:
-        """Remove some, at most so many; their times are 0, since the interval is known to whoever has this."""
-        keys = list(islice(self._tallies, count))
-        return [self._tallies.pop(key).cell(key, 0) for key in keys]
+        """Remove those that came last, at most so many; their times are 0: whoever has this knows the interval."""
+        tallies = self._tallies
+        return [tally.cell(key, 0) for key, tally in (tallies.popitem() for _ in range(min(count, len(tallies))))]
