@@ -121,6 +121,13 @@ class CannotJournal(DiskFault):
         )
 
 
+class StorageFault(CommandError):
+    """What is on the disk cannot be read."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"ERR The storage engine failed to read: {reason}")
+
+
 class InternalError(CommandError):
     message = "ERR internal error"
 
