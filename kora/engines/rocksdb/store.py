@@ -31,7 +31,6 @@ from kora.store.backing import ABSENT, POSITION_END, VOLATILE, Change, deadline_
 from kora.store.shard import RUN_BITS
 from kora.store.slots import OPEN_BRACE, SLOT_MASK, slot_of
 
-
 _FORMAT: Final = 1
 _NOTHING: Final = [0, 0]
 _PLACE: Final = Struct(">IHI")  # the id, the slot, and the hash
@@ -134,6 +133,7 @@ class Store:
         self._stale: list[list[bytes]] = [[] for _ in range(count)]
         self._due_from_ms: list[dict[int, int]] = [{} for _ in range(count)]
         self._pool = ThreadPoolExecutor(count, "store")
+        self._broken: set[int] = set()  # shards that could not be written to
         self._check_directory(count)
         try:
             self.instances = self._open_all(count)
@@ -214,12 +214,6 @@ class Store:
             instance.get_column_family_handle(_DEADLINES),
             *self._deadline_families[index + 1 :],
         ]
-
-    def reopen(self, index: int) -> None:
-        """Open an instance anew that does not write any more, since something has failed; raises CannotOpen."""
-        self.instances[index].close()
-        self.instances[index] = self._open(index)
-        self._adopt(index)
 
     def close(self) -> None:
         """Sync and close; raises nothing: what is not synced was said by sync()."""
@@ -383,9 +377,10 @@ class Store:
             batches[0].put(_META_ID + name.encode(), data)
         self.generation += 1
         parts = []
+        is_for_all = databases is not None or self.generation == 1
         for shard, (batch, meta) in enumerate(zip(batches, metas, strict=True)):
             # Which database is which is to be known by all shards at once.
-            if batch.len() or databases is not None:
+            if is_for_all or batch.len():
                 meta.generation, meta.databases, meta.next_id = self.generation, dict(self.databases), self.next_id
                 batch.put(_META, meta.encode(count, shard))
                 parts.append((shard, batch, meta))
@@ -424,6 +419,15 @@ class Store:
                 batch.delete_range(start, stop, self._deadline_families[shard])
                 self._due_from_ms[shard].pop(id, None)
 
+    def reopen_broken(self) -> None:
+        """Open anew what does not write any more since something has failed; raises CannotOpen."""
+        for index in sorted(self._broken):
+            self._deadlines[index].close()
+            self.instances[index].close()
+            self.instances[index] = self._open(index)
+            self._adopt(index)
+            self._broken.discard(index)
+
     def commit(self, parts: "list[tuple[int, WriteBatch, _Meta]]", sync: bool) -> None:
         """For Batch: write parts, and take each that is written out of the list."""
         futures = [self._pool.submit(self._commit, shard, batch, sync) if sync else None for shard, batch, _ in parts]
@@ -435,6 +439,7 @@ class Store:
                 else:
                     future.result()
             except StorageFault as error:
+                self._broken.add(part[0])
                 fault = fault or error
                 continue
             parts.remove(part)
