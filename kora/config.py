@@ -451,7 +451,11 @@ SETTINGS: Final[tuple[Setting, ...]] = (
              "such as \"info,kora.store=debug\".",
              mutable=True, aliases=("loglevel",), environment=("KORA_LOG",)),
     _logging("log-format", Kind.ENUM, "json", "One JSON object a line, or text for people.", choices=("json", "text")),
-    _logging("logfile", Kind.STRING, "", "Path of the log; empty writes to standard output."),
+    _logging("logfile", Kind.STRING, "",
+             "Path of the log; empty writes to standard output. SIGHUP has it opened anew."),
+    _logging("log-repeats-max", Kind.INTEGER, 100,
+             "Lines with the same message that are written within ten seconds; further ones are counted, and their "
+             "number is told in one line; 0 writes all.", mutable=True),
 )
 # fmt: on
 
@@ -604,6 +608,7 @@ class Config:
     log_level: str
     log_format: str
     logfile: str
+    log_repeats_max: int
 
     def __init__(self) -> None:
         for setting in SETTINGS:
@@ -611,6 +616,9 @@ class Config:
         # The file that was read and that CONFIG REWRITE writes, absolute; None where there is none.
         self.file: str | None = None
         self._sources: dict[str, str] = {}
+        # What it was loaded from, and what was found there last.
+        self._origin: tuple[Sequence[str], Mapping[str, str], str] = ((), {}, ".")
+        self._loaded: dict[Setting, Value] = {setting: setting.default for setting in SETTINGS}
         self._hooks: dict[str, list[Hook]] = {}
 
     def __repr__(self) -> str:
@@ -636,7 +644,27 @@ class Config:
             config.file = os.path.abspath(file)
         config._take("environment", _read_environment(environ))
         config._take("flag", flags)
+        config._origin = argv, environ, directory
+        config._loaded = {setting: config._value(setting) for setting in SETTINGS}
         return config
+
+    def reload(self) -> tuple[list[Setting], list[Setting]]:
+        """Read the file again, and take over what has changed in it since it was read last, whatever CONFIG SET did.
+
+        Returns the settings that have now another value, and those that will have it once the server is started anew.
+        Raises ConfigError where the file is wrong or cannot be followed; then nothing has changed.
+        """
+        fresh = Config.load(*self._origin)
+        loaded = {setting: fresh._value(setting) for setting in SETTINGS}
+        different = [setting for setting in SETTINGS if loaded[setting] != self._loaded[setting]]
+        wanted = {s: loaded[s] for s in different if s.mutable and loaded[s] != self._value(s)}
+        try:
+            self._change(wanted, "config set")
+        except CommandError as error:
+            raise ConfigError(str(error)) from error
+        self._sources.update((setting.name, fresh.source(setting.name)) for setting in wanted)
+        self._loaded = loaded
+        return list(wanted), [setting for setting in different if not setting.mutable]
 
     def get(self, *patterns: str) -> dict[str, str]:
         """CONFIG GET: name → value as text.
@@ -670,13 +698,15 @@ class Config:
 
         Hooks run once every value is in place, and only for those that changed.
         """
-        values = {setting: self._parsed(setting, text) for setting, text in _checked(pairs).items()}
+        self._change({setting: self._parsed(setting, text) for setting, text in _checked(pairs).items()}, "config set")
+
+    def _change(self, values: Mapping[Setting, Value], source: str) -> None:
         before = {setting: self._value(setting) for setting in values}
         sources = dict(self._sources)
         # On a failure the values go back first, then the stack tells the hooks that had run, the last one first.
         with ExitStack() as hooks_run:
             try:
-                self._take("config set", values)
+                self._take(source, values)
                 for setting in values:
                     self._run_hooks(setting, before[setting], hooks_run)
             except BaseException:
