@@ -123,6 +123,13 @@ class CannotJournal(DiskFault):
         )
 
 
+class StorageFault(CommandError):
+    """What is on the disk cannot be read."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"ERR The storage engine failed to read: {reason}")
+
+
 class InternalError(CommandError):
     """A bug of ours; the log has a line with the same error_id, and its traceback."""
 

@@ -17,30 +17,24 @@ import json
 import os
 import zlib
 from binascii import crc_hqx
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from struct import Struct
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import rocksdict
 from rocksdict import Rdict, WriteBatch
 
 from kora.engines.rocksdb.statistics import Statistics
+from kora.errors import StorageFault
 from kora.observe.storage import DEBUG
+from kora.store.backing import ABSENT, POSITION_END, VOLATILE, Change, deadline_of
 from kora.store.shard import RUN_BITS
-from kora.store.slots import OPEN_BRACE, SLOT_MASK, SLOTS, slot_of
-
-# What a change is: the key, its record or None if it is gone, and what the store has of it by now.
-Item: TypeAlias = "tuple[bytes, bytes | None, int]"
-ABSENT: Final = 0
-LASTING: Final = 1  # it is there, and has no deadline
-VOLATILE: Final = 2
-
-# Behind the last position.
-END: Final = SLOTS << 32
+from kora.store.slots import OPEN_BRACE, SLOT_MASK, slot_of
 
 _FORMAT: Final = 1
+_NOTHING: Final = [0, 0]
 _PLACE: Final = Struct(">IHI")  # the id, the slot, and the hash
 _DEADLINE: Final = Struct(">IQ")  # the id, and when
 _ID: Final = Struct(">I")
@@ -63,10 +57,6 @@ _LOG_BYTES: Final = 4 << 20
 _LOGS: Final = 3
 
 
-class StoreFault(Exception):
-    """Something could not be read or written; the text is RocksDB's, with the file's name."""
-
-
 class CannotOpen(Exception):
     """There is no using the directory; one line that says why."""
 
@@ -85,7 +75,7 @@ class Changes:
     """What has changed in a database."""
 
     id: int
-    items: Sequence[Item]
+    items: Sequence[Change]
 
 
 @dataclass
@@ -121,7 +111,7 @@ class Batch:
         self._parts = parts
 
     def commit(self, sync: bool) -> None:
-        """Write what is not written yet; raises StoreFault."""
+        """Write what is not written yet; raises StorageFault."""
         self._store.commit(self._parts, sync)
 
 
@@ -283,13 +273,18 @@ class Store:
 
     def counts(self, id: int) -> tuple[int, int]:
         """How many keys there are, and how many of them have a deadline."""
-        counts = [meta.counts.get(id, (0, 0)) for meta in self._meta]
+        counts = self.counts_by_shard(id)
         return sum(keys for keys, _ in counts), sum(volatile for _, volatile in counts)
+
+    def counts_by_shard(self, id: int) -> list[tuple[int, int]]:
+        """As counts(), of each shard."""
+        counts = [meta.counts.get(id, _NOTHING) for meta in self._meta]
+        return [(keys, volatile) for keys, volatile in counts]
 
     # Reading
 
     def get(self, id: int, key: bytes) -> bytes | None:
-        """A key's record, or None; raises StoreFault."""
+        """A key's record, or None; raises StorageFault."""
         slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
         place = _PLACE.pack(id, slot, zlib.crc32(key)) + key
         record: bytes | None = self._read(self.instances[self._shard_by_run[slot >> RUN_BITS]].get, place)
@@ -316,25 +311,29 @@ class Store:
         instance = self.instances[self._shard_by_run[slot >> RUN_BITS]]
         return bool(instance.key_may_exist(_PLACE.pack(id, slot, zlib.crc32(key)) + key))
 
-    def scan(self, id: int, position: int, count: int) -> tuple[list[bytes], int]:
-        """At least so many keys from a position on, in the order of their positions, and the position to go on with.
+    def scan(self, id: int, position: int, count: int, now_ms: int) -> tuple[list[bytes], int]:
+        """About so many keys from a position on, in the order of their positions, and the position to go on with.
 
-        Keys of the same position come together; END when there are no more.  Raises StoreFault.
+        Keys of the same position come together; POSITION_END when there are no more.  Left out are those whose time was
+        over by now_ms.  Raises StorageFault.
         """
         keys: list[bytes] = []
-        while position < END:
+        while position < POSITION_END:
             shard = self._shard_by_run[position >> 32 + RUN_BITS]
             prefix = _ID.pack(id)
             instance = self.instances[shard]
             start = _PLACE.pack(id, position >> 32, position & 0xFFFFFFFF)
-            following: int | None = self._read(_scan, instance, start, prefix, count, keys)
+            walk: Iterable[Any] = instance.keys(from_key=start)
+            if self._meta[shard].counts.get(id, _NOTHING)[1]:
+                walk = _scan_alive(instance, start, prefix, now_ms)
+            following: int | None = self._read(_take, walk, prefix, count, keys)
             if following is not None:
                 return keys, following
             position = self._edges[shard + 1] << 32
-        return keys, END
+        return keys, POSITION_END
 
     def due(self, id: int, now_ms: int, count: int) -> list[bytes]:
-        """Keys whose deadlines are over, about so many at most; raises StoreFault.  For the thread that writes.
+        """Keys whose deadlines are over, about so many at most; raises StorageFault.  For the thread that writes.
 
         Where a record says otherwise by now the hint is dropped, by the next batch.
         """
@@ -362,7 +361,7 @@ class Store:
         try:
             return deed(*arguments)
         except Exception as error:
-            raise StoreFault(str(error)) from error
+            raise StorageFault(str(error)) from error
 
     # Writing
 
@@ -437,14 +436,14 @@ class Store:
     def commit(self, parts: "list[tuple[int, WriteBatch, _Meta]]", sync: bool) -> None:
         """For Batch: write parts, and take each that is written out of the list."""
         futures = [self._pool.submit(self._commit, shard, batch, sync) if sync else None for shard, batch, _ in parts]
-        fault: StoreFault | None = None
+        fault: StorageFault | None = None
         for part, future in zip(parts[:], futures, strict=True):
             try:
                 if future is None:
                     self._commit(part[0], part[1], sync)
                 else:
                     future.result()
-            except StoreFault as error:
+            except StorageFault as error:
                 fault = fault or error
                 continue
             parts.remove(part)
@@ -456,19 +455,19 @@ class Store:
         self._read(self.instances[shard].write, batch, *([self._sync] if sync else []))
 
     def sync(self) -> None:
-        """Have all that was written on the disk; raises StoreFault."""
+        """Have all that was written on the disk; raises StorageFault."""
         for future in [self._pool.submit(self._read, instance.flush_wal, True) for instance in self.instances]:
             future.result()
 
     def extra(self, name: str) -> bytes | None:
-        """What else was kept, by name; raises StoreFault."""
+        """What else was kept, by name; raises StorageFault."""
         data: bytes | None = self._read(self.instances[0].get, _META_ID + name.encode())
         return data
 
     def checkpoint(self, path: str) -> None:
         """Have another directory, which must not be there, with all that was written; files are shared by links.
 
-        Raises StoreFault and OSError.
+        Raises StorageFault and OSError.
         """
         os.makedirs(path)
         for instance in self.instances:
@@ -484,11 +483,10 @@ class Store:
         return os.path.join(self.path, f"shard-{index}")
 
 
-def _scan(instance: Rdict, start: bytes, prefix: bytes, count: int, keys: list[bytes]) -> int | None:
+def _take(places: Iterable[Any], prefix: bytes, count: int, keys: list[bytes]) -> int | None:
     """Add keys to a list that is to have so many; returns the position to go on with if that was before the end."""
     last = b""
-    place: Any
-    for place in instance.keys(from_key=start):
+    for place in places:
         if not place.startswith(prefix):
             break
         if len(keys) >= count and place[4:10] != last:
@@ -497,6 +495,13 @@ def _scan(instance: Rdict, start: bytes, prefix: bytes, count: int, keys: list[b
         last = place[4:10]
         keys.append(place[10:])
     return None
+
+
+def _scan_alive(instance: Rdict, start: bytes, prefix: bytes, now_ms: int) -> Iterator[bytes]:
+    place: Any
+    for place, record in instance.items(from_key=start):
+        if not 0 < deadline_of(record) <= now_ms or not place.startswith(prefix):
+            yield place
 
 
 def _hints(family: Rdict, start: bytes, stop: bytes, count: int) -> list[bytes]:
