@@ -384,6 +384,12 @@ SETTINGS: Final[tuple[Setting, ...]] = (
              minimum=_MB, maximum=LONG_MAX),
     _storage("rocksdb-compression", Kind.ENUM, "lz4", "How RocksDB's files are compressed.",
              choices=("none", "lz4", "zstd")),
+    _storage("rocksdb-large-value-bytes", Kind.MEMORY, _MB,
+             "Bytes of a value, as it is written, from which on DOCTOR tells of it: each change of one of its items "
+             "writes all of it.", mutable=True, maximum=LONG_MAX),
+    _storage("storage-metrics-level", Kind.ENUM, "debug",
+             "What RocksDB tells of itself: its properties (info), or its statistics as well (debug).",
+             choices=("info", "debug")),
 
     _observation("observation", Kind.BOOLEAN, True,
                  "Statistics, histograms and hot keys; off only to measure their cost.", mutable=True),
@@ -577,6 +583,8 @@ class Config:
     rocksdb_block_cache_bytes: int
     rocksdb_write_buffer_bytes: int
     rocksdb_compression: str
+    rocksdb_large_value_bytes: int
+    storage_metrics_level: str
     observation: bool
     hotkey_sampling_ratio: int
     slowlog_log_slower_than: int

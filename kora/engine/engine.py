@@ -26,6 +26,7 @@ from kora.engine.reference import Implementation, Reference
 from kora.engine.registry import Registry
 from kora.engine.saves import NoSaves, Saves, WritesBack
 from kora.engine.slowness import Slowness
+from kora.engine.storage import StorageView
 from kora.engine.tracking import Tracking
 from kora.engine.transactions import Watches
 from kora.errors import DiskFault, InternalError
@@ -150,6 +151,9 @@ class Engine:
         self.loaded_keys = self.loaded_expired = 0  # by the last snapshot that was: keys, and those whose time was over
         self.saves: Saves = NoSaves(self)  # set by whoever has files
         self.write_back: WritesBack | None = None  # where the data is in a store; set by whoever has opened it
+        self.storage: StorageView | None = (
+            None  # what holds the keys that memory does not, set by whoever has opened it
+        )
         self.disk_faults: dict[str, DiskFault] = {}  # why writes are refused, by who cannot write to the disk
         # shutdown(saves): whether to save the data where snapshots are wanted; set by whoever runs the server.
         self.shutdown: Callable[[bool], None] = _no_server
@@ -335,6 +339,8 @@ class Engine:
             self.hot_keys.adapt(self.rates.latest(0))
         if self.recent.is_due(now_ns):
             end_second(self, now_ns)
+            if self.storage is not None:
+                self.storage.look(self)
 
     def catch_up(self) -> None:
         """Keys may have ended without a command: tell those who wait for them or keep copies of them."""

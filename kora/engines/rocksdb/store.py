@@ -26,7 +26,9 @@ from typing import Any, Final
 import rocksdict
 from rocksdict import Rdict, WriteBatch
 
+from kora.engines.rocksdb.statistics import Statistics
 from kora.errors import StorageFault
+from kora.observe.storage import DEBUG
 from kora.store.backing import ABSENT, POSITION_END, VOLATILE, Change, deadline_of
 from kora.store.shard import RUN_BITS
 from kora.store.slots import OPEN_BRACE, SLOT_MASK, slot_of
@@ -65,6 +67,7 @@ class StoreSettings:
     write_buffer_bytes: int = 64 << 20
     compression: str = "lz4"
     threads: int = 2  # for flushes and compactions
+    metrics_level: str = DEBUG
 
 
 @dataclass
@@ -134,12 +137,14 @@ class Store:
         self._due_from_ms: list[dict[int, int]] = [{} for _ in range(count)]
         self._pool = ThreadPoolExecutor(count, "store")
         self._broken: set[int] = set()  # shards that could not be written to
+        self.statistics = Statistics(self._families, self._settings.metrics_level)
         self._check_directory(count)
         try:
             self.instances = self._open_all(count)
             for index in range(count):
                 self._adopt(index)
             self._meta = self._read_meta()
+            self.statistics.read()
         except BaseException:
             self.close()
             raise
@@ -204,7 +209,8 @@ class Store:
         options.set_level_compaction_dynamic_level_bytes(True)
         options.set_max_log_file_size(_LOG_BYTES)
         options.set_keep_log_file_num(_LOGS)
-        options.enable_statistics()
+        if settings.metrics_level == DEBUG:
+            options.enable_statistics()
         return options
 
     def _adopt(self, index: int) -> None:
@@ -217,6 +223,7 @@ class Store:
 
     def close(self) -> None:
         """Sync and close; raises nothing: what is not synced was said by sync()."""
+        self.statistics.close()
         self._pool.shutdown()
         self._deadline_families = []
         for family in self._deadlines:
@@ -225,6 +232,9 @@ class Store:
         for instance in self.instances:
             instance.close()
         self.instances = []
+
+    def _families(self) -> list[list[Rdict]]:
+        return [list(families) for families in zip(self.instances, self._deadlines, strict=True)]
 
     # Meta
 
