@@ -15,6 +15,7 @@ from kora.commands import make_registry
 from kora.config import Config
 from kora.engine.engine import Engine
 from kora.engine.loading import Loading
+from kora.engine.storage import StorageView
 from kora.errors import ConfigError
 from kora.log import REPEATS_S, Log, logger
 from kora.observe.board import DRAINING, READY, STATE, Board
@@ -257,6 +258,7 @@ class _Stored:
         engine.back(self._store)
         self._keeper = keeper.StoreKeeper(engine, self._store, wake=loop.call_soon_threadsafe)
         engine.journal.keeper = engine.write_back = self._keeper
+        engine.storage = StorageView(self._store.statistics, self._keeper.counted, engine.cache.numbers)
         engine.saves = self._checkpoints = checkpoints.Checkpoints(engine, self._keeper)
 
     @property

@@ -57,6 +57,8 @@ class StoreKeeper:
         self._writer = ThreadPoolExecutor(1, "write-back")
         self._syncer = ThreadPoolExecutor(1, "store-sync")
         # What is being written.
+        self._out: list[int] = []  # databases that it is of, by their ids
+        self._out_keys = self._out_bytes = 0
         self._batch: Batch | None = None
         self._future: Future[None] | None = None
         self._started_ns = 0
@@ -79,7 +81,12 @@ class StoreKeeper:
         # What was last written down.
         self._databases = dict(store.databases)
         self._functions: list[bytes] = []
-        # For INFO.
+        # For INFO and /metrics.
+        self.commits = 0
+        self.commit_ns = 0
+        self.committed_keys = 0
+        self.committed_bytes = 0
+        self.commit_errors = 0
         self._fault = ""
         self._stalled_ns = 0  # since when writers wait
         engine.config.on_change("rocksdb-sync", self._set_policy)
@@ -191,9 +198,24 @@ class StoreKeeper:
         batch = self.store.batch(changes, ids if ids != self._databases else None, extras)
         self._databases, self._functions = ids, functions
         self._batch = batch
+        self._out = [part.id for part in changes]
+        self._out_keys = sum(len(part.items) for part in changes)
+        self._out_bytes = sum(self._weigh(part) for part in changes)
         self._submit(batch)
         for id in gone:
             self._syncer.submit(self.store.reclaim, id)
+
+    def _weigh(self, changes: Changes) -> int:
+        """The bytes of records; each that is large is told of."""
+        engine = self._engine
+        large_bytes = engine.config.rocksdb_large_value_bytes
+        total_bytes = 0
+        for key, record, _ in changes.items:
+            if record is not None:
+                total_bytes += len(record)
+                if len(record) >= large_bytes and engine.storage is not None:
+                    engine.storage.note_large(engine, key, len(record))
+        return total_bytes
 
     def _submit(self, batch: Batch) -> None:
         self._started_ns = self._engine.monotonic_ns()
@@ -221,8 +243,14 @@ class StoreKeeper:
         self._batch = None
         self._is_unsynced = engine.config.rocksdb_sync != "always"
         self._set_fault("")
+        self.commits += 1
+        self.commit_ns += elapsed_ns
+        self.committed_keys += self._out_keys
+        self.committed_bytes += self._out_bytes
         for keyspace in engine.databases.used():
-            keyspace.written()
+            # One that was emptied meanwhile has another, and nothing out.
+            if keyspace.store_id in self._out:
+                keyspace.written()
         released = len(self._awaiting)
         self._release()
         if released:
@@ -236,6 +264,7 @@ class StoreKeeper:
     def _failed(self, error: BaseException) -> None:
         if not isinstance(error, StorageFault):
             raise error
+        self.commit_errors += 1
         self._set_fault(error.reason)
         self._retry_ns = self._engine.monotonic_ns() + _RETRY_NS
         # After some errors RocksDB writes nothing more to what is open.
@@ -406,6 +435,16 @@ class StoreKeeper:
         return [] if scripting is None else [library.code for library in scripting.libraries.values()]
 
     # For INFO
+
+    def counted(self) -> dict[str, int]:
+        """What is told of writing back; the names are those of COMMITS (kora/observe/storage.py)."""
+        return {
+            "commits": self.commits,
+            "commit_ns": self.commit_ns,
+            "committed_keys": self.committed_keys,
+            "committed_bytes": self.committed_bytes,
+            "commit_errors": self.commit_errors,
+        }
 
     def numbers(self) -> dict[str, int]:
         """For Snapshot.journal: there is none, but whether writing goes well is told in its place."""

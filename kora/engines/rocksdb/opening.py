@@ -52,6 +52,7 @@ def open_store(config: Config, shards: "list[Shard]", path: str) -> Store:
         block_cache_bytes=config.rocksdb_block_cache_bytes,
         write_buffer_bytes=config.rocksdb_write_buffer_bytes,
         compression=config.rocksdb_compression,
+        metrics_level=config.storage_metrics_level,
         threads=max(2, os.cpu_count() or 2),
     )
     return Store(path, [shards[0].slot_start, *(shard.slot_stop for shard in shards)], settings)

@@ -133,6 +133,7 @@ class Store:
         self._deadlines: list[Rdict] = []
         self._deadline_families: list[rocksdict.ColumnFamily] = []
         # For due(), by shard: hints to be dropped, and from when on there are others, by database.
+        self._found: dict[tuple[int, bytes], bytes] = {}  # hints of keys that are about to be deleted
         self._stale: list[list[bytes]] = [[] for _ in range(count)]
         self._due_from_ms: list[dict[int, int]] = [{} for _ in range(count)]
         self._pool = ThreadPoolExecutor(count, "store")
@@ -242,7 +243,10 @@ class Store:
         metas: list[_Meta] = []
         count = len(self.instances)
         for index, instance in enumerate(self.instances):
-            data = self._read(instance.get, _META)
+            try:
+                data = self._read(instance.get, _META)
+            except StorageFault as error:
+                raise CannotOpen(_why_not_opened(self._shard_path(index), error.reason)) from error
             if data is None:
                 metas.append(_Meta())
                 continue
@@ -333,6 +337,7 @@ class Store:
         Where a record says otherwise by now the hint is dropped, by the next batch.
         """
         found: list[bytes] = []
+        self._found = {place: hint for place, hint in self._found.items() if place[0] != id}
         for shard, family in enumerate(self._deadlines):
             # What is before it was dropped, and RocksDB would wade through that again and again.
             start = _DEADLINE.pack(id, self._due_from_ms[shard].get(id, 0))
@@ -343,6 +348,7 @@ class Store:
             for hint, record in zip(hints, records, strict=True):
                 if record is not None and record[:8] == hint[4 : _DEADLINE.size]:
                     found.append(hint[_DEADLINE.size :])
+                    self._found[id, hint[_DEADLINE.size :]] = hint
                     first_ms = min(first_ms, _TIME.unpack_from(record)[0])
                 else:
                     self._stale[shard].append(hint)
@@ -405,6 +411,8 @@ class Store:
             place = pack(id, slot, zlib.crc32(key)) + key
             if record is None:
                 batches[shard].delete(place)
+                if self._found and (hint := self._found.pop((id, key), None)) is not None:
+                    batches[shard].delete(hint, families[shard])
                 counts[shard][0] -= was != ABSENT
                 counts[shard][1] -= was == VOLATILE
                 continue
