@@ -259,9 +259,14 @@ class Store:
         self._dropper.shutdown()
         self._pool.shutdown()
         for instance in self.instances:
-            instance.close()
+            self._close(instance)
         self.instances = []
         self.log.close()
+
+    def _close(self, instance: Rdict) -> None:
+        # It flushes, which may fail, and then it is closed all the same.
+        with contextlib.suppress(StorageFault):
+            self._read(instance.close)
 
     def _families(self) -> list[list[Rdict]]:
         return [[instance] for instance in self.instances]
@@ -522,7 +527,7 @@ class Store:
 
     def _reopen(self, index: int) -> None:
         """Open anew what RocksDB does not write to any more since something has failed."""
-        self.instances[index].close()
+        self._close(self.instances[index])
         try:
             self.instances[index] = self._open(index)
             self._meta[index] = self._read_meta(index)
