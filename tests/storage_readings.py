@@ -65,7 +65,8 @@ FULL = Reading(
 COUNTED = {
     "hits": 30, "misses": 10, "absent": 1, "cold_fetches": 8, "sync_fetches": 1, "dropped": 5, "resident_keys": 7,
     "resident_bytes": 700, "dirty_keys": 2, "dirty_bytes": 200, "capacity_bytes": 1_000, "commits": 3,
-    "commit_ns": 2_000_000_000, "committed_keys": 9, "committed_bytes": 900, "commit_errors": 0,
+    "commit_ns": 2_000_000_000, "committed_keys": 9, "committed_bytes": 900, "commit_errors": 0, "log_bytes": 1_100,
+    "log_syncs": 2, "log_sync_ns": 1_000_000,
 }  # fmt: skip
 
 
