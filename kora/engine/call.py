@@ -472,6 +472,9 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
     if engine.paused_until_ms and (writes or not engine.paused_writes_only) and command.name != "client|unpause":
         client.parked = True
         return None
+    if engine.writes_wait and writes:
+        client.parked = True
+        return None
     if transaction is not None and command.name not in _OUTSIDE_TRANSACTIONS:
         transaction.add(argv, needs_memory, writes)
         if transaction.size_bytes > engine.config.client_query_buffer_limit:

@@ -10,6 +10,7 @@ What cannot be written is kept, in memory, and tried again; writes are answered 
 slower than those who write, they have to wait.
 """
 
+import contextlib
 import json
 from collections import deque
 from collections.abc import Callable
@@ -34,7 +35,7 @@ _DIRTY_BYTES_MAX: Final = 32 << 20
 _ALL: Final = 1 << 62
 # Keys whose deadlines are over that are looked for at a time.
 _DUE_MAX: Final = 1000
-_FUNCTIONS: Final = "functions"
+FUNCTIONS: Final = "functions"
 
 
 class StoreKeeper:
@@ -43,7 +44,9 @@ class StoreKeeper:
     is_rewriting = False
     is_on = False  # there is no journal
 
-    def __init__(self, engine: "Engine", store: Store, wake: Callable[[Callable[[], None]], object] | None = None) -> None:
+    def __init__(
+        self, engine: "Engine", store: Store, wake: Callable[[Callable[[], None]], object] | None = None
+    ) -> None:
         """`wake` has the loop call something, from any thread; without a loop, that is when tick() is called."""
         # For life.
         self._engine = engine
@@ -54,6 +57,8 @@ class StoreKeeper:
         self._writer = ThreadPoolExecutor(1, "write-back")
         self._syncer = ThreadPoolExecutor(1, "store-sync")
         # What is being written.
+        self._out: list[int] = []  # databases that it is of, by their ids
+        self._out_keys = self._out_bytes = 0
         self._batch: Batch | None = None
         self._future: Future[None] | None = None
         self._started_ns = 0
@@ -76,7 +81,12 @@ class StoreKeeper:
         # What was last written down.
         self._databases = dict(store.databases)
         self._functions: list[bytes] = []
-        # For INFO.
+        # For INFO and /metrics.
+        self.commits = 0
+        self.commit_ns = 0
+        self.committed_keys = 0
+        self.committed_bytes = 0
+        self.commit_errors = 0
         self._fault = ""
         self._stalled_ns = 0  # since when writers wait
         engine.config.on_change("rocksdb-sync", self._set_policy)
@@ -155,21 +165,21 @@ class StoreKeeper:
     def dirty_bytes(self) -> int:
         return sum(keyspace.dirty_bytes for keyspace in self._engine.databases.used())
 
-    def step(self) -> bool:
-        """Begin what is due, and see what has been done; returns whether there is more to do right now."""
+    def step(self) -> None:
+        """Begin what is due, and see what has been done."""
         self._settle()
         engine = self._engine
-        if self._batch is None and engine.loading is None and not self._stopped:
+        if self._batch is None and not self._stopped:
             self._begin()
         elif self._future is None and self._batch is not None and engine.monotonic_ns() >= self._retry_ns:
             self._submit(self._batch)
         self._sync_if_due()
         self._press_back()
-        return False
 
     def _begin(self) -> None:
         """Have all that has changed written, if something has."""
-        if self._effects.is_open:
+        # What due() finds must not change meanwhile.
+        if self._effects.is_open or (self._looking is not None and not self._looking.done()):
             return
         databases = self._engine.databases.used()
         changes = [Changes(keyspace.store_id, items) for keyspace in databases if (items := keyspace.take_dirty(_ALL))]
@@ -184,13 +194,28 @@ class StoreKeeper:
         gone = set(self._databases.values()) - set(ids.values())
         extras = {}
         if functions != self._functions:
-            extras[_FUNCTIONS] = json.dumps([code.decode("latin-1") for code in functions]).encode()
+            extras[FUNCTIONS] = json.dumps([code.decode("latin-1") for code in functions]).encode()
         batch = self.store.batch(changes, ids if ids != self._databases else None, extras)
         self._databases, self._functions = ids, functions
         self._batch = batch
+        self._out = [part.id for part in changes]
+        self._out_keys = sum(len(part.items) for part in changes)
+        self._out_bytes = sum(self._weigh(part) for part in changes)
         self._submit(batch)
         for id in gone:
             self._syncer.submit(self.store.reclaim, id)
+
+    def _weigh(self, changes: Changes) -> int:
+        """The bytes of records; each that is large is told of."""
+        engine = self._engine
+        large_bytes = engine.config.rocksdb_large_value_bytes
+        total_bytes = 0
+        for key, record, _ in changes.items:
+            if record is not None:
+                total_bytes += len(record)
+                if len(record) >= large_bytes and engine.storage is not None:
+                    engine.storage.note_large(engine, key, len(record))
+        return total_bytes
 
     def _submit(self, batch: Batch) -> None:
         self._started_ns = self._engine.monotonic_ns()
@@ -199,10 +224,8 @@ class StoreKeeper:
 
     def _tell(self, _: object) -> None:
         """From a thread."""
-        try:
+        with contextlib.suppress(RuntimeError):  # the loop has ended: whoever ends it asks for itself
             self._wake(self.step)
-        except RuntimeError:  # the loop has ended: whoever ends it asks for itself
-            pass
 
     def _settle(self) -> None:
         """See whether what was to be written is."""
@@ -220,8 +243,14 @@ class StoreKeeper:
         self._batch = None
         self._is_unsynced = engine.config.rocksdb_sync != "always"
         self._set_fault("")
+        self.commits += 1
+        self.commit_ns += elapsed_ns
+        self.committed_keys += self._out_keys
+        self.committed_bytes += self._out_bytes
         for keyspace in engine.databases.used():
-            keyspace.written()
+            # One that was emptied meanwhile has another, and nothing out.
+            if keyspace.store_id in self._out:
+                keyspace.written()
         released = len(self._awaiting)
         self._release()
         if released:
@@ -235,6 +264,7 @@ class StoreKeeper:
     def _failed(self, error: BaseException) -> None:
         if not isinstance(error, StorageFault):
             raise error
+        self.commit_errors += 1
         self._set_fault(error.reason)
         self._retry_ns = self._engine.monotonic_ns() + _RETRY_NS
         # After some errors RocksDB writes nothing more to what is open.
@@ -283,7 +313,11 @@ class StoreKeeper:
                 self._failed(error)
             elif not self._is_unsynced:
                 self._tell_waiting()
-        if self._is_unsynced and self._engine.config.rocksdb_sync == "everysec" and now_ns - self._synced_ns >= _SYNC_NS:
+        if (
+            self._is_unsynced
+            and self._engine.config.rocksdb_sync == "everysec"
+            and now_ns - self._synced_ns >= _SYNC_NS
+        ):
             self._synced_ns = now_ns
             self._is_unsynced = False
             self._syncing = self._syncer.submit(self.store.sync)
@@ -300,8 +334,15 @@ class StoreKeeper:
             self._stalled_ns = 0
             engine.set_writes_wait(False)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether those who write have to wait."""
+        return bool(self._stalled_ns)
+
     def write_back(self, sync: bool = True) -> bool:
         """Have all that has changed in the store before this returns; whether that was possible."""
+        if self._looking is not None:
+            self._looking.exception()
         for _ in range(2):  # what is under way, and what has changed since
             if self._future is None and self._batch is not None:
                 self._submit(self._batch)
@@ -354,11 +395,12 @@ class StoreKeeper:
                 self._due = looking.result()
         if self._due:
             return
-        if self._looking is None and not self._stopped:
+        if self._looking is None and self._batch is None and not self._stopped:
             now_ms = engine.clock.wall_ms()
             ids = [keyspace.store_id for keyspace in engine.databases.used() if keyspace.volatile]
             if ids:
                 self._looking = self._writer.submit(self._find_due, ids, now_ms)
+                self._looking.add_done_callback(self._tell)
 
     def _find_due(self, ids: list[int], now_ms: int) -> list[tuple[int, list[bytes]]]:
         return [(id, keys) for id in ids if (keys := self.store.due(id, now_ms, _DUE_MAX))]
@@ -379,6 +421,13 @@ class StoreKeeper:
                 self._due.pop()
         return bool(self._due)
 
+    def drop_all(self) -> None:
+        """Have nothing in memory that need not be."""
+        for keyspace in self._engine.databases.used():
+            while any(keyspace.drop_clean(_ALL, _ALL)):
+                pass
+            keyspace.drop_ghosts(0)
+
     # Functions
 
     def _codes(self) -> list[bytes]:
@@ -386,6 +435,16 @@ class StoreKeeper:
         return [] if scripting is None else [library.code for library in scripting.libraries.values()]
 
     # For INFO
+
+    def counted(self) -> dict[str, int]:
+        """What is told of writing back; the names are those of COMMITS (kora/observe/storage.py)."""
+        return {
+            "commits": self.commits,
+            "commit_ns": self.commit_ns,
+            "committed_keys": self.committed_keys,
+            "committed_bytes": self.committed_bytes,
+            "commit_errors": self.commit_errors,
+        }
 
     def numbers(self) -> dict[str, int]:
         """For Snapshot.journal: there is none, but whether writing goes well is told in its place."""

@@ -133,9 +133,11 @@ class Store:
         self._deadlines: list[Rdict] = []
         self._deadline_families: list[rocksdict.ColumnFamily] = []
         # For due(), by shard: hints to be dropped, and from when on there are others, by database.
+        self._found: dict[tuple[int, bytes], bytes] = {}  # hints of keys that are about to be deleted
         self._stale: list[list[bytes]] = [[] for _ in range(count)]
         self._due_from_ms: list[dict[int, int]] = [{} for _ in range(count)]
         self._pool = ThreadPoolExecutor(count, "store")
+        self._broken: set[int] = set()  # shards that could not be written to
         self.statistics = Statistics(self._families, self._settings.metrics_level)
         self._check_directory(count)
         try:
@@ -220,12 +222,6 @@ class Store:
             *self._deadline_families[index + 1 :],
         ]
 
-    def reopen(self, index: int) -> None:
-        """Open an instance anew that does not write any more, since something has failed; raises CannotOpen."""
-        self.instances[index].close()
-        self.instances[index] = self._open(index)
-        self._adopt(index)
-
     def close(self) -> None:
         """Sync and close; raises nothing: what is not synced was said by sync()."""
         self.statistics.close()
@@ -247,7 +243,10 @@ class Store:
         metas: list[_Meta] = []
         count = len(self.instances)
         for index, instance in enumerate(self.instances):
-            data = self._read(instance.get, _META)
+            try:
+                data = self._read(instance.get, _META)
+            except StorageFault as error:
+                raise CannotOpen(_why_not_opened(self._shard_path(index), error.reason)) from error
             if data is None:
                 metas.append(_Meta())
                 continue
@@ -338,6 +337,7 @@ class Store:
         Where a record says otherwise by now the hint is dropped, by the next batch.
         """
         found: list[bytes] = []
+        self._found = {place: hint for place, hint in self._found.items() if place[0] != id}
         for shard, family in enumerate(self._deadlines):
             # What is before it was dropped, and RocksDB would wade through that again and again.
             start = _DEADLINE.pack(id, self._due_from_ms[shard].get(id, 0))
@@ -348,6 +348,7 @@ class Store:
             for hint, record in zip(hints, records, strict=True):
                 if record is not None and record[:8] == hint[4 : _DEADLINE.size]:
                     found.append(hint[_DEADLINE.size :])
+                    self._found[id, hint[_DEADLINE.size :]] = hint
                     first_ms = min(first_ms, _TIME.unpack_from(record)[0])
                 else:
                     self._stale[shard].append(hint)
@@ -392,9 +393,10 @@ class Store:
             batches[0].put(_META_ID + name.encode(), data)
         self.generation += 1
         parts = []
+        is_for_all = databases is not None or self.generation == 1
         for shard, (batch, meta) in enumerate(zip(batches, metas, strict=True)):
             # Which database is which is to be known by all shards at once.
-            if batch.len() or databases is not None:
+            if is_for_all or batch.len():
                 meta.generation, meta.databases, meta.next_id = self.generation, dict(self.databases), self.next_id
                 batch.put(_META, meta.encode(count, shard))
                 parts.append((shard, batch, meta))
@@ -409,6 +411,8 @@ class Store:
             place = pack(id, slot, zlib.crc32(key)) + key
             if record is None:
                 batches[shard].delete(place)
+                if self._found and (hint := self._found.pop((id, key), None)) is not None:
+                    batches[shard].delete(hint, families[shard])
                 counts[shard][0] -= was != ABSENT
                 counts[shard][1] -= was == VOLATILE
                 continue
@@ -433,6 +437,15 @@ class Store:
                 batch.delete_range(start, stop, self._deadline_families[shard])
                 self._due_from_ms[shard].pop(id, None)
 
+    def reopen_broken(self) -> None:
+        """Open anew what does not write any more since something has failed; raises CannotOpen."""
+        for index in sorted(self._broken):
+            self._deadlines[index].close()
+            self.instances[index].close()
+            self.instances[index] = self._open(index)
+            self._adopt(index)
+            self._broken.discard(index)
+
     def commit(self, parts: "list[tuple[int, WriteBatch, _Meta]]", sync: bool) -> None:
         """For Batch: write parts, and take each that is written out of the list."""
         futures = [self._pool.submit(self._commit, shard, batch, sync) if sync else None for shard, batch, _ in parts]
@@ -444,6 +457,7 @@ class Store:
                 else:
                     future.result()
             except StorageFault as error:
+                self._broken.add(part[0])
                 fault = fault or error
                 continue
             parts.remove(part)
