@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from kora.observe.recent import prefix_of
+from kora.observe.recent import LARGE_VALUES, prefix_of
 from kora.observe.spikes import Offender
 from kora.observe.storage import Storage
 
 if TYPE_CHECKING:
     from kora.engine.engine import Engine
-
-# A kind of deeds, by what keys begin with: see kora/observe/recent.py.
-LARGE_VALUES: Final = "large-values"
 
 
 class Statistics(Protocol):

@@ -68,7 +68,7 @@ EVENTS: Final = (
         "Getting keys from RocksDB that were not in memory: on the loop, or for a client that waited.",
         "engine/cache",
     ),
-    Event("storage-commit", "Writing a batch of changes to RocksDB, which a thread does.", "engines/rocksdb"),
+    Event("storage-commit", "Writing a batch of changes to RocksDB, which a thread does.", "engines/rocksdb/keeper"),
     Event("storage-stall", "How long RocksDB held up writes in a second.", "engine/storage"),
     Event("fork", "fork(2).", "", never="snapshots and rewrites do not fork"),
     Event("active-defrag-cycle", "Moving values together.", "", never="memory is not defragmented"),

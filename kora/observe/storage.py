@@ -61,8 +61,6 @@ TICKERS: Final = (
            unit="bytes"),
     Ticker(("number.keys.written",), "keys_written_total", "Keys that were written."),
     Ticker(("number.keys.read", "number.multiget.keys.read"), "keys_read_total", "Keys that were asked for."),
-    Ticker(("wal.bytes",), "log_bytes_total", "Bytes written to RocksDB's log, the WAL.", unit="bytes"),
-    Ticker(("wal.synced",), "log_syncs_total", "Times that the log was synced."),
     Ticker(("flush.write.bytes",), "flushed_bytes_total", "Bytes written to files from memory.", unit="bytes"),
     Ticker(("compact.read.bytes",), "compaction_read_bytes_total", "Bytes that compactions read.", unit="bytes"),
     Ticker(("compact.write.bytes",), "compaction_written_bytes_total", "Bytes that compactions wrote.", unit="bytes"),
@@ -99,7 +97,6 @@ HISTOGRAMS: Final = (
     Times("db.get.micros", "get_duration_seconds", "How long it took to read a key."),
     Times("db.multiget.micros", "multi_get_duration_seconds", "How long it took to read several keys at once."),
     Times("db.write.micros", "write_duration_seconds", "How long writes took, each of many keys."),
-    Times("wal.file.sync.micros", "log_sync_duration_seconds", "How long syncs of the log took."),
     Times("sst.read.micros", "file_read_duration_seconds", "How long reads from files took."),
 )
 PROPERTIES: Final = (
@@ -181,6 +178,10 @@ COMMITS: Final = (
     Number("committed_keys", "committed_keys_total", "Keys that were written so."),
     Number("committed_bytes", "committed_bytes_total", "Bytes that were written so.", "bytes"),
     Number("commit_errors", "commit_errors_total", "Batches that could not be written."),
+    # Its own log stands for RocksDB's, so that all shards have one.
+    Number("log_bytes", "log_bytes_total", "Bytes written to the log of batches.", "bytes"),
+    Number("log_syncs", "log_syncs_total", "Times that the log was synced."),
+    Number("log_sync_ns", "log_sync_seconds_total", "How long that took.", "seconds"),
     Number("large_values", "large_values_written_total", "Values beyond rocksdb-large-value-bytes that were written, "
            "each as a whole."),
     Number("large_bytes", "large_values_written_bytes_total", "Bytes of these.", "bytes"),

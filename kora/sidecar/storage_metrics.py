@@ -66,7 +66,7 @@ def _property(row: Property) -> Family:
 
 
 def _number(row: Number) -> Family:
-    def read(storage: Storage) -> Value | None:
+    def read(storage: Storage) -> "Value | None":
         number = storage.counted.get(row.name)
         return None if number is None else number / 1e9 if row.unit == "seconds" else number
 
@@ -76,18 +76,18 @@ def _number(row: Number) -> Family:
 def _times(row: Times) -> list[Family]:
     """How long something took, and by itself the least and the most, which a summary has no place for."""
 
-    def summary(storage: Storage) -> Value | None:
+    def summary(storage: Storage) -> "Value | None":
         found = storage.reading.histograms.get(row.source)
         if found is None:
             return None
         quantiles = {name: found[place] / 1e6 for name, place in QUANTILES.items()} if found[COUNT] else {}
         return Summary(quantiles, int(found[COUNT]), found[SUM] / 1e6)
 
-    def least(storage: Storage) -> Value | None:
+    def least(storage: Storage) -> "Value | None":
         found = storage.reading.histograms.get(row.source)
         return found[LEAST] / 1e6 if found is not None and found[COUNT] and found[LEAST] >= 0 else None
 
-    def most(storage: Storage) -> Value | None:
+    def most(storage: Storage) -> "Value | None":
         found = storage.reading.histograms.get(row.source)
         return found[MOST] / 1e6 if found is not None and found[COUNT] else None
 

@@ -3,7 +3,6 @@
 import pytest
 
 from kora.observe.storage import (
-    COMPACTIONS,
     DEBUG,
     FLUSHES,
     GAUGES,
@@ -16,56 +15,11 @@ from kora.observe.storage import (
     merged,
     statistics_of,
 )
+from tests.storage_readings import ONE, OTHER
 
 pytestmark = pytest.mark.once
 
 S = 1_000_000_000
-
-ONE = Reading(
-    {
-        "bytes.written": 1_000,
-        "bytes.read": 100,
-        "number.multiget.bytes.read": 11,
-        "flush.write.bytes": 600,
-        "compact.write.bytes": 400,
-        "memtable.hit": 30,
-        "memtable.miss": 10,
-        "block.cache.data.hit": 1,
-        "block.cache.data.miss": 0,
-        "number.keys.read": 1,
-        "stall.micros": 5_000,
-        "no.file.errors": 2,
-    },
-    {FLUSHES: [2, 3_000, 1_000, 2_000, 1_500, 1_900, 2_000], COMPACTIONS: [0, 0, -1, 0, 0, 0, 0]},
-    {"num-immutable-mem-table": 1, "block-cache-capacity": 8_000, "block-cache-usage": 500, "total-sst-files-size": 90},
-    [[4, 400], [1, 100]],
-    {"memtable-limit-stops": 1},
-    {"memtables": 5_000},
-    10,
-)
-OTHER = Reading(
-    {
-        "bytes.written": 3_000,
-        "bytes.read": 200,
-        "number.multiget.bytes.read": 22,
-        "flush.write.bytes": 1_400,
-        "compact.write.bytes": 1_600,
-        "memtable.hit": 0,
-        "memtable.miss": 20,
-        "block.cache.data.hit": 1,
-        "block.cache.data.miss": 2,
-        "number.keys.multiget": 0,
-        "number.keys.read": 1,
-        "stall.micros": 1_000,
-        "no.file.errors": 1,
-    },
-    {FLUSHES: [1, 9_000, 9_000, 9_000, 9_000, 9_000, 9_000], COMPACTIONS: [1, 50, 50, 50, 50, 50, 50]},
-    {"num-immutable-mem-table": 2, "block-cache-capacity": 8_000, "block-cache-usage": 500, "total-sst-files-size": 60},
-    [[1, 50], [0, 0], [2, 700]],
-    {"memtable-limit-stops": 2, "l0-file-count-limit-delays": 7},
-    {"memtables": 900, "level0-files": 100},
-    4,
-)
 
 
 def storage(reading: Reading, grown: dict[str, int] | None = None, window_ns: int = 60 * S) -> Storage:
