@@ -1,27 +1,26 @@
 """The server as a whole: builds the parts, joins them, starts and stops them.  The only module that knows everybody."""
 
 import asyncio
-import contextlib
 import gc
 import os
 import resource
 import signal
 import sys
 from functools import partial
-from typing import TextIO
 
 import uvloop
 
 from kora import kernel
-from kora import log as logs
 from kora.commands import make_registry
 from kora.config import Config
 from kora.engine.engine import Engine
 from kora.engine.loading import Loading
+from kora.engine.storage import StorageView
 from kora.errors import ConfigError
-from kora.log import logger
+from kora.log import REPEATS_S, Log, logger
 from kora.observe.board import DRAINING, READY, STATE, Board
 from kora.persist.journal import JournalKeeper
+from kora.persist.loading import Steps
 from kora.persist.recovery import CannotRecover, recover
 from kora.persist.saving import Saver
 from kora.persist.snapshots import Snapshots
@@ -40,15 +39,17 @@ engine_log = logger("kora.engine")
 _DESCRIPTORS_RESERVED = 32
 # How long connections may take to send their last replies when the server stops.
 _FLUSH_S = 2.0
+# How long loading waits for a store that is slower.
+_BEHIND_S = 0.005
 
 
 def serve(config: Config) -> int:
     """Run until told to stop; returns the exit code."""
     try:
-        with _log_file(config) as file:
-            _configure_logs(config, file)
+        with Log(config.logfile, config.log_format == "json") as output:
+            _configure_log(config, output)
             try:
-                return uvloop.run(Server(config).run())
+                return uvloop.run(Server(config, output).run())
             except (ConfigError, CannotRecover) as error:
                 log.error("cannot start", reason=str(error))
                 print(f"kora-server: {error}", file=sys.stderr)
@@ -59,8 +60,9 @@ def serve(config: Config) -> int:
 
 
 class Server:
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, output: Log) -> None:
         self._config = config
+        self._log = output
         self._stopping = asyncio.Event()
         self._grace = True
         self._saves = False
@@ -75,9 +77,9 @@ class Server:
         if compiled is not None:
             compiled.keep_freed_memory()
         engine = Engine(config, make_registry(), board=Board.shared(), kernel=compiled)
-        saver = Saver(engine)
-        engine.saves = Snapshots(engine, saver)
-        keeper = engine.journal.keeper = JournalKeeper(engine, saver, wake=loop.call_soon_threadsafe)
+        data: _InMemory | _Stored = (
+            _Stored(engine, loop) if config.storage_engine == "rocksdb" else _InMemory(engine, loop)
+        )
         engine.shutdown = self._stop_now
         engine.call_later = loop.call_later
         engine.log = _log_of_engine
@@ -92,7 +94,9 @@ class Server:
         for number, handle in signals.items():
             loop.add_signal_handler(number, handle)
         engine.pump = Standstill(engine, loop, listeners, signals).attend
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes does not take the server with it
+        # A terminal that closes does not take the server with it.
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up, feed)
+        self._tell_repeats(loop)
         # Nobody is to find an empty database, or to write to one, between the first connection and recovery.
         engine.set_loading(Loading(engine.clock, 0))
         try:
@@ -102,7 +106,7 @@ class Server:
             workers.start()
             if isinstance(loop, uvloop.Loop):
                 turns.start(uvloop.loop.__file__, _loop_capsule(loop))
-            if not await self._recover(engine, keeper):
+            if not await self._recover(engine, data):
                 return 0
             engine.saves.loaded()
             engine.board.words[STATE] = READY
@@ -128,18 +132,18 @@ class Server:
             listeners.close()
             await turns.stop()
             await workers.stop()
-            keeper.stop()
+            data.stop()
             await outbound.close()
             if feed is not None:
                 await feed.stop()
         log.info("stopped")
         return 0
 
-    async def _recover(self, engine: Engine, keeper: JournalKeeper) -> bool:
+    async def _recover(self, engine: Engine, data: "_InMemory | _Stored") -> bool:
         """Load what an earlier process has left; False if it was told to stop meanwhile.  Raises CannotRecover."""
-        steps = recover(engine, keeper)
+        steps = data.recover()
         for _ in steps:
-            await asyncio.sleep(0)
+            await asyncio.sleep(_BEHIND_S if data.is_behind else 0)
             if self._stopping.is_set():
                 steps.close()
                 log.info("stopped while loading")
@@ -177,11 +181,110 @@ class Server:
         log.info("stopping", signal=name, grace_ms=self._config.shutdown_grace_ms)
         self._stopping.set()
 
+    def _hung_up(self, feed: Feed | None) -> None:
+        """SIGHUP: somebody has moved the log away, or has changed the configuration, or both."""
+        try:
+            self._log.reopen()
+        except OSError as error:
+            log.error("log not opened anew", path=self._config.logfile, reason=error.strerror or str(error))
+        try:
+            changed, kept = self._config.reload()
+        except ConfigError as error:
+            log.error("configuration not reloaded", reason=str(error))
+        else:
+            shown = self._config.masked()
+            values = {setting.name: shown[setting.name] for setting in changed}
+            log.info("configuration reloaded", file=self._config.file, changed=values)
+            if kept:
+                log.warning("settings that need another start", settings=[setting.name for setting in kept])
+        if feed is not None:
+            feed.reopen_logs()
+
+    def _tell_repeats(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._log.tell_repeats()
+        loop.call_later(REPEATS_S, self._tell_repeats, loop)
+
     def _stop_now(self, saves: bool) -> None:
         """SHUTDOWN: no grace, since the operator has asked this server and not a load balancer."""
         self._grace = False
         self._saves = saves
         self._stopping.set()
+
+
+class _InMemory:
+    """The data of a server that has all of it in memory: snapshots, and a journal."""
+
+    is_behind = False
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self._engine = engine
+        saver = Saver(engine)
+        engine.saves = Snapshots(engine, saver)
+        self._keeper = engine.journal.keeper = JournalKeeper(engine, saver, wake=loop.call_soon_threadsafe)
+
+    def recover(self) -> Steps[None]:
+        return recover(self._engine, self._keeper)
+
+    def stop(self) -> None:
+        self._keeper.stop()
+
+
+class _Stored:
+    """The data of a server that has it in RocksDB."""
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        """Raises ConfigError and CannotRecover."""
+        try:
+            from kora.engines.rocksdb import checkpoints, keeper, opening, store
+        except ImportError as error:
+            raise ConfigError(
+                "storage-engine: rocksdb needs the Python package rocksdict, which is not installed: "
+                "pip install 'kora-server[rocksdb]'"
+            ) from error
+        config = engine.config
+        opening.check_settings(config)
+        path = os.path.normpath(os.path.join(config.dir, config.rocksdb_dir))
+        started_ns = engine.monotonic_ns()
+        try:
+            self._store = opening.open_store(config, engine.shards, path)
+            self._is_new = opening.is_new(self._store)
+        except store.CannotOpen as error:
+            raise CannotRecover(str(error)) from error
+        elapsed_ms = (engine.monotonic_ns() - started_ns) // 1_000_000
+        log.info("store opened", path=path, batches=self._store.generation, elapsed_ms=elapsed_ms)
+        self._engine = engine
+        self._opening = opening
+        self._cannot_open = store.CannotOpen
+        engine.back(self._store)
+        self._keeper = keeper.StoreKeeper(engine, self._store, wake=loop.call_soon_threadsafe)
+        engine.journal.keeper = engine.write_back = self._keeper
+        engine.storage = StorageView(self._store.statistics, self._keeper.counted, engine.cache.numbers)
+        engine.saves = self._checkpoints = checkpoints.Checkpoints(engine, self._keeper)
+
+    @property
+    def is_behind(self) -> bool:
+        return self._keeper.is_behind
+
+    def recover(self) -> Steps[None]:
+        engine = self._engine
+        snapshot = os.path.join(engine.config.dir, engine.config.dbfilename)
+        try:
+            if self._is_new and os.path.exists(snapshot):
+                # Nobody is to take half of it for all.
+                self._opening.note_import(self._store, True)
+                yield from recover(engine)
+                if not self._keeper.write_back():
+                    raise CannotRecover(f"{self._store.path}: the snapshot cannot be stored")
+                self._opening.note_import(self._store, False)
+                log.info("snapshot taken over into the store", path=snapshot)
+            self._opening.begin(engine, self._keeper)
+        except self._cannot_open as error:
+            raise CannotRecover(str(error)) from error
+        yield
+
+    def stop(self) -> None:
+        self._checkpoints.stop()
+        self._keeper.stop()
 
 
 def _loop_capsule(loop: asyncio.AbstractEventLoop) -> object:
@@ -231,18 +334,14 @@ def _raise_descriptor_limit(clients: int) -> int:
     return max(1, min(wanted, soft) - _DESCRIPTORS_RESERVED)
 
 
-def _configure_logs(config: Config, file: TextIO) -> None:
-    def apply(levels: str) -> None:
-        logs.configure(levels, config.log_format == "json", file)
+def _configure_log(config: Config, output: Log) -> None:
+    def set_repeats(count: int) -> None:
+        output.repeats_max = count
 
-    apply(config.log_level)
-    config.on_change("log-level", apply)
-
-
-def _log_file(config: Config) -> contextlib.AbstractContextManager[TextIO]:
-    if not config.logfile:
-        return contextlib.nullcontext(sys.stdout)
-    return open(config.logfile, "a", encoding="utf-8", buffering=1)
+    output.set_levels(config.log_level)
+    set_repeats(config.log_repeats_max)
+    config.on_change("log-level", output.set_levels)
+    config.on_change("log-repeats-max", set_repeats)
 
 
 def _log_of_engine(level: str, message: str, **fields: object) -> None:

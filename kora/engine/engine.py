@@ -24,11 +24,12 @@ from kora.engine.outbound import NoOutbound, Outbound, Travels
 from kora.engine.pubsub import PubSub
 from kora.engine.reference import Implementation, Reference
 from kora.engine.registry import Registry
-from kora.engine.saves import NoSaves, Saves
+from kora.engine.saves import NoSaves, Saves, WritesBack
 from kora.engine.slowness import Slowness
+from kora.engine.storage import StorageView
 from kora.engine.tracking import Tracking
 from kora.engine.transactions import Watches
-from kora.errors import DiskFault
+from kora.errors import DiskFault, InternalError
 from kora.observe.board import BUSY, LOADED_BYTES, LOADING_BYTES, READY, STATE, Board
 from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
@@ -146,10 +147,15 @@ class Engine:
         self.internal_errors = 0
         self.paused_until_ms = 0  # CLIENT PAUSE
         self.paused_writes_only = False
+        self.writes_wait = False  # what they change cannot be stored as fast as it comes
         self.active_expire = True  # DEBUG SET-ACTIVE-EXPIRE
         self.loading: Loading | None = None  # while data is being loaded
         self.loaded_keys = self.loaded_expired = 0  # by the last snapshot that was: keys, and those whose time was over
         self.saves: Saves = NoSaves(self)  # set by whoever has files
+        self.write_back: WritesBack | None = None  # where the data is in a store; set by whoever has opened it
+        self.storage: StorageView | None = (
+            None  # what holds the keys that memory does not, set by whoever has opened it
+        )
         self.disk_faults: dict[str, DiskFault] = {}  # why writes are refused, by who cannot write to the disk
         # shutdown(saves): whether to save the data where snapshots are wanted; set by whoever runs the server.
         self.shutdown: Callable[[bool], None] = _no_server
@@ -251,7 +257,7 @@ class Engine:
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at every request; it tests only this one flag."""
         is_loading = self.loading is not None
-        is_narrow = bool(self.paused_until_ms or self.busy_script or is_loading or self.disk_faults)
+        is_narrow = bool(self.paused_until_ms or self.busy_script or is_loading or self.disk_faults or self.writes_wait)
         self.gated = is_narrow or bool(self.config.maxmemory)
         # The kernel does not show monitors what it runs.
         aside = is_narrow or bool(self.slowness.monitors)
@@ -296,10 +302,20 @@ class Engine:
         self.paused_writes_only = writes_only
         self.update_gate()
         if not until_ms:
-            for client in list(self.clients.values()):
-                if client.parked and client.waiting is None:
-                    client.parked = False
-                    client.kick()
+            self._unpark()
+
+    def set_writes_wait(self, writes_wait: bool) -> None:
+        """Park clients that want to write, until they may."""
+        self.writes_wait = writes_wait
+        self.update_gate()
+        if not writes_wait:
+            self._unpark()
+
+    def _unpark(self) -> None:
+        for client in list(self.clients.values()):
+            if client.parked and client.waiting is None:
+                client.parked = False
+                client.kick()
 
     def tick(self) -> None:
         """Several times per second: refresh what is read from a coarse clock, sample, and end a pause that is over."""
@@ -325,6 +341,8 @@ class Engine:
             self.hot_keys.adapt(self.rates.latest(0))
         if self.recent.is_due(now_ns):
             end_second(self, now_ns)
+            if self.storage is not None:
+                self.storage.look(self)
 
     def catch_up(self) -> None:
         """Keys may have ended without a command: tell those who wait for them or keep copies of them."""
@@ -341,6 +359,13 @@ class Engine:
         if prefix not in self.errors and len(self.errors) >= ERROR_PREFIXES_MAX:
             prefix = OTHER_ERRORS
         self.errors[prefix] = self.errors.get(prefix, 0) + 1
+
+    def note_bug(self, error: BaseException, **fields: object) -> InternalError:
+        """A bug of ours has shown: count it, log it once with its traceback; returns what the client is told."""
+        self.internal_errors += 1
+        told = InternalError()
+        self.log("error", "internal error", error_id=told.error_id, **fields, exc_info=error)
+        return told
 
     def note_full_turn(self, client: Client, elapsed_ns: int) -> None:
         """A client had a turn of many commands, and has sent more."""

@@ -16,6 +16,7 @@ from kora.engine.client_memory import memory_bytes
 from kora.observe import histogram
 from kora.observe.service import Service
 from kora.observe.shard_stats import COUNTERS, GAUGES, ShardStats, merge
+from kora.observe.storage import Storage
 from kora.store.lazyfree import pending_keys
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ class Snapshot:
     hz: int
     config_file: str
     journal: dict[str, int]  # aof_… of INFO, without that; empty where nobody keeps one
+    storage: list[Plain]  # a Storage as plain data; empty where all data is in memory
 
     def to_plain(self) -> list[Plain]:
         return [getattr(self, field.name) for field in fields(self)]
@@ -196,6 +198,11 @@ class Snapshot:
     @property
     def commands_processed(self) -> int:
         return sum(command.calls for command in self.totals.commands)
+
+    @cached_property
+    def stored(self) -> Storage | None:
+        """What is under the keys; None where all of them are in memory."""
+        return Storage.from_plain(self.storage) if self.storage else None
 
     @property
     def uptime_s(self) -> int:
@@ -308,6 +315,7 @@ def take(
         hz=engine.config.hz,
         config_file=engine.config.file or "",
         journal=engine.journal.keeper.numbers() if engine.journal.keeper is not None else {},
+        storage=engine.storage.numbers() if engine.storage is not None else [],
     )
 
 
