@@ -28,7 +28,9 @@ class HastyKeeper(StoreKeeper):
         self.drop_all()
 
 
-def put_into_store(engine: Engine, store: Store | None = None, keeper: Callable[..., StoreKeeper] = HastyKeeper) -> None:
+def put_into_store(
+    engine: Engine, store: Store | None = None, keeper: Callable[..., StoreKeeper] = HastyKeeper
+) -> None:
     """Have an engine that is new keep its data in a store, which is empty if none is given."""
     store = store or _empty_store(engine)
     check_settings(engine.config)
