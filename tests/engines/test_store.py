@@ -1,5 +1,6 @@
 """The store by itself: what was written is there again, in order and counted, also after a crash."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -277,3 +278,123 @@ def test_a_path_that_is_no_directory_is_refused(open_store: Open, tmp_path: Path
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CannotOpen, match="file"):
         open_store(str(tmp_path / "file"))
+
+
+# The log of batches
+
+
+def copy_of(store: Store, path: Path) -> Path:
+    """The files as they are now, which is what there would be after SIGKILL."""
+    shutil.copytree(store.path, path, ignore=shutil.ignore_patterns("LOCK"))
+    return path
+
+
+def log_of(path: Path) -> Path:
+    [log] = path.glob("batches-*.log")
+    return log
+
+
+def test_a_torn_batch_is_cut_off_for_all_shards_alike(open_store: Open, tmp_path: Path) -> None:
+    store = open_store()
+    id = store.new_id()
+    stops = []
+    for number in range(3):
+        write(store, id, *(put(b"%d:%d" % (number, key)) for key in range(10)))
+        stops.append(log_of(Path(store.path)).stat().st_size)
+    for case, (size_bytes, batches) in enumerate(
+        ((stops[2] - 1, 2), (stops[1] + 1, 2), (stops[1], 2), (stops[0] + 30, 1), (stops[0] - 1, 0), (3, 0))
+    ):
+        path = copy_of(store, tmp_path / str(case))
+        os.truncate(log_of(path), size_bytes)
+        torn = open_store(str(path))
+        keys = all_keys(torn, id)
+        assert {int(key[:1]) for key in keys} == set(range(batches)) and len(keys) == 10 * batches, size_bytes
+        assert torn.counts(id) == (10 * batches, 0)
+        # What comes now stands behind a whole batch.
+        write(torn, id, put(b"new"))
+        again = open_store(str(copy_of(torn, tmp_path / f"{case}-again")))
+        assert again.counts(id) == (10 * batches + 1, 0)
+
+
+def test_a_log_that_is_corrupted_before_its_end_is_named(open_store: Open, tmp_path: Path) -> None:
+    store = open_store()
+    id = store.new_id()
+    write(store, id, put(b"a"))
+    path = copy_of(store, tmp_path / "copy")
+    log = log_of(path)
+    log.with_name("batches-000002.log").write_bytes(log.read_bytes())
+    data = bytearray(log.read_bytes())
+    data[-1] ^= 1
+    log.write_bytes(data)
+    with pytest.raises(CannotOpen, match=r"batches-000001\.log: is corrupted at byte 0 of \d+$"):
+        open_store(str(path))
+
+
+def test_a_log_is_given_up_when_all_of_it_is_in_files(open_store: Open, tmp_path: Path) -> None:
+    store = open_store()
+    id = store.new_id()
+    values = [os.urandom(5000) for _ in range(10)]
+    for number in range(100):
+        write(store, id, *(put(b"%d:%d" % (number, key), value) for key, value in enumerate(values)))
+    names = sorted(path.name for path in Path(store.path).glob("batches-*"))
+    assert names[-1] > "batches-000001.log" and len(names) <= 2
+    after = open_store(str(copy_of(store, tmp_path / "after")))
+    assert after.counts(id) == (1000, 0)
+    assert after.get(id, b"42:7") == record(values[7])
+    store.close()
+    [log] = Path(store.path).glob("batches-*")
+    assert log.stat().st_size == 0
+    again = open_store()
+    assert again.replayed == 0
+    assert again.counts(id) == (1000, 0)
+
+
+class Failing:
+    """In place of a function of `os`: fails a number of times."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, times: int, error: int) -> None:
+        self._real = getattr(os, name)
+        self._times = times
+        self._error = error
+        monkeypatch.setattr(os, name, self)
+
+    def __call__(self, *arguments: object) -> object:
+        if self._times:
+            self._times -= 1
+            if self._error == errno.ENOSPC:
+                self._real(arguments[0], bytes(memoryview(arguments[1])[:10]))  # type: ignore[arg-type]
+            raise OSError(self._error, os.strerror(self._error))
+        return self._real(*arguments)
+
+
+@pytest.mark.parametrize(("name", "error"), [("write", errno.ENOSPC), ("fdatasync", errno.EIO)])
+def test_a_batch_that_fails_can_be_committed_again(
+    open_store: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: int
+) -> None:
+    store = open_store()
+    id = store.new_id()
+    write(store, id, put(b"a"), put(b"b"), put(b"c"))
+    batch = store.batch([Changes(id, [put(b"d"), put(b"e"), (b"a", None, LASTING)])])
+    Failing(monkeypatch, name, 2, error)
+    for _ in range(2):
+        with pytest.raises(StorageFault) as fault:
+            batch.commit(True)
+        assert fault.value.reason == os.strerror(error)
+        assert store.get(id, b"d") is None
+    batch.commit(True)
+    write(store, id, put(b"f"))
+    for opened in (store, open_store(str(copy_of(store, tmp_path / "copy")))):
+        assert opened.counts(id) == (5, 0)
+        assert sorted(all_keys(opened, id)) == [b"b", b"c", b"d", b"e", b"f"]
+
+
+def test_an_instance_that_writes_no_more_is_opened_again_and_lacks_nothing(store: Store) -> None:
+    id = store.new_id()
+    write(store, id, *(put(b"%d" % number) for number in range(50)))
+    batch = store.batch([Changes(id, [put(b"new:%d" % number) for number in range(50)])])
+    store.instances[1].close()
+    with pytest.raises(StorageFault):
+        batch.commit(False)
+    batch.commit(False)
+    assert store.counts(id) == (100, 0)
+    assert len(all_keys(store, id)) == 100

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 from kora.errors import CannotStore, CommandError, ConfigError, StorageFault
 from kora.store.keyspace import Keyspace
 
-from .store import Batch, CannotOpen, Changes, Store
+from .store import Batch, Changes, Store
 
 if TYPE_CHECKING:
     from kora.engine.engine import Engine
@@ -267,11 +267,6 @@ class StoreKeeper:
         self.commit_errors += 1
         self._set_fault(error.reason)
         self._retry_ns = self._engine.monotonic_ns() + _RETRY_NS
-        # After some errors RocksDB writes nothing more to what is open.
-        try:
-            self.store.reopen_broken()
-        except CannotOpen as failure:
-            self._set_fault(str(failure))
 
     def _release(self) -> None:
         """Send the replies that need not wait any longer."""
@@ -444,6 +439,9 @@ class StoreKeeper:
             "committed_keys": self.committed_keys,
             "committed_bytes": self.committed_bytes,
             "commit_errors": self.commit_errors,
+            "log_bytes": self.store.log.written_bytes,
+            "log_syncs": self.store.log.syncs,
+            "log_sync_ns": self.store.log.sync_ns,
         }
 
     def numbers(self) -> dict[str, int]:

@@ -4,21 +4,25 @@ A key of the instance is the id of the database, the slot, a hash of the key, al
 them, and the key itself.  Slot and hash together are the key's position, which cursors of SCAN are.  A record
 begins with the deadline in ms, or 0, and goes on as DUMP has it: the type and the value.
 
-Deadlines are listed a second time, in a column family of their own, by database and time.  What is listed there is a
-hint: a key that has got another deadline since then is listed twice, and due() looks at its record.
+Deadlines are listed a second time, behind all keys, by database and time.  What is listed there is a hint: a key that
+has got another deadline since then is listed twice, and due() looks at its record.
 
 A database has an id instead of its number, so that emptying or swapping databases is a matter of writing down which
 number has which id.  That, and how many keys there are, is the meta record, which is part of every batch of a shard.
 
-All of it may be used by any thread, but for write(), which is for one.
+A batch is first written to a log (log.py), and then to the instances, which keep it in memory until they make files of
+it.  What their files lack is in the log: it is written to them again when the store is opened.
+
+All of it may be used by any thread; but batches are made and committed one after the other, and not while due() runs.
 """
 
+import contextlib
 import json
 import os
 import zlib
 from binascii import crc_hqx
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from struct import Struct
 from typing import Any, Final
@@ -29,9 +33,11 @@ from rocksdict import Rdict, WriteBatch
 from kora.engines.rocksdb.statistics import Statistics
 from kora.errors import StorageFault
 from kora.observe.storage import DEBUG
-from kora.store.backing import ABSENT, POSITION_END, VOLATILE, Change, deadline_of
+from kora.store.backing import ABSENT, LASTING, POSITION_END, VOLATILE, Change, deadline_of
 from kora.store.shard import RUN_BITS
 from kora.store.slots import OPEN_BRACE, SLOT_MASK, slot_of
+
+from .log import BadLog, BatchLog, frame_of
 
 _FORMAT: Final = 1
 _NOTHING: Final = [0, 0]
@@ -43,7 +49,10 @@ _NO_DEADLINE: Final = bytes(8)
 # No database has this id: what is not a key of the server's.
 _META_ID: Final = bytes(4)
 _META: Final = _META_ID + b"meta"
-_DEADLINES: Final = "deadlines"
+# The id of a list of deadlines is that of the database, and this.
+_DEADLINES: Final = 1 << 31
+# The log is begun anew when it is so large, or a part of what is kept in memory.
+_BATCHES_BYTES_MAX: Final = 64 << 20
 _BITS_PER_KEY: Final = 10
 # Blocks that a cold read takes from the disk: small, since what is next to a key is not what is read next.
 _BLOCK_BYTES: Final = 4096
@@ -103,20 +112,44 @@ class _Meta:
         return meta, about["shards"], about["format"]
 
 
-class Batch:
-    """A write-back: what goes to each shard.  commit() can be called again after it has failed."""
+@dataclass
+class _Part:
+    """Of a batch, what goes to one shard: first ranges are deleted, then things are put, or deleted: see `words`."""
 
-    def __init__(self, store: "Store", parts: "list[tuple[int, WriteBatch, _Meta]]") -> None:
+    shard: int
+    meta: _Meta
+    ranges: list[bytes] = field(default_factory=list)  # where each begins, and where it ends
+    words: list[bytes | None] = field(default_factory=list)  # what, and what it is then: None for nothing
+
+    def to_write(self) -> WriteBatch:
+        return _to_write(self.ranges, self.words)
+
+
+class Batch:
+    """A write-back.  commit() can be called again after it has failed."""
+
+    def __init__(self, store: "Store", generation: int, parts: list[_Part]) -> None:
         self._store = store
+        self._frame = frame_of(generation, [(part.shard, part.ranges, part.words) for part in parts])
         self._parts = parts
+        self._is_logged = False
 
     def commit(self, sync: bool) -> None:
         """Write what is not written yet; raises StorageFault."""
-        self._store.commit(self._parts, sync)
+        if not self._is_logged:
+            self._store.log_batch(self._frame, sync)
+            self._is_logged = True
+        self._store.apply(self._parts)
 
 
 class Store:
-    def __init__(self, path: str, edges: Sequence[int], settings: StoreSettings | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        edges: Sequence[int],
+        settings: StoreSettings | None = None,
+        monotonic_ns: Callable[[], int] = lambda: 0,
+    ) -> None:
         """Open what is there, or begin.  `edges`: where shards begin, and SLOTS.  Raises CannotOpen."""
         self.path = path
         self._settings = settings or StoreSettings()
@@ -127,24 +160,28 @@ class Store:
         ]
         self.block_cache = rocksdict.Cache(self._settings.block_cache_bytes)
         self._buffers = rocksdict.WriteBufferManager(self._settings.write_buffer_bytes, False)
-        self._sync = rocksdict.WriteOptions()
-        self._sync.sync = True
+        self._unlogged = rocksdict.WriteOptions()
+        self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]
+        self.log = BatchLog(path, monotonic_ns)
+        self.replayed = 0  # batches of the log that the instances lacked
+        self._dropping: Future[None] | None = None  # older logs
         self.instances: list[Rdict] = []
-        self._deadlines: list[Rdict] = []
-        self._deadline_families: list[rocksdict.ColumnFamily] = []
         # For due(), by shard: hints to be dropped, and from when on there are others, by database.
         self._found: dict[tuple[int, bytes], bytes] = {}  # hints of keys that are about to be deleted
         self._stale: list[list[bytes]] = [[] for _ in range(count)]
         self._due_from_ms: list[dict[int, int]] = [{} for _ in range(count)]
         self._pool = ThreadPoolExecutor(count, "store")
+        self._dropper = ThreadPoolExecutor(1, "store-log")
+        self._log_bytes_max = min(_BATCHES_BYTES_MAX, self._settings.write_buffer_bytes // 2)
         self._broken: set[int] = set()  # shards that could not be written to
         self.statistics = Statistics(self._families, self._settings.metrics_level)
         self._check_directory(count)
         try:
             self.instances = self._open_all(count)
-            for index in range(count):
-                self._adopt(index)
-            self._meta = self._read_meta()
+            self._meta = [self._read_meta(index) for index in range(count)]
+            self._replay()
+            self._agree()
+            self._open_log()
             self.statistics.read()
         except BaseException:
             self.close()
@@ -176,7 +213,7 @@ class Store:
         path = self._shard_path(index)
         options = self._options()
         try:
-            return Rdict(path, options, column_families={_DEADLINES: options})
+            return Rdict(path, options)
         except Exception as error:
             raise CannotOpen(_why_not_opened(path, str(error))) from error
 
@@ -196,15 +233,12 @@ class Store:
         table.set_format_version(5)
         options = rocksdict.Options(raw_mode=True)
         options.create_if_missing(True)
-        options.create_missing_column_families(True)
         options.set_block_based_table_factory(table)
         options.set_compression_type(_COMPRESSIONS[settings.compression]())
         options.set_write_buffer_manager(self._buffers)
         buffer_bytes = max(1 << 20, settings.write_buffer_bytes // count)
         options.set_write_buffer_size(buffer_bytes)
         options.set_max_write_buffer_number(3)
-        # A small family that is never flushed would keep the log of what is written to the large one.
-        options.set_max_total_wal_size(2 * buffer_bytes)
         options.increase_parallelism(settings.threads)
         options.set_max_background_jobs(max(2, settings.threads))
         options.set_level_compaction_dynamic_level_bytes(True)
@@ -214,56 +248,79 @@ class Store:
             options.enable_statistics()
         return options
 
-    def _adopt(self, index: int) -> None:
-        instance = self.instances[index]
-        self._deadlines[index:] = [instance.get_column_family(_DEADLINES), *self._deadlines[index + 1 :]]
-        self._deadline_families[index:] = [
-            instance.get_column_family_handle(_DEADLINES),
-            *self._deadline_families[index + 1 :],
-        ]
-
     def close(self) -> None:
-        """Sync and close; raises nothing: what is not synced was said by sync()."""
+        """Have everything in the instances' files, and close.  Raises nothing: what is not there is in the log."""
         self.statistics.close()
+        with contextlib.suppress(StorageFault, OSError):
+            if self.log.is_open:
+                number = self.log.begin_another()
+                self._flush()
+                self.log.drop_before(number)
+        self._dropper.shutdown()
         self._pool.shutdown()
-        self._deadline_families = []
-        for family in self._deadlines:
-            family.close()
-        self._deadlines = []
         for instance in self.instances:
-            instance.close()
+            self._close(instance)
         self.instances = []
+        self.log.close()
+
+    def _close(self, instance: Rdict) -> None:
+        # It flushes, which may fail, and then it is closed all the same.
+        with contextlib.suppress(StorageFault):
+            self._read(instance.close)
 
     def _families(self) -> list[list[Rdict]]:
-        return [list(families) for families in zip(self.instances, self._deadlines, strict=True)]
+        return [[instance] for instance in self.instances]
 
     # Meta
 
-    def _read_meta(self) -> list[_Meta]:
-        metas: list[_Meta] = []
-        count = len(self.instances)
-        for index, instance in enumerate(self.instances):
-            try:
-                data = self._read(instance.get, _META)
-            except StorageFault as error:
-                raise CannotOpen(_why_not_opened(self._shard_path(index), error.reason)) from error
-            if data is None:
-                metas.append(_Meta())
-                continue
-            meta, shards, version = _Meta.decode(data)
-            if version != _FORMAT:
-                raise CannotOpen(f"{self._shard_path(index)}: is of format {version}, and this server reads {_FORMAT}")
-            if shards != count:
-                raise CannotOpen(_other_shards(self.path, shards, count))
-            metas.append(meta)
-        # Whatever has come last counts for all of them.
-        last = max(metas, key=lambda meta: meta.generation)
-        for meta in metas:
+    def _read_meta(self, index: int) -> _Meta:
+        try:
+            data = self._read(self.instances[index].get, _META)
+        except StorageFault as error:
+            raise CannotOpen(_why_not_opened(self._shard_path(index), error.reason)) from error
+        if data is None:
+            return _Meta()
+        meta, shards, version = _Meta.decode(data)
+        if version != _FORMAT:
+            raise CannotOpen(f"{self._shard_path(index)}: is of format {version}, and this server reads {_FORMAT}")
+        if shards != len(self.instances):
+            raise CannotOpen(_other_shards(self.path, shards, len(self.instances)))
+        return meta
+
+    def _replay(self) -> None:
+        """Write to the instances what is in the log and not in their files; raises CannotOpen."""
+        replayed = 0
+        try:
+            for generation, parts in self.log.read():
+                for shard, ranges, words in parts:
+                    if shard >= len(self.instances):
+                        raise CannotOpen(_other_shards(self.path, shard + 1, len(self.instances)))
+                    if generation > self._meta[shard].generation:
+                        self._write(shard, _to_write(ranges, words))
+                        self._meta[shard] = _Meta.decode(words[-1])[0]
+                        replayed += 1
+        except BadLog as error:
+            raise CannotOpen(str(error)) from error
+        except OSError as error:
+            raise CannotOpen(f"{error.filename}: {error.strerror}") from error
+        except StorageFault as error:
+            raise CannotOpen(f"{self.path}: {error.reason}") from error
+        self.replayed += replayed
+
+    def _open_log(self) -> None:
+        try:
+            self.log.open()
+        except OSError as error:
+            raise CannotOpen(f"{error.filename}: {error.strerror}") from error
+
+    def _agree(self) -> None:
+        """Which database is which is what the last batch says; not all batches are of all shards."""
+        last = max(self._meta, key=lambda meta: meta.generation)
+        for meta in self._meta:
             meta.databases, meta.next_id = dict(last.databases), last.next_id
         self.generation = last.generation
         self.next_id = last.next_id
         self.databases = dict(last.databases)
-        return metas
 
     def new_id(self) -> int:
         """For a database that is new, or was emptied."""
@@ -338,11 +395,11 @@ class Store:
         """
         found: list[bytes] = []
         self._found = {place: hint for place, hint in self._found.items() if place[0] != id}
-        for shard, family in enumerate(self._deadlines):
+        for shard, instance in enumerate(self.instances):
             # What is before it was dropped, and RocksDB would wade through that again and again.
-            start = _DEADLINE.pack(id, self._due_from_ms[shard].get(id, 0))
-            stop = _DEADLINE.pack(id, now_ms + 1)
-            hints = self._read(_hints, family, start, stop, count)
+            start = _DEADLINE.pack(id | _DEADLINES, self._due_from_ms[shard].get(id, 0))
+            stop = _DEADLINE.pack(id | _DEADLINES, now_ms + 1)
+            hints = self._read(_hints, instance, start, stop, count)
             records = self.get_many([(id, hint[_DEADLINE.size :]) for hint in hints])
             first_ms = now_ms + 1
             for hint, record in zip(hints, records, strict=True):
@@ -377,101 +434,129 @@ class Store:
         `databases` is which database has which id, if that has changed: what has none any more is deleted.  `extras` is
         what else is to be kept: see extra().
         """
-        count = len(self.instances)
-        batches = [WriteBatch(raw_mode=True) for _ in range(count)]
-        metas = [_Meta(0, {}, 0, {id: list(numbers) for id, numbers in meta.counts.items()}) for meta in self._meta]
+        self.generation += 1
+        parts = [
+            _Part(shard, _Meta(self.generation, {}, 0, {id: list(numbers) for id, numbers in meta.counts.items()}))
+            for shard, meta in enumerate(self._meta)
+        ]
         if databases is not None:
             self.databases = dict(databases)
-            self._forget_others(batches, metas)
-        for shard, hints in enumerate(self._stale):
+            self._forget_others(parts)
+        for part, hints in zip(parts, self._stale, strict=True):
             for hint in hints:
-                batches[shard].delete(hint, self._deadline_families[shard])
+                part.words += hint, None
             hints.clear()
-        for part in changes:
-            self._put(part, batches, metas)
+        for change in changes:
+            self._put(change, parts)
         for name, data in (extras or {}).items():
-            batches[0].put(_META_ID + name.encode(), data)
-        self.generation += 1
-        parts = []
-        is_for_all = databases is not None or self.generation == 1
-        for shard, (batch, meta) in enumerate(zip(batches, metas, strict=True)):
-            # Which database is which is to be known by all shards at once.
-            if is_for_all or batch.len():
-                meta.generation, meta.databases, meta.next_id = self.generation, dict(self.databases), self.next_id
-                batch.put(_META, meta.encode(count, shard))
-                parts.append((shard, batch, meta))
-        return Batch(self, parts)
+            parts[0].words += _META_ID + name.encode(), data
+        if databases is None and self.generation > 1:
+            parts = [part for part in parts if part.words]
+        for part in parts:
+            part.meta.databases, part.meta.next_id = dict(self.databases), self.next_id
+            part.words += _META, part.meta.encode(len(self.instances), part.shard)
+        return Batch(self, self.generation, parts)
 
-    def _put(self, changes: Changes, batches: list[WriteBatch], metas: list[_Meta]) -> None:
-        id, families, pack = changes.id, self._deadline_families, _PLACE.pack
-        counts = [meta.counts.setdefault(id, [0, 0]) for meta in metas]
+    def _put(self, changes: Changes, parts: list[_Part]) -> None:
+        id, pack, shard_by_run = changes.id, _PLACE.pack, self._shard_by_run
+        counts = [part.meta.counts.setdefault(id, [0, 0]) for part in parts]
         for key, record, was in changes.items:
             slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
-            shard = self._shard_by_run[slot >> RUN_BITS]
-            place = pack(id, slot, zlib.crc32(key)) + key
+            shard = shard_by_run[slot >> RUN_BITS]
+            words = parts[shard].words
+            words += pack(id, slot, zlib.crc32(key)) + key, record
             if record is None:
-                batches[shard].delete(place)
-                if self._found and (hint := self._found.pop((id, key), None)) is not None:
-                    batches[shard].delete(hint, families[shard])
                 counts[shard][0] -= was != ABSENT
                 counts[shard][1] -= was == VOLATILE
+                if self._found and (hint := self._found.pop((id, key), None)) is not None:
+                    words += hint, None
                 continue
-            batches[shard].put(place, record)
-            counts[shard][0] += was == ABSENT
-            counts[shard][1] -= was == VOLATILE
+            if was != LASTING:
+                counts[shard][0] += was == ABSENT
+                counts[shard][1] -= was == VOLATILE
             if not record.startswith(_NO_DEADLINE):
                 counts[shard][1] += 1
-                hint = _ID.pack(id) + record[:8] + key
-                batches[shard].put(hint, b"", families[shard])
+                words += _ID.pack(id | _DEADLINES) + record[:8] + key, b""
                 due_from_ms = self._due_from_ms[shard]
                 due_from_ms[id] = min(due_from_ms.get(id, 0), _TIME.unpack_from(record)[0])
 
-    def _forget_others(self, batches: list[WriteBatch], metas: list[_Meta]) -> None:
+    def _forget_others(self, parts: list[_Part]) -> None:
         """Delete databases that have no number any more."""
         kept = set(self.databases.values())
-        for shard, (batch, meta) in enumerate(zip(batches, metas, strict=True)):
-            for id in [id for id in meta.counts if id not in kept]:
-                del meta.counts[id]
-                start, stop = _ID.pack(id), _ID.pack(id + 1)
-                batch.delete_range(start, stop)
-                batch.delete_range(start, stop, self._deadline_families[shard])
-                self._due_from_ms[shard].pop(id, None)
+        for part in parts:
+            for id in [id for id in part.meta.counts if id not in kept]:
+                del part.meta.counts[id]
+                for prefix in (id, id | _DEADLINES):
+                    part.ranges += _ID.pack(prefix), _ID.pack(prefix + 1)
+                self._due_from_ms[part.shard].pop(id, None)
 
-    def reopen_broken(self) -> None:
-        """Open anew what does not write any more since something has failed; raises CannotOpen."""
-        for index in sorted(self._broken):
-            self._deadlines[index].close()
-            self.instances[index].close()
-            self.instances[index] = self._open(index)
-            self._adopt(index)
-            self._broken.discard(index)
+    def log_batch(self, frame: bytes, sync: bool) -> None:
+        """For Batch: raises StorageFault."""
+        log = self.log
+        try:
+            if log.is_suspect:
+                self._begin_another_log()
+            log.append(frame)
+            if sync:
+                log.sync()
+        except OSError as error:
+            raise StorageFault(error.strerror or str(error)) from error
 
-    def commit(self, parts: "list[tuple[int, WriteBatch, _Meta]]", sync: bool) -> None:
-        """For Batch: write parts, and take each that is written out of the list."""
-        futures = [self._pool.submit(self._commit, shard, batch, sync) if sync else None for shard, batch, _ in parts]
-        fault: StorageFault | None = None
-        for part, future in zip(parts[:], futures, strict=True):
+    def apply(self, parts: list[_Part]) -> None:
+        """For Batch: write parts, and take each that is written out of the list.  Raises StorageFault."""
+        while parts:
+            part = parts[0]
+            if part.shard in self._broken:
+                self._reopen(part.shard)
             try:
-                if future is None:
-                    self._commit(part[0], part[1], sync)
-                else:
-                    future.result()
-            except StorageFault as error:
-                self._broken.add(part[0])
-                fault = fault or error
-                continue
-            parts.remove(part)
-            self._meta[part[0]] = part[2]
-        if fault is not None:
-            raise fault
+                self._write(part.shard, part.to_write())
+            except StorageFault:
+                self._broken.add(part.shard)
+                raise
+            self._meta[part.shard] = part.meta
+            del parts[0]
+        if self.log.size_bytes > self._log_bytes_max and (self._dropping is None or self._dropping.done()):
+            try:
+                number = self.log.begin_another()
+            except OSError as error:
+                raise StorageFault(error.strerror or str(error)) from error
+            self._dropping = self._dropper.submit(self._drop_logs, number)
 
-    def _commit(self, shard: int, batch: WriteBatch, sync: bool) -> None:
-        self._read(self.instances[shard].write, batch, *([self._sync] if sync else []))
+    def _write(self, shard: int, batch: WriteBatch) -> None:
+        self._read(self.instances[shard].write, batch, self._unlogged)
+
+    def _reopen(self, index: int) -> None:
+        """Open anew what RocksDB does not write to any more since something has failed."""
+        self._close(self.instances[index])
+        try:
+            self.instances[index] = self._open(index)
+            self._meta[index] = self._read_meta(index)
+            self._replay()
+        except CannotOpen as error:
+            raise StorageFault(str(error)) from error
+        self._broken.discard(index)
+
+    def _begin_another_log(self) -> None:
+        """The log cannot be trusted: have everything in files that are synced."""
+        self._flush()
+        number = self.log.begin_another()
+        self.log.drop_before(number)
+
+    def _drop_logs(self, number: int) -> None:
+        self._flush()
+        self.log.drop_before(number)
+
+    def _flush(self) -> None:
+        """Have all instances make files of what they have in memory; raises StorageFault."""
+        for future in [self._pool.submit(self._read, instance.flush, True) for instance in self.instances]:
+            future.result()
 
     def sync(self) -> None:
         """Have all that was written on the disk; raises StorageFault."""
-        for future in [self._pool.submit(self._read, instance.flush_wal, True) for instance in self.instances]:
-            future.result()
+        try:
+            self.log.sync()
+        except OSError as error:
+            raise StorageFault(error.strerror or str(error)) from error
 
     def extra(self, name: str) -> bytes | None:
         """What else was kept, by name; raises StorageFault."""
@@ -497,6 +582,20 @@ class Store:
         return os.path.join(self.path, f"shard-{index}")
 
 
+def _to_write(ranges: list[bytes], words: list[bytes | None]) -> WriteBatch:
+    batch = WriteBatch(raw_mode=True)
+    for start, stop in zip(ranges[::2], ranges[1::2], strict=True):
+        batch.delete_range(start, stop)
+    put = batch.put
+    for place, value in zip(words[::2], words[1::2], strict=True):
+        assert place is not None
+        if value is None:
+            batch.delete(place)
+        else:
+            put(place, value)
+    return batch
+
+
 def _take(places: Iterable[Any], prefix: bytes, count: int, keys: list[bytes]) -> int | None:
     """Add keys to a list that is to have so many; returns the position to go on with if that was before the end."""
     last = b""
@@ -518,10 +617,10 @@ def _scan_alive(instance: Rdict, start: bytes, prefix: bytes, now_ms: int) -> It
             yield place
 
 
-def _hints(family: Rdict, start: bytes, stop: bytes, count: int) -> list[bytes]:
+def _hints(instance: Rdict, start: bytes, stop: bytes, count: int) -> list[bytes]:
     hints: list[bytes] = []
     hint: Any
-    for hint in family.keys(from_key=start):
+    for hint in instance.keys(from_key=start):
         if hint >= stop or len(hints) >= count:
             break
         hints.append(hint)
