@@ -38,6 +38,7 @@ from kora.observe.spikes import NEVER_NS, NOBODY, Offender
 from kora.store.eviction import Evictor
 from kora.store.fields import FieldDeadlines
 from kora.store.indexing import Indexing
+from kora.store.backing import Backing
 from kora.store.keyspace import Keyspace
 from kora.store.shard import make_shards
 from kora.types.limits import Limits
@@ -115,6 +116,7 @@ class Engine:
         self.service = implementation.make_service(len(registry.slots))
         self.blame = BlameRecords(self)
         self.field_deadlines: dict[int, FieldDeadlines] = {}  # by the database's number
+        self.store: Backing | None = None  # what has the keys that are not in memory, where that is so
         self.databases = Databases(self._make_database, config.databases)
         self.indexing = Indexing()
         self.journal = Journal(self, implementation.effects)
@@ -404,7 +406,20 @@ class Engine:
         self.field_deadlines[index] = FieldDeadlines()
         keyspace.note_fields = self.field_deadlines[index].note
         self.journal.follow(keyspace)
+        self._back(keyspace)
         return keyspace
+
+    def back(self, store: Backing) -> None:
+        """Before there are any keys: have them all in a store, and in memory no more than is in use."""
+        self.store = store
+        for keyspace in self.databases.used():
+            self._back(keyspace)
+        for index in store.databases:
+            self.databases[index]
+
+    def _back(self, keyspace: Keyspace) -> None:
+        if self.store is not None:
+            keyspace.back(self.store, self.store.databases.get(keyspace.index) or self.store.new_id())
 
     def set_replaying(self, is_replaying: bool) -> None:
         """While a journal is loaded nothing ends by itself: what has ended, and when, is in the journal."""

@@ -19,11 +19,20 @@ A POSITION orders all keys of a database for SCAN: the slot, above 32 bits of CR
 whatever else comes and goes, also in slots of millions of keys.
 """
 
-from collections.abc import Sequence
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from random import random, randrange
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from zlib import crc32
 
+from kora.errors import StorageFault
 from kora.store.slots import SLOTS, slot_of
+from kora.types import lzf
+from kora.types.rdb.reader import Damaged, Reader
+from kora.types.rdb.values import read, type_of, write
+from kora.types.rdb.writer import Writer
+
+if TYPE_CHECKING:
+    from kora.store.keyspace import Keyspace
 
 POSITION_BITS: Final = 32
 POSITION_END: Final = SLOTS << POSITION_BITS
@@ -37,6 +46,10 @@ VOLATILE: Final = 2
 
 def position_of(key: bytes) -> int:
     return slot_of(key) << POSITION_BITS | crc32(key)
+
+
+# Records were strings of this server's before, however long those may be.
+_STRING_BYTES_MAX: Final = 1 << 40
 
 
 # Of one key, since the backing was last told of it: its record, or None if it is gone, and what the backing has of it.
@@ -125,10 +138,11 @@ class Backed(Protocol):
     def give_up_waiting(self, id: int, key: bytes) -> None:
         """What was asked for will not come."""
 
-    def drop_clean(self, bytes_max: int, keys_max: int) -> tuple[int, int]:
-        """Drop clean values that were not used for long until so many bytes or keys are freed; returns how many of both.
+    def drop_clean(self, bytes_max: int | None, keys_max: int) -> tuple[int, int]:
+        """Drop clean values, not used for long, until so many bytes or keys are freed; returns how many of both.
 
-        (0, 0) means that there is nothing to drop, or nearly so.  Between commands only.
+        None for the bytes: all that can go, now.  Otherwise each call looks at no more than it takes for so many keys, so
+        that it may find nothing to drop while there is some.  Between commands only.
         """
 
     def drop_ghosts(self, keys_max: int) -> int:
@@ -138,3 +152,61 @@ class Backed(Protocol):
 def deadline_of(record: bytes) -> int:
     """The deadline of a record; 0 for none."""
     return int.from_bytes(record[:DEADLINE_BYTES], "big")
+
+
+def make_record(value: Any, deadline_ms: int | None) -> bytes:
+    # Not compressed: the store does that, and better, for many records together.
+    writer = Writer(None)
+    writer.data += (deadline_ms or 0).to_bytes(DEADLINE_BYTES, "big")
+    type_ = type_of(value)
+    writer.data.append(type_)
+    write(writer, type_, value)
+    return bytes(writer.data)
+
+
+def read_value(record: bytes, make: Callable[[type], Any]) -> Any:
+    """The value of a record; raises StorageFault where it is damaged."""
+    try:
+        if len(record) <= DEADLINE_BYTES:
+            raise Damaged("no value at all")
+        reader = Reader(record, DEADLINE_BYTES + 1, len(record), lzf.decompress, _STRING_BYTES_MAX)
+        return read(reader, record[DEADLINE_BYTES], make)
+    except Damaged as error:
+        raise StorageFault(f"a damaged record: {error}") from None
+
+
+# What keyspaces of either implementation do by scan().
+
+_STEP: Final = 1000
+_DRAWS_MAX: Final = 100
+
+
+def all_keys(keyspace: "Keyspace") -> Iterator[bytes]:
+    cursor = 0
+    while True:
+        cursor, keys = keyspace.scan(cursor, _STEP)
+        yield from keys
+        if not cursor:
+            return
+
+
+def keys_of_slot(keyspace: "Keyspace", slot: int, count: int) -> list[bytes]:
+    """At most so many keys of a slot; all, if the count is negative."""
+    keys: list[bytes] = []
+    cursor = slot << POSITION_BITS
+    while True:
+        cursor, found = keyspace.scan(cursor, _STEP if count < 0 else min(count, _STEP))
+        keys += [key for key in found if slot_of(key) == slot]
+        if not cursor or cursor >> POSITION_BITS != slot or 0 <= count <= len(keys):
+            return keys if count < 0 else keys[:count]
+
+
+def random_key(keyspace: "Keyspace") -> bytes | None:
+    """What is behind a random position: how likely a key is depends on how far behind the one before it is."""
+    for _ in range(_DRAWS_MAX):
+        keys = keyspace.scan(randrange(POSITION_END), 1)[1] or keyspace.scan(0, 1)[1]
+        if keys:
+            return keys[int(random() * len(keys))]
+        if not len(keyspace):
+            return None
+    return next(all_keys(keyspace), None)
