@@ -258,7 +258,7 @@ class _Stored:
         engine.back(self._store)
         self._keeper = keeper.StoreKeeper(engine, self._store, wake=loop.call_soon_threadsafe)
         engine.journal.keeper = engine.write_back = self._keeper
-        engine.storage = StorageView(self._store.statistics, self._keeper.counted, engine.cache.numbers)
+        engine.storage = StorageView(self._store.statistics, self._keeper.counted)
         engine.saves = self._checkpoints = checkpoints.Checkpoints(engine, self._keeper)
 
     @property

@@ -173,11 +173,18 @@ def _assembled(drawn: Sequence[Any]) -> list[Action]:
     for part in drawn:
         if isinstance(part, tuple):
             client, its_steps, places = part
-            data = b"".join([encode(next(numbered)) for _ in its_steps])
+            data = b"".join([encode(_with_one_member(next(numbered))) for _ in its_steps])
             program.append(Send(client, _pieces(data, places)))
         else:
             program.append(part)
     return program
+
+
+def _with_one_member(request: list[bytes]) -> list[bytes]:
+    """However the request was bent: what is chosen from the set must be the same in both."""
+    if request[0].upper() == b"SADD" and request[1:2] == [b"single"]:
+        return [request[0], b"single", b"member"]
+    return request
 
 
 def _pieces(data: bytes, places: list[int] | None) -> tuple[bytes, ...]:

@@ -61,6 +61,7 @@ _COMPRESSIONS: Final = {
     "lz4": rocksdict.DBCompressionType.lz4,
     "zstd": rocksdict.DBCompressionType.zstd,
 }
+_NO_ROOM: Final = "No space left on device"
 # What the instances write about themselves.
 _LOG_BYTES: Final = 4 << 20
 _LOGS: Final = 3
@@ -510,8 +511,10 @@ class Store:
                 self._reopen(part.shard)
             try:
                 self._write(part.shard, part.to_write())
-            except StorageFault:
-                self._broken.add(part.shard)
+            except StorageFault as error:
+                # RocksDB goes on by itself where there is room again, and can be read meanwhile.
+                if _NO_ROOM not in error.reason:
+                    self._broken.add(part.shard)
                 raise
             self._meta[part.shard] = part.meta
             del parts[0]
