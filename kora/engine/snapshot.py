@@ -137,6 +137,7 @@ class Snapshot:
     config_file: str
     journal: dict[str, int]  # aof_… of INFO, without that; empty where nobody keeps one
     storage: list[Plain]  # a Storage as plain data; empty where all data is in memory
+    tracked: dict[str, int]  # as kora.engine.tracked.Tracked.numbers() has it
 
     def to_plain(self) -> list[Plain]:
         return [getattr(self, field.name) for field in fields(self)]
@@ -316,6 +317,7 @@ def take(
         config_file=engine.config.file or "",
         journal=engine.journal.keeper.numbers() if engine.journal.keeper is not None else {},
         storage=engine.storage.numbers() if engine.storage is not None else [],
+        tracked=engine.tracked.numbers(),
     )
 
 
