@@ -36,10 +36,10 @@ from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
 from kora.observe.recent import CONNECTIONS, TURNS, Recent, host_of
 from kora.observe.spikes import NEVER_NS, NOBODY, Offender
+from kora.store.backing import Backing
 from kora.store.eviction import Evictor
 from kora.store.fields import FieldDeadlines
 from kora.store.indexing import Indexing
-from kora.store.backing import Backing
 from kora.store.keyspace import Keyspace
 from kora.store.shard import make_shards
 from kora.types.limits import Limits

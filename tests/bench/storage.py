@@ -53,7 +53,7 @@ def stored(recipe: Recipe, cache_bytes: int, *flags: str) -> Recipe:
     return dataclasses.replace(made, name=f"{recipe.name} ({name})")
 
 
-def test_of(name: str, keys: int) -> Test:
+def load_of(name: str, keys: int) -> Test:
     shape = Shape(keyspace=keys, value_bytes=VALUE_BYTES)
     return Test(name, name, (Filling("SET", 3 * keys, shape),), shape=shape)
 
@@ -61,7 +61,7 @@ def test_of(name: str, keys: int) -> Test:
 def cached(bench: Bench, name: str, pipeline: int) -> dict[str, Any]:
     bench.progress(f"storage: {name} of keys in memory, pipeline {pipeline}")
     keys = redis_benchmark.KEYSPACE
-    test = test_of(name, keys)
+    test = load_of(name, keys)
     recipes = (bench.subject, stored(bench.subject, 4 * keys * KEY_BYTES))
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(running(recipe)) for recipe in recipes]
@@ -106,7 +106,7 @@ def cold(bench: Bench) -> dict[str, Any]:
     recipes = [stored(bench.subject, cache_bytes, "--storage-metrics-level", level) for level in ("info", "debug")]
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(running(recipe)) for recipe in recipes]
-        rows = in_turn(bench, servers, test_of("GET", keys), 16)
+        rows = in_turn(bench, servers, load_of("GET", keys), 16)
     return {"keys": keys, "cache_bytes": cache_bytes, "rows": rows}
 
 
@@ -117,7 +117,7 @@ def restart(bench: Bench) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="kora-bench-") as folder:
         recipe = stored(bench.subject, cache_bytes, "--dir", folder)
         with running(recipe) as server:
-            redis_benchmark.fill(server, test_of("SET", keys), 0)
+            redis_benchmark.fill(server, load_of("SET", keys), 0)
             rss_bytes = processes.rss_bytes(server.pid)[server.pid]
             count = size(server)
         starts = []
