@@ -247,7 +247,7 @@ class _Stored:
         path = os.path.normpath(os.path.join(config.dir, config.rocksdb_dir))
         started_ns = engine.monotonic_ns()
         try:
-            self._store = opening.open_store(config, engine.shards, path)
+            self._store = opening.open_store(engine, path)
             self._is_new = opening.is_new(self._store)
         except store.CannotOpen as error:
             raise CannotRecover(str(error)) from error

@@ -242,7 +242,7 @@ def take(
         clients=len(engine.clients),
         clients_max=engine.config.maxclients,
         # By a pause, or in a command that waits.
-        clients_blocked=sum(client.parked for client in clients),
+        clients_blocked=sum(client.parked and client.fetching is None for client in clients),
         clients_watching=sum(bool(client.watched) for client in clients),
         blocking_keys=engine.blocking.keys,
         pubsub_channels=len(engine.pubsub.channels.listeners),

@@ -744,6 +744,8 @@ struct batch {
 void batch_init(struct batch *batch);
 void batch_reset(struct batch *batch); /* for the next use; keeps the room of an ordinary batch */
 void batch_free(struct batch *batch);
+/* Room for one more request of so many words, which are for the caller to fill in. */
+struct argument *batch_take(struct batch *batch, size_t argc);
 
 #define FAULT_BYTES 64
 
@@ -1408,6 +1410,7 @@ struct command {
     size_t argc_max;
     bool writes;
     bool has_keys;      /* at places that first_key may tell, or not */
+    bool declares_keys; /* as that, scripts included */
     unsigned first_key; /* places in argv, as in COMMAND INFO; 0 for none */
     int last_key;       /* negative: counted from the end */
     unsigned key_step;

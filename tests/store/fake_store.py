@@ -71,10 +71,10 @@ class FakeStore:
 class Tide:
     """Writes back and drops, now some and now all, as a server's jobs do between commands."""
 
-    def __init__(self, engine: Engine, store: FakeStore, random: Random) -> None:
+    def __init__(self, engine: Engine, store: FakeStore, random: Random | None = None) -> None:
         self._engine = engine
         self._store = store
-        self._random = random
+        self._random = random or Random(0)
         self._under_way: dict[int, list[Change]] = {}  # by the id of the database
 
     def move(self) -> None:
@@ -109,6 +109,12 @@ class Tide:
 
     def settle(self) -> None:
         """All is written, and nothing held."""
+        self.write_all()
+        for keyspace in self._engine.databases.used():
+            keyspace.drop_clean(None, 0)
+            keyspace.drop_ghosts(0)
+
+    def write_all(self) -> None:
         keyspaces = {keyspace.store_id: keyspace for keyspace in self._engine.databases.used()}
         for id, changes in self._under_way.items():
             self._store.write(id, changes)
@@ -119,8 +125,6 @@ class Tide:
             while changes := keyspace.take_dirty(1 << 30):
                 self._store.write(id, changes)
                 keyspace.written()
-            keyspace.drop_clean(None, 1 << 30)
-            keyspace.drop_ghosts(0)
 
 
 def make_store(engine: Engine) -> FakeStore:

@@ -13,7 +13,6 @@ from .store import CannotOpen, Store, StoreSettings
 
 if TYPE_CHECKING:
     from kora.engine.engine import Engine
-    from kora.store.shard import Shard
 
 _NO_EVICTION: Final = (
     "with storage-engine rocksdb no data is deleted to make room: maxmemory-policy has to be noeviction where "
@@ -43,8 +42,9 @@ def _may_evict_nothing(limit_bytes: int, policy: str) -> bool:
     return not limit_bytes or policy == "noeviction"
 
 
-def open_store(config: Config, shards: "list[Shard]", path: str) -> Store:
+def open_store(engine: "Engine", path: str) -> Store:
     """Raises CannotOpen."""
+    config, shards = engine.config, engine.shards
     if not os.path.isdir(config.dir):
         # A disk that is not mounted is no empty disk.
         raise CannotOpen(f"dir: {config.dir}: No such file or directory")
@@ -55,7 +55,7 @@ def open_store(config: Config, shards: "list[Shard]", path: str) -> Store:
         metrics_level=config.storage_metrics_level,
         threads=max(2, os.cpu_count() or 2),
     )
-    return Store(path, [shards[0].slot_start, *(shard.slot_stop for shard in shards)], settings)
+    return Store(path, [shards[0].slot_start, *(shard.slot_stop for shard in shards)], settings, engine.monotonic_ns)
 
 
 def is_new(store: Store) -> bool:
