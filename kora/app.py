@@ -260,7 +260,7 @@ class _Stored:
         self._keeper = keeper.StoreKeeper(engine, self._store, wake=loop.call_soon_threadsafe)
         engine.journal.keeper = engine.write_back = self._keeper
         engine.storage = StorageView(self._store.statistics, self._keeper.counted)
-        engine.saves = self._checkpoints = checkpoints.Checkpoints(engine, self._keeper)
+        engine.saves = checkpoints.Checkpoints(engine, self._keeper)
 
     @property
     def is_behind(self) -> bool:
@@ -284,7 +284,6 @@ class _Stored:
         yield
 
     def stop(self) -> None:
-        self._checkpoints.stop()
         self._keeper.stop()
 
 

@@ -376,6 +376,10 @@ class StoreKeeper:
         self.store.close()
         return is_well
 
+    def run_in_turn(self, deed: Callable[[], None]) -> "Future[None]":
+        """Have something done while nothing is written."""
+        return self._writer.submit(deed)
+
     # Deadlines
 
     def look_for_due(self) -> None:
