@@ -198,6 +198,7 @@ _persistence: Final = partial(Setting, "Persistence")
 _storage: Final = partial(Setting, "Storage")
 _observation: Final = partial(Setting, "Observation")
 _sidecar: Final = partial(Setting, "Sidecar")
+_events: Final = partial(Setting, "Events")
 _logging: Final = partial(Setting, "Logging")
 
 _MB: Final = 1024**2
@@ -446,6 +447,25 @@ SETTINGS: Final[tuple[Setting, ...]] = (
              "Milliseconds that SIGTERM goes on serving connected clients while /health/ready answers 503, "
              "so that load balancers notice before the connections close.", mutable=True, maximum=600_000),
 
+    _events("events-flush-interval", Kind.INTEGER, 10,
+            "Seconds of an interval: what is tracked within one becomes one entry of its metric's stream.",
+            mutable=True, minimum=1, maximum=86_400, environment=("KILOMETRIC_FLUSH_INTERVAL",)),
+    _events("events-keys-max", Kind.INTEGER, 200_000,
+            "Metrics at most; what is tracked of others is counted as __other__.",
+            mutable=True, minimum=1),
+    _events("events-negative", Kind.BOOLEAN, False,
+            "Whether values below zero may be tracked, which gauges need and counters do not.", mutable=True),
+    _events("events-maxlen", Kind.INTEGER, 10_000,
+            "Entries that a metric's stream has, about; 0 sets no limit. None goes before its minute is made.",
+            mutable=True),
+    _events("events-retention", Kind.INTEGER, 86_400,
+            "Seconds that entries of intervals are kept; 0 keeps them until there are too many.", mutable=True),
+    _events("events-minutes-retention", Kind.INTEGER, 7 * 86_400,
+            "Seconds that minutes are kept, which entries of intervals are added up to; 0 keeps them until their hour "
+            "is over.", mutable=True),
+    _events("events-hours-retention", Kind.INTEGER, 366 * 86_400,
+            "Seconds that hours are kept, which minutes are added up to; 0 makes none.", mutable=True),
+
     _logging("log-level", Kind.LEVELS, "info",
              "Least severe events to log: trace, debug, info, warning or error; also per module, "
              "such as \"info,kora.store=debug\".",
@@ -605,6 +625,13 @@ class Config:
     metrics_series_max: int
     loop_stall_ms: int
     shutdown_grace_ms: int
+    events_flush_interval: int
+    events_keys_max: int
+    events_negative: bool
+    events_maxlen: int
+    events_retention: int
+    events_minutes_retention: int
+    events_hours_retention: int
     log_level: str
     log_format: str
     logfile: str
@@ -1130,9 +1157,12 @@ def _read_environment(environ: Mapping[str, str]) -> dict[Setting, Value]:
     values: dict[Setting, Value] = {}
     for variable in sorted(environ):
         text = environ[variable]
-        if not variable.startswith("KORA_") or variable in ENVIRONMENT_ELSEWHERE or _is_of_a_service(variable, text):
-            continue
         setting = settings.get(variable)
+        # Some settings have names of another program, which Kora stands in for.
+        if setting is None and not variable.startswith("KORA_"):
+            continue
+        if variable in ENVIRONMENT_ELSEWHERE or _is_of_a_service(variable, text):
+            continue
         if setting is None:
             raise _unknown("unknown environment variable", variable, (*settings, *ENVIRONMENT_ELSEWHERE))
         where = f"environment variable {variable}"

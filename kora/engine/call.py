@@ -136,6 +136,10 @@ def _heavy_turn(client: Client, requests: list[list[bytes]], started_ns: int) ->
 def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes:
     """Run requests for as long as the turn lasts; what is left is in client.backlog and client.parser."""
     engine = client.engine
+    if engine.cache is not None and engine.cache.hold(client, requests):
+        client.backlog = requests
+        client.more = True
+        return b""
     engine.board.words[CLIENT] = client.id
     outer = engine.implementation.running
     engine.implementation.running = client
@@ -143,6 +147,7 @@ def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes
     out: list[bytes] = []
     call_sampled(client, requests, out)
     engine.implementation.running = outer
+    client.fetched = False
     if client.halted:
         client.halted = False
         client.backlog = requests[len(out) :]  # one reply each

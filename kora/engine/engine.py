@@ -13,6 +13,7 @@ from kora.engine import call
 from kora.engine.acl import Acl
 from kora.engine.blame import BlameRecords
 from kora.engine.blocking import Blocking
+from kora.engine.cache import Cache
 from kora.engine.client import Client
 from kora.engine.client_memory import ClientEvictor
 from kora.engine.doctor import end_second
@@ -27,6 +28,7 @@ from kora.engine.registry import Registry
 from kora.engine.saves import NoSaves, Saves, WritesBack
 from kora.engine.slowness import Slowness
 from kora.engine.storage import StorageView
+from kora.engine.tracked import Tracked
 from kora.engine.tracking import Tracking
 from kora.engine.transactions import Watches
 from kora.errors import DiskFault, InternalError
@@ -35,10 +37,10 @@ from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
 from kora.observe.recent import CONNECTIONS, TURNS, Recent, host_of
 from kora.observe.spikes import NEVER_NS, NOBODY, Offender
+from kora.store.backing import Backing
 from kora.store.eviction import Evictor
 from kora.store.fields import FieldDeadlines
 from kora.store.indexing import Indexing
-from kora.store.backing import Backing
 from kora.store.keyspace import Keyspace
 from kora.store.shard import make_shards
 from kora.types.limits import Limits
@@ -116,7 +118,7 @@ class Engine:
         self.service = implementation.make_service(len(registry.slots))
         self.blame = BlameRecords(self)
         self.field_deadlines: dict[int, FieldDeadlines] = {}  # by the database's number
-        self.store: Backing | None = None  # what has the keys that are not in memory, where that is so
+        self.cache: Cache | None = None  # where the data is in a store, and only a part of it in memory
         self.databases = Databases(self._make_database, config.databases)
         self.indexing = Indexing()
         self.journal = Journal(self, implementation.effects)
@@ -132,6 +134,7 @@ class Engine:
         self.watches = Watches()
         self.tracking = Tracking(self)
         self.travels = Travels()
+        self.tracked = Tracked(self)
         # Who may do what.
         self.acl = Acl(self)
         config.on_change("requirepass", self.acl.set_default_password)
@@ -213,6 +216,7 @@ class Engine:
         """A client's connection is closed: it waits, watches and listens no more."""
         if self.clients.pop(client.id, None) is not None:
             self.blocking.forget(client)
+            client.fetching = None
             self.watches.unwatch(client)
             self.pubsub.forget(client)
             self.tracking.stop(client)
@@ -313,7 +317,7 @@ class Engine:
 
     def _unpark(self) -> None:
         for client in list(self.clients.values()):
-            if client.parked and client.waiting is None:
+            if client.parked and client.waiting is None and client.fetching is None:
                 client.parked = False
                 client.kick()
 
@@ -411,15 +415,15 @@ class Engine:
 
     def back(self, store: Backing) -> None:
         """Before there are any keys: have them all in a store, and in memory no more than is in use."""
-        self.store = store
+        self.cache = Cache(self, store)
         for keyspace in self.databases.used():
             self._back(keyspace)
         for index in store.databases:
             self.databases[index]
 
     def _back(self, keyspace: Keyspace) -> None:
-        if self.store is not None:
-            keyspace.back(self.store, self.store.databases.get(keyspace.index) or self.store.new_id())
+        if self.cache is not None:
+            keyspace.back(self.cache, self.cache.databases.get(keyspace.index) or self.cache.new_id())
 
     def set_replaying(self, is_replaying: bool) -> None:
         """While a journal is loaded nothing ends by itself: what has ended, and when, is in the journal."""
@@ -444,6 +448,8 @@ class Engine:
     def flush_database(self, keyspace: Keyspace) -> int:
         """Forget all keys of a database, and return how many."""
         self.field_deadlines[keyspace.index].clear()
+        if keyspace.index == 0:
+            self.tracked.forget()
         return keyspace.flush()
 
     def frequency(self, key: bytes) -> int:

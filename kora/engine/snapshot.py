@@ -137,6 +137,7 @@ class Snapshot:
     config_file: str
     journal: dict[str, int]  # aof_… of INFO, without that; empty where nobody keeps one
     storage: list[Plain]  # a Storage as plain data; empty where all data is in memory
+    tracked: dict[str, int]  # as kora.engine.tracked.Tracked.numbers() has it
 
     def to_plain(self) -> list[Plain]:
         return [getattr(self, field.name) for field in fields(self)]
@@ -241,7 +242,7 @@ def take(
         clients=len(engine.clients),
         clients_max=engine.config.maxclients,
         # By a pause, or in a command that waits.
-        clients_blocked=sum(client.parked for client in clients),
+        clients_blocked=sum(client.parked and client.fetching is None for client in clients),
         clients_watching=sum(bool(client.watched) for client in clients),
         blocking_keys=engine.blocking.keys,
         pubsub_channels=len(engine.pubsub.channels.listeners),
@@ -316,6 +317,7 @@ def take(
         config_file=engine.config.file or "",
         journal=engine.journal.keeper.numbers() if engine.journal.keeper is not None else {},
         storage=engine.storage.numbers() if engine.storage is not None else [],
+        tracked=engine.tracked.numbers(),
     )
 
 

@@ -57,6 +57,14 @@ cdef extern from "<sys/socket.h>":
     int MSG_NOSIGNAL
 
 cdef extern from "kernel.h":
+    struct tracked:
+        pass
+
+    struct tallies:
+        tracked **tallies
+        size_t count
+        uint64_t values
+
     int SLOTS, RUN_BITS, LENGTH_BINS, BATCH_REQUESTS, HISTOGRAM_HALF, SHARED_COUNTS_BYTES, SKETCH_DEPTH, SKETCH_WIDTH, HOT_KEYS
     uint64_t KEY_BYTES_MAX
     int NO_OBJECT, OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, STREAM_OBJECT
@@ -90,6 +98,7 @@ cdef extern from "kernel.h":
         argument *arguments
 
     void batch_init(batch *batch)
+    argument *batch_take(batch *batch, size_t argc)
     void batch_reset(batch *batch)
     void batch_free(batch *batch)
 
@@ -376,11 +385,13 @@ cdef extern from "kernel.h":
     void output_header(output *output, char kind, size_t count)
 
     struct command:
+        void *operation
         unsigned stats_slot
         size_t argc_min
         size_t argc_max
         bint writes
         bint has_keys
+        bint declares_keys
         unsigned first_key
         int last_key
         unsigned key_step
@@ -495,6 +506,9 @@ cdef extern from "kernel.h":
         service service
         bint notes_unnamed
         uint64_t maxmemory
+        tallies *tallies
+        int64_t tallies_start_ms
+        int64_t tallies_stop_ms
         uint64_t slow_ns
         uint64_t large_reply_bytes
         void (*note)(turn *turn, const command *command, const argument *argv, size_t argc, size_t reply_bytes) noexcept
@@ -1202,7 +1216,6 @@ cdef class Keyspace:
     # Where only a part of the keys is held: see kora/store/backing.py.
     cdef object _backing
     cdef readonly object store_id
-    cdef readonly object sync_fetches
 
     def __cinit__(self, Kernel kernel not None, int index, shards):
         cdef ShardStats stats
@@ -1214,7 +1227,7 @@ cdef class Keyspace:
         ]
         self.index = index
         self.average_ttl_ms = 0
-        self.store_id = self.sync_fetches = 0
+        self.store_id = 0
         self._attended = {}
         self._notify = self.touched = self.note_fields = self.effect = _nobody
         keyspace_init(&self.c, kernel.c)
@@ -1256,7 +1269,6 @@ cdef class Keyspace:
         """Ask the backing for a key that is cold, while all wait."""
         cdef bytes name = PyBytes_FromStringAndSize(key.data, key.bytes)
         record = self._backing.get(self.store_id, name)
-        self.sync_fetches += 1
         self._install(key, record)
         return 0
 
@@ -2015,7 +2027,8 @@ cdef class Keyspace:
         """Where bytes_max is None, all."""
         cdef int64_t bytes_limit = INT64_MAX if bytes_max is None else bytes_max
         cdef dropped dropped = keyspace_drop_clean(
-            &self.c, bytes_limit, keys_max, UINT64_MAX if bytes_max is None else 16 * keys_max)
+            &self.c, bytes_limit, UINT64_MAX if bytes_max is None else keys_max,
+            UINT64_MAX if bytes_max is None or keys_max >> 60 else 16 * keys_max)
         return dropped.bytes, dropped.keys
 
     def drop_ghosts(self, size_t keys_max):
@@ -2136,6 +2149,7 @@ cdef class Walk:
 include "hashes.pxi"
 include "lists.pxi"
 include "streams.pxi"
+include "tallies.pxi"
 
 cdef size_t _EFFORT_MIN = EFFORT_MIN
 
@@ -2235,6 +2249,20 @@ cdef str _fault(parser *parser):
     return (<bytes>parser.fault).decode("utf-8", "surrogateescape")
 
 
+cdef int _unpack(batch *batch, list requests) except -1:
+    """Requests, as _argv() has made them, as a batch; their words have to outlive it."""
+    cdef argument *argument
+    for words in requests:
+        argument = batch_take(batch, len(words))
+        for word in <list>words:
+            argument.data = PyBytes_AS_STRING(word)
+            argument.bytes = PyBytes_GET_SIZE(word)
+            argument.block = NULL
+            argument.block_capacity = 0
+            argument += 1
+    return 0
+
+
 cdef list _argv(batch *batch, const request *request):
     """A request as a handler gets it."""
     cdef size_t place
@@ -2306,6 +2334,11 @@ cdef class Effects:
 
 # --- Execution ---
 
+# What Kernel._hold() answers.
+cdef int HELD = 1
+cdef int RELEASED = 2
+
+
 cdef class ClientState:
     """What is asked of a client at every turn: kora.engine.client.Client is made from this where there is a kernel."""
 
@@ -2320,6 +2353,8 @@ cdef class ClientState:
     cdef public int64_t arrived_ns
     cdef public int64_t pause_ns
     cdef public bint gated
+    cdef public object fetching
+    cdef public bint fetched
     cdef public bint more
     cdef public bint halted
     cdef public bint parked
@@ -2396,15 +2431,19 @@ cdef class Receiver:
         cdef ClientState client = self._client
         cdef bytes reply
         cdef size_t pending_bytes
+        cdef bint was_more, needs_attention
         if client is None:
             return
+        was_more = client.more
         reply = self._kernel._execute(client, data, self, None)
+        # Who waits for what is fetched is read from once more, since that is over soon.
+        needs_attention = client.more and (was_more or client.fetching is None)
         if PyBytes_GET_SIZE(reply):
-            if client.more:
+            if needs_attention:
                 self._attend()
         else:
             pending_bytes = parser_pending_bytes(&(<Parser?>client.parser).c)
-            if client.more or (
+            if needs_attention or (
                 pending_bytes and pending_bytes > <size_t>self._kernel._engine.config.client_query_buffer_limit
             ):
                 self._attend()
@@ -2494,6 +2533,7 @@ cdef class Kernel:
     cdef object _failed
     cdef list _rows  # keeps alive what the table of commands points to
     cdef list _stats  # and what the list of shards does
+    cdef Tallies _tallies  # and what its tallies do
     cdef bint aside  # everything is for the reference, for now
     cdef object _lazyfree  # where values go that are no keyspace's any more: the first shard's
     cdef bint _leaves  # whether they do; False while one goes that is there already
@@ -2651,6 +2691,7 @@ cdef class Kernel:
         memcpy(command.board_name, PyBytes_AS_STRING(row.board_name), 32)
         command.first_key, command.last_key, command.key_step = row.key_places or (0, 0, 1)
         command.has_keys = row.names_keys
+        command.declares_keys = row.has_keys
         command.writes = "write" in row.flags
         return command
 
@@ -2667,6 +2708,16 @@ cdef class Kernel:
         """Whether nothing ends by itself, since a journal is loaded, which says what has ended."""
         self.c.is_replaying = is_replaying
         self.c.now_ms = 0
+
+    def make_tallies(self):
+        return Tallies(self)
+
+    def count_into(self, Tallies tallies, int64_t start_ms, int64_t stop_ms):
+        """Where TRACK counts from start to stop; None: nowhere, for now."""
+        self._tallies = tallies
+        self.c.tallies = &tallies.c if tallies is not None else NULL
+        self.c.tallies_start_ms = start_ms
+        self.c.tallies_stop_ms = stop_ms
 
     def interrupt(self):
         """The command that runs leaves errands: see kora.engine.call.run_errands()."""
@@ -2737,7 +2788,7 @@ cdef class Kernel:
         cdef bytes reply
         if client.parked or client.closing:
             return b""
-        if client.backlog:
+        if client.backlog and self._engine.cache is None:
             return self._resume(client, send)
         self._begin(client, &reading, False)
         try:
@@ -2876,6 +2927,7 @@ cdef class Kernel:
         cdef bint weighs = False
         cdef const command *last = NULL
         cdef int64_t elapsed_ns
+        cdef int waits
         turn.begun_ns = reading.begun_ns
         turn.started = turn.begun = reading.begun
         turn.address = PyBytes_AS_STRING(client.board_address)
@@ -2890,8 +2942,15 @@ cdef class Kernel:
         plain = self._look(client, turn)
         try:
             while not halted:
-                # AUTH changes what the bytes after it may be, so nothing is parsed before it has been run.
-                may_be_more = parser_next(&parser.c, batch, BATCH_REQUESTS if parser.c.authenticated else 1)
+                if client.backlog:
+                    # Where the data is in a store, turns often begin with what was held.
+                    backlog, client.backlog = client.backlog[:BATCH_REQUESTS], client.backlog[BATCH_REQUESTS:]
+                    _unpack(batch, backlog)
+                    may_be_more = True
+                    is_heavy |= client.has_heavy_backlog
+                else:
+                    # AUTH changes what the bytes after it may be, so nothing is parsed before it has been run.
+                    may_be_more = parser_next(&parser.c, batch, BATCH_REQUESTS if parser.c.authenticated else 1)
                 if batch.count:
                     if is_heavy and not weighs:
                         weighs = True
@@ -2921,6 +2980,13 @@ cdef class Kernel:
                         if last is not NULL:
                             client.command = <object>last.row
                             last = NULL
+                        if turn.keyspace.backing is not NULL:
+                            waits = self._hold(client, turn, batch, place)
+                            if waits == HELD:
+                                halted = True
+                                break
+                            if waits == RELEASED and plain:
+                                continue
                         place += self._run_in_python(client, room, turn, batch, place, plain)
                         if client.halted:
                             halted = True
@@ -2928,7 +2994,8 @@ cdef class Kernel:
                         plain = self._look(client, turn)
                     commands += batch.count
                     if halted and not client.closing and place < batch.count:
-                        client.backlog = [_argv(batch, &batch.requests[at]) for at in range(place, batch.count)]
+                        held_back = [_argv(batch, &batch.requests[at]) for at in range(place, batch.count)]
+                        client.backlog = held_back + client.backlog
                         client.has_heavy_backlog = weighs
                     batch_reset(batch)
                 if parser.c.faulty or not may_be_more:
@@ -2944,6 +3011,7 @@ cdef class Kernel:
             parser._more = may_be_more or parser.c.faulty
             if client.halted:
                 client.halted = False
+            client.fetched = False
             # One that is closing stays as it is: there is nothing more to do for it.
             if not (client.more and client.closing):
                 client.more = may_be_more or halted
@@ -2963,6 +3031,35 @@ cdef class Kernel:
         if parser.c.faulty and not halted:
             reply += self._refuse(client, ProtocolError(_fault(&parser.c)))
         return reply
+
+    cdef int _hold(self, ClientState client, turn *turn, batch *batch, size_t place) except -1:
+        """Whether a client has to wait before a request runs, for keys that only the store has: HELD.
+
+        RELEASED: it need not, for these keys are known now, so that an operation may run that could not before.
+        """
+        cdef const request *request = &batch.requests[place]
+        cdef const command *command = request.command
+        cdef size_t at
+        if command is NULL or client.fetched or request.argc < command.argc_min:
+            return 0
+        if not client.gated and (
+            not command.declares_keys
+            or (
+                command.first_key
+                and keys_are_known(turn.keyspace, command, batch.arguments + request.first, request.argc)
+            )
+        ):
+            return 0
+        requests = [_argv(batch, &batch.requests[at]) for at in range(place, batch.count)]
+        if self._engine.cache.hold(client, requests):
+            return HELD
+        if (
+            command.operation is not NULL
+            and not client.gated
+            and keys_are_known(turn.keyspace, command, batch.arguments + request.first, request.argc)
+        ):
+            return RELEASED
+        return 0
 
     cdef bint _look(self, ClientState client, turn *turn) except -1:
         """See in what state a client is; returns whether its requests may be answered here."""

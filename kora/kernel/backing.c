@@ -212,7 +212,7 @@ bool keyspace_knows(struct keyspace *keyspace, const struct key *key)
 bool keys_are_known(struct keyspace *keyspace, const struct command *command, const struct argument *argv, size_t argc)
 {
     if (command->first_key == 0)
-        return !command->has_keys;
+        return !command->declares_keys;
     int64_t last = command->last_key < 0 ? (int64_t)argc + command->last_key : command->last_key;
     for (int64_t at = command->first_key; at <= last && at < (int64_t)argc; at += command->key_step) {
         struct key key = key_of(keyspace->kernel, argv[at].data, argv[at].bytes);
@@ -488,7 +488,7 @@ struct dropped keyspace_drop_clean(struct keyspace *keyspace, int64_t bytes_max,
     if (keyspace->count == 0)
         return dropped;
     uint32_t touched_max_s = bytes_max == INT64_MAX ? UINT32_MAX : touched_long_ago_s(keyspace);
-    unsigned slots_left = SLOTS + 1;
+    unsigned slots_left = SLOTS + 1; /* once around */
     while (dropped.bytes < bytes_max && dropped.keys < keys_max && dropped.looked < looks_max && slots_left > 0 &&
            keyspace->count > 0) {
         unsigned slot = backing->hand_slot;

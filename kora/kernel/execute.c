@@ -1067,6 +1067,7 @@ OPERATION(op_xrevrange);
 OPERATION(op_bitcount);
 OPERATION(op_bitpos);
 OPERATION(op_bitop);
+OPERATION(op_track);
 
 static const struct {
     const char *name;
@@ -1161,6 +1162,7 @@ static const struct {
     {"bitcount", op_bitcount},
     {"bitpos", op_bitpos},
     {"bitop", op_bitop},
+    {"track", op_track},
 };
 
 /* --- Finding a command by its name --- */

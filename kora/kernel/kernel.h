@@ -17,6 +17,7 @@
  *   bits.c      commands on strings as rows of bits
  *   stats.c     clocks, histograms, hot keys
  *   rdb.c       the checksum of Redis' dumps, and the compression of strings in them
+ *   tally.c     what was tracked, until it is written into streams
  *   journal.c   what changes, on its way to the journal
  *   load.c      records of a snapshot, straight into a database
  *   backing.c   databases of which a part is in memory
@@ -654,6 +655,47 @@ static inline struct block *stream_block(const struct stream *stream, uint32_t p
     return stream->blocks[stream->start + place];
 }
 
+/* --- Tallies of tracked values (tally.c) --- */
+
+typedef __int128 integer128;
+
+struct tracked;
+struct tallies_place;
+
+/* Those of one interval, by key. */
+struct tallies {
+    struct tracked **tallies; /* owned, as is each; in the order in which they came */
+    size_t count;
+    struct tallies_place *index; /* owned: `capacity` places, a power of two, or NULL */
+    size_t capacity;
+    uint64_t values; /* that were ever added */
+    uint64_t secret[2];
+};
+
+struct tally_numbers {
+    uint64_t count;
+    int64_t last_ms;
+    integer128 sum, min, max, last;
+};
+
+void tallies_init(struct tallies *tallies, const uint64_t secret[2]);
+void tallies_free(struct tallies *tallies);
+struct tracked *tallies_find(const struct tallies *tallies, struct text key); /* or NULL */
+void tallies_add(struct tallies *tallies, struct text key, integer128 units, int64_t at_ms);
+/* Add a tally that somebody else has counted; false: the histogram is none. */
+bool tallies_merge(struct tallies *tallies, struct text key, const struct tally_numbers *numbers,
+                   struct text histogram);
+void tallies_pop(struct tallies *tallies); /* the last; there is one */
+struct text tally_key(const struct tracked *tally);
+struct tally_numbers tally_numbers(const struct tracked *tally);
+struct buffer;
+void tally_encode(const struct tracked *tally, struct buffer *buffer); /* its histogram; nothing, if it has one bucket */
+bool tally_bucket(const struct tracked *tally, uint32_t place, int64_t *bucket, uint64_t *count); /* false: no more */
+/* Cython knows no such integers. */
+int64_t high_half(integer128 units);
+uint64_t low_half(integer128 units);
+integer128 of_halves(int64_t high, uint64_t low);
+
 /* --- Requests (parser.c) --- */
 
 /* Strings of at least so many bytes have a block of their own: the parser collects one that comes in pieces in the
@@ -702,6 +744,8 @@ struct batch {
 void batch_init(struct batch *batch);
 void batch_reset(struct batch *batch); /* for the next use; keeps the room of an ordinary batch */
 void batch_free(struct batch *batch);
+/* Room for one more request of so many words, which are for the caller to fill in. */
+struct argument *batch_take(struct batch *batch, size_t argc);
 
 #define FAULT_BYTES 64
 
@@ -1366,6 +1410,7 @@ struct command {
     size_t argc_max;
     bool writes;
     bool has_keys;      /* at places that first_key may tell, or not */
+    bool declares_keys; /* as that, scripts included */
     unsigned first_key; /* places in argv, as in COMMAND INFO; 0 for none */
     int last_key;       /* negative: counted from the end */
     unsigned key_step;
@@ -1452,6 +1497,8 @@ struct kernel {
     struct service service;
     bool notes_unnamed; /* the newest interval is of a command of which only the reference can tell the keys */
     uint64_t maxmemory; /* bytes; 0: no limit */
+    struct tallies *tallies; /* borrowed: where TRACK counts from start to stop; or NULL */
+    int64_t tallies_start_ms, tallies_stop_ms;
     /* From where on note() is called about a command that an operation has run (kora/engine/slowness.py). */
     uint64_t slow_ns;
     uint64_t large_reply_bytes;

@@ -91,6 +91,7 @@ class Backed(Protocol):
 
     index: int
     store_id: int  # 0 while there is no backing; swapped with the contents
+    hits: int  # keys that requests name, and that were known before they ran
 
     @property
     def dirty_keys(self) -> int:
@@ -99,6 +100,10 @@ class Backed(Protocol):
     @property
     def dirty_bytes(self) -> int:
         """What those take in memory, about."""
+
+    @property
+    def ghost_bytes(self) -> int:
+        """What ghosts take in memory, about; what is held is counted by the shards."""
 
     @property
     def resident_keys(self) -> int:
@@ -141,7 +146,7 @@ class Backed(Protocol):
     def drop_clean(self, bytes_max: int | None, keys_max: int) -> tuple[int, int]:
         """Drop clean values, not used for long, until so many bytes or keys are freed; returns how many of both.
 
-        None for the bytes: all that can go, now.  Otherwise each call looks at no more than it takes for so many keys, so
+        None for the bytes: all that can go, now.  Otherwise a call looks at no more than it takes for so many keys, so
         that it may find nothing to drop while there is some.  Between commands only.
         """
 

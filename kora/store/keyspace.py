@@ -86,13 +86,13 @@ class Keyspace:
         "average_ttl_ms",
         "changes",
         "effect",
+        "hits",
         "index",
         "note_fields",
         "notify",
         "now_s",
         "stats",
         "store_id",
-        "sync_fetches",
         "tells_more",
         "touched",
         "volatile",
@@ -127,7 +127,7 @@ class Keyspace:
         self._attended: dict[bytes, int] = {}  # how many attend to a key
         # What has the keys that are not here.
         self._backing: Backing | None = None
-        self.sync_fetches = 0  # keys that had to be asked for while all waited
+        self.hits = 0  # keys that requests name, and that were known before they ran
         # The contents: swapped as a whole by swap(), forgotten as a whole by flush().
         self._tables: Sequence[Table] = _NO_TABLES
         self._deadlines: Sequence[Table] = _NO_TABLES
@@ -594,7 +594,9 @@ class Keyspace:
             slot = self._random_slot()
             if volatile:
                 # From there on, to the next with a deadline.
-                slot = next(other % SLOTS for other in range(slot, slot + SLOTS) if self._deadlines[other % SLOTS])
+                slot = next((at % SLOTS for at in range(slot, slot + SLOTS) if self._deadlines[at % SLOTS]), -1)
+                if slot < 0:
+                    break  # those with a deadline are not held
             keys.append(random_key((self._deadlines if volatile else self._tables)[slot]))
         return keys
 
@@ -749,7 +751,9 @@ class Keyspace:
                 held.dirty.pop(key, None)
 
     def is_known(self, key: bytes) -> bool:
-        return self._held is None or key in self._tables[slot_of(key)] or key in self._held.ghosts
+        is_known = self._held is None or key in self._tables[slot_of(key)] or key in self._held.ghosts
+        self.hits += is_known
+        return is_known
 
     def await_record(self, key: bytes) -> bool:
         if self._held is None or self.is_known(key) or key in self._held.awaited:
@@ -816,7 +820,6 @@ class Keyspace:
         if key in self._held.ghosts:
             return None
         record = self._backing.get(self.store_id, key)
-        self.sync_fetches += 1
         self._held.awaited.pop(key, None)
         return self._install(slot, key, record)
 

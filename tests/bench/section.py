@@ -41,6 +41,7 @@ class Sizes:
     scrape_load_per_s: int = 20_000
     starts: int = 5
     service_run_s: float = 10.0
+    storage_keys: int = 2_000_000
 
 
 QUICK = Sizes(
@@ -65,6 +66,7 @@ QUICK = Sizes(
     scrape_period_s=2.0,
     starts=3,
     service_run_s=3.0,
+    storage_keys=200_000,
 )
 
 

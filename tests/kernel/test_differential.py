@@ -12,6 +12,7 @@ from tests.compat.words import (
     DATABASES,
     GENERIC,
     STRINGS,
+    Step,
     Word,
     assemble,
     condition,
@@ -180,11 +181,10 @@ def _assembled(drawn: Sequence[Any]) -> list[Action]:
     return program
 
 
-def _with_one_member(request: list[bytes]) -> list[bytes]:
+def _with_one_member(request: Step) -> Step:
     """However the request was bent: what is chosen from the set must be the same in both."""
-    if request[0].upper() == b"SADD" and request[1:2] == [b"single"]:
-        return [request[0], b"single", b"member"]
-    return request
+    is_of_single = request[0].upper() == b"SADD" and request[1:2] == (b"single",)
+    return (request[0], b"single", b"member") if is_of_single else request
 
 
 def _pieces(data: bytes, places: list[int] | None) -> tuple[bytes, ...]:
