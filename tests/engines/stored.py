@@ -33,7 +33,8 @@ class HastyKeeper(StoreKeeper):
     def tick(self) -> None:
         super().tick()
         self.write_back(sync=False)
-        self.drop_all()
+        assert self._engine.cache is not None
+        self._engine.cache.drop_all()
 
 
 def put_into_store(
