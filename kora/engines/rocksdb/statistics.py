@@ -87,7 +87,7 @@ class Statistics:
 
     def read(self) -> None:
         """Now, in this thread."""
-        started_ns = self._clock.monotonic_ns()
+        started_ns = self._clock.thread_ns()
         instances = self._instances()
         if len(self._readers) != len(instances):
             self._readers = [Reader(self.level) for _ in instances]
@@ -101,7 +101,7 @@ class Statistics:
         now_ns = self._clock.monotonic_ns()
         window_ns, grown = self._window.add(now_ns, total.tickers)
         self.by_instance = readings
-        read_ns = self.latest.read_ns + now_ns - started_ns
+        read_ns = self.latest.read_ns + self._clock.thread_ns() - started_ns
         self.latest = Storage(self.level, total, window_ns, grown, read_ns, {})
 
 
