@@ -23,6 +23,8 @@ XADD_CPU_RATIO_MAX: Final = {16: 1.5}
 TYPES_MEMORY_RATIO_MAX: Final = 1.5
 # What observation adds to CPU per command, by pipeline.
 OBSERVATION_PERCENT_MAX: Final = {1: 1.0, 16: 3.0}
+# What tracing one request in a hundred adds to it.
+TRACING_PERCENT_MAX: Final = {1: 1.0, 16: 1.0}
 # 1 MB values: CPU per command, and the other way round commands per second.
 LARGE_CPU_RATIO_MAX: Final = 1.2
 LARGE_OPS_RATIO_MAX: Final = 1.2
