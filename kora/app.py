@@ -26,6 +26,7 @@ from kora.persist.saving import Saver
 from kora.persist.snapshots import Snapshots
 from kora.server.connection import Connection
 from kora.server.feed import Feed
+from kora.server.fetching import Fetching
 from kora.server.listener import Listeners
 from kora.server.outbound import ServerOutbound
 from kora.server.standstill import Standstill
@@ -257,9 +258,12 @@ class _Stored:
         self._opening = opening
         self._cannot_open = store.CannotOpen
         engine.back(self._store)
+        self._fetching = Fetching(self._store, loop)
+        assert engine.cache is not None
+        engine.cache.fetch = self._fetching.fetch
         self._keeper = keeper.StoreKeeper(engine, self._store, wake=loop.call_soon_threadsafe)
         engine.journal.keeper = engine.write_back = self._keeper
-        engine.storage = StorageView(self._store.statistics, self._keeper.counted)
+        engine.storage = StorageView(self._store.statistics, engine.cache.numbers, self._keeper.counted)
         engine.saves = checkpoints.Checkpoints(engine, self._keeper)
 
     @property
@@ -284,6 +288,7 @@ class _Stored:
         yield
 
     def stop(self) -> None:
+        self._fetching.stop()
         self._keeper.stop()
 
 

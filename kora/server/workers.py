@@ -172,6 +172,11 @@ def _expire_stored(worker: Worker) -> bool:
     return engine.write_back.expire(BUDGET_NS)
 
 
+def _make_room_in_cache(worker: Worker) -> bool:
+    assert worker.engine.cache is not None
+    return worker.engine.cache.make_room(BUDGET_NS)
+
+
 def _evict(worker: Worker) -> bool:
     """For a limit that nobody's command came up against, since it was lowered."""
     engine = worker.engine
@@ -229,6 +234,7 @@ JOBS: Final = (
     Job("lazyfree", _lazyfree, per_shard=True, share=0.25, event="eviction-lazyfree"),
     Job("eviction-cycle", _evict, per_shard=False, share=0.25),
     Job("write-back", _write_back, per_shard=False, share=0.5, period_s=0.01, of_store=True),
+    Job("cache-room", _make_room_in_cache, per_shard=False, share=0.5, period_s=0.01, of_store=True),
     Job("stored-expire-cycle", _expire_stored, per_shard=False, share=0.25, event="expire-cycle", of_store=True),
     Job("hotkey-decay", _decay_hot_keys, per_shard=False, share=0.02, period_s=60.0),
     Job("client-timeouts", _close_idle_clients, per_shard=False, share=0.1, period_s=1.0),
