@@ -33,6 +33,7 @@ void kernel_free(struct kernel *kernel)
     hot_keys_free(&kernel->hot_keys);
     service_free(&kernel->service);
     journal_free(&kernel->journal);
+    audit_forget(&kernel->audit);
     buffer_free(&kernel->saving.out);
     buffer_free(&kernel->saving.scratch);
     free(kernel->shards);
@@ -1396,6 +1397,9 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
         if (UNLIKELY(command->denyoom && kernel->maxmemory > 0) &&
             kernel_memory_bytes(kernel) > (int64_t)kernel->maxmemory)
             return place;
+        uint8_t audited = command->audited;
+        if (UNLIKELY(audited) && !audit_begin(kernel, turn, command, argv, request->argc))
+            return place;
         if (command->lengthy)
             board_begin(kernel, turn, command, argv, request->argc);
         bool is_journaled = UNLIKELY(kernel->journal.on) && command->writes;
@@ -1413,9 +1417,13 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
         if (UNLIKELY(!done))
             return place;
         if (UNLIKELY(output->failed)) {
+            if (audited)
+                audit_end(kernel, "-", 1);
             output->bytes = mark;
             return place;
         }
+        if (UNLIKELY(audited))
+            audit_end(kernel, output->data + mark, output->bytes - mark);
         size_t reply_bytes = output->bytes - mark;
         if (UNLIKELY(settle(kernel, turn, command, argv, request->argc, reply_bytes))) {
             kernel->note(turn, command, argv, request->argc, reply_bytes);
