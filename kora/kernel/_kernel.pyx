@@ -426,7 +426,7 @@ cdef extern from "kernel.h":
 
     size_t COMMANDS_BITS
 
-    struct audit:
+    struct trail:
         uint64_t *words
         char *data
         uint64_t capacity
@@ -438,7 +438,7 @@ cdef extern from "kernel.h":
         size_t excluded_count
 
     bint audit_blocks(const kernel *kernel)
-    void audit_forget(audit *audit)
+    void audit_forget(trail *audit)
     void audit_add_prefix(text **prefixes, size_t *count, const char *data, size_t bytes)
 
     struct kernel:
@@ -447,7 +447,7 @@ cdef extern from "kernel.h":
         int64_t now_ms
         bint is_replaying
         journal journal
-        audit audit
+        trail audit
         command *commands
         void (*release)(kernel *kernel, void *object) noexcept
         int64_t (*object_bytes)(void *object) noexcept
@@ -2445,7 +2445,7 @@ cdef class Kernel:
 
     def set_audit(self, queue, bytes slots not None, bint blocks, bint wants_words, include_keys, exclude_keys):
         """What is recorded from now on, and where to: see kora.engine.audit; None for nothing."""
-        cdef audit *audit = &self.c.audit
+        cdef trail *audit = &self.c.audit
         cdef command *command
         cdef size_t place
         cdef Py_buffer page

@@ -26,7 +26,7 @@ static void put64(char *at, uint64_t number)
     memcpy(at, &number, sizeof number);
 }
 
-static bool has_room(const struct audit *audit)
+static bool trail_has_room(const struct trail *audit)
 {
     const volatile uint64_t *words = audit->words;
     return words[WAITING] == 0 && audit->capacity - (words[WRITTEN] - words[READ]) >= AUDIT_RECORD_MAX + GAP_BYTES;
@@ -34,10 +34,10 @@ static bool has_room(const struct audit *audit)
 
 bool audit_blocks(const struct kernel *kernel)
 {
-    return kernel->audit.words != NULL && kernel->audit.blocks && !has_room(&kernel->audit);
+    return kernel->audit.words != NULL && kernel->audit.blocks && !trail_has_room(&kernel->audit);
 }
 
-static void append(struct audit *audit, const char *record, size_t bytes)
+static void trail_append(struct trail *audit, const char *record, size_t bytes)
 {
     uint64_t written = audit->words[WRITTEN], at = written % audit->capacity;
     size_t first = bytes < audit->capacity - at ? bytes : (size_t)(audit->capacity - at);
@@ -70,7 +70,7 @@ static struct key_places places_of(const struct command *command, size_t argc)
     return places;
 }
 
-static bool wants_keys(const struct audit *audit, const struct argument *argv, const struct key_places *places)
+static bool wants_keys(const struct trail *audit, const struct argument *argv, const struct key_places *places)
 {
     bool is_included = audit->included_count == 0, is_excluded = audit->excluded_count > 0;
     for (size_t place = 0; place < places->count; place++) {
@@ -82,7 +82,7 @@ static bool wants_keys(const struct audit *audit, const struct argument *argv, c
 }
 
 /* Appends a word to the record, and returns whether it had room. */
-static inline bool add_word(struct audit *audit, const struct argument *word, size_t shown_max)
+static inline bool add_word(struct trail *audit, const struct argument *word, size_t shown_max)
 {
     size_t shown = word->bytes < shown_max ? word->bytes : shown_max;
     if (UNLIKELY(audit->bytes + 4 + shown > AUDIT_RECORD_MAX - OUTCOME_BYTES))
@@ -97,14 +97,14 @@ static inline bool add_word(struct audit *audit, const struct argument *word, si
 bool audit_begin(struct kernel *kernel, const struct turn *turn, const struct command *command,
                  const struct argument *argv, size_t argc)
 {
-    struct audit *audit = &kernel->audit;
+    struct trail *audit = &kernel->audit;
     audit->bytes = 0;
     if (turn->identity_bytes == 0)
         return true;
     /* Whose keys only the reference can tell is for it, and so is what has no keys, of which all words are shown. */
     if (!command->has_keys || command->first_key == 0)
         return false;
-    if (UNLIKELY(audit->blocks && !has_room(audit)))
+    if (UNLIKELY(audit->blocks && !trail_has_room(audit)))
         return false;
     struct key_places places = places_of(command, argc);
     if (UNLIKELY(audit->included_count + audit->excluded_count > 0) && !wants_keys(audit, argv, &places))
@@ -158,7 +158,7 @@ static size_t outcome_of(const char *reply, size_t reply_bytes, char *outcome)
     return 3;
 }
 
-static void append_gap(struct audit *audit, uint64_t now_ms)
+static void append_gap(struct trail *audit, uint64_t now_ms)
 {
     char record[GAP_BYTES] = {0};
     uint64_t *words = audit->words;
@@ -169,18 +169,18 @@ static void append_gap(struct audit *audit, uint64_t now_ms)
     put64(record + HEAD_BYTES, words[GAP_COUNT]);
     put64(record + HEAD_BYTES + 8, words[GAP_SINCE]);
     put64(record + HEAD_BYTES + 16, words[GAP_FIRST]);
-    append(audit, record, GAP_BYTES);
+    trail_append(audit, record, GAP_BYTES);
     words[GAP_COUNT] = 0;
 }
 
 void audit_end(struct kernel *kernel, const char *reply, size_t reply_bytes)
 {
-    struct audit *audit = &kernel->audit;
+    struct trail *audit = &kernel->audit;
     uint64_t *words = audit->words;
     if (audit->bytes == 0)
         return;
     uint64_t number = ++words[NUMBER], now_ms = (uint64_t)kernel_now_ms(kernel);
-    if (UNLIKELY(!has_room(audit))) {
+    if (UNLIKELY(!trail_has_room(audit))) {
         if (words[GAP_COUNT]++ == 0) {
             words[GAP_FIRST] = number;
             words[GAP_SINCE] = now_ms;
@@ -196,10 +196,10 @@ void audit_end(struct kernel *kernel, const char *reply, size_t reply_bytes)
     audit->record[AT_OUTCOME_BYTES] = (char)outcome_bytes;
     put64(audit->record + AT_NUMBER, number);
     put64(audit->record + AT_TIME, now_ms);
-    append(audit, audit->record, audit->bytes);
+    trail_append(audit, audit->record, audit->bytes);
 }
 
-void audit_forget(struct audit *audit)
+void audit_forget(struct trail *audit)
 {
     for (size_t place = 0; place < audit->included_count; place++)
         free((char *)audit->included[place].data);

@@ -1329,7 +1329,7 @@ void journal_removal(struct kernel *kernel, const struct turn *turn, const struc
 
 #define AUDIT_RECORD_MAX 8192 /* kora/audit/ring.py: RECORD_BYTES_MAX */
 
-struct audit {
+struct trail {
     uint64_t *words; /* borrowed: the head of the ring; NULL: nothing is recorded */
     char *data;      /* borrowed: the ring's bytes */
     uint64_t capacity;
@@ -1352,7 +1352,7 @@ bool audit_begin(struct kernel *kernel, const struct turn *turn, const struct co
 void audit_end(struct kernel *kernel, const char *reply, size_t reply_bytes);
 /* Whether clients have to wait, since there is no room for records. */
 bool audit_blocks(const struct kernel *kernel);
-void audit_forget(struct audit *audit);
+void audit_forget(struct trail *audit);
 void audit_add_prefix(struct text **prefixes, size_t *count, const char *data, size_t bytes);
 
 struct kernel {
@@ -1361,7 +1361,7 @@ struct kernel {
     int64_t now_ms;    /* wall clock, read at most once per batch; 0: not read yet */
     bool is_replaying; /* nothing ends by itself: the journal says what ended, and when */
     struct journal journal;
-    struct audit audit;
+    struct trail audit;
     /* Gives back a reference to an OBJECT; must not come back into the kernel. */
     void (*release)(struct kernel *kernel, void *object);
     int64_t (*object_bytes)(void *object); /* what is counted for one that is not the kernel's own */
