@@ -7,12 +7,13 @@ record before (zeros for the first), and `hash`.  That is the SHA-256 of the lin
 """
 
 import json
+from calendar import timegm
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from json.encoder import encode_basestring_ascii as quoted
-from time import gmtime
+from time import gmtime, strptime
 from typing import Any, Final
 
 from kora.audit.ring import COMMAND, DIRECTLY, GAP, IN_TRANSACTION, Record, identity_of
@@ -45,6 +46,11 @@ class Chain:
 
 def utc(time_ms: int) -> str:
     return f"{_to_seconds(time_ms // 1000)}.{time_ms % 1000:03}Z"
+
+
+def seconds(text: str) -> float:
+    """The reverse of utc(), as Unix time.  Raises ValueError."""
+    return timegm(strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) + float(f"0{text[19:-1]}")
 
 
 @lru_cache(maxsize=16)
@@ -120,6 +126,18 @@ class Line:
         return f"{self.path}, line {self.number}"
 
 
+def read_line(data: bytes) -> dict[str, Any] | None:
+    """The record of a line, with its end; None where it is not what was written."""
+    try:
+        record = json.loads(data)
+        told = record["hash"].encode()
+        is_whole = type(record["seq"]) is int and data.endswith(b'","hash":"%b"}\n' % told)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    is_right = is_whole and sha256(data[: -_HASH_BYTES - 1] + b"}").hexdigest().encode() == told
+    return record if is_right else None
+
+
 @dataclass
 class Report:
     """What was found up to the first record that is not as it was written, or to the end."""
@@ -178,16 +196,14 @@ def verify(lines: Iterator[Line], expected: Chain | None = None) -> Report:
 def _look(line: Line, rest: Iterator[Line], report: Report, state: _State) -> str:
     """What is wrong with a record, if anything is."""
     expected = report.broken = report.last + 1
-    try:
-        record = json.loads(line.data)
-        sequence, previous = record["seq"], record["prev"]
-        told = record["hash"]
-        is_whole = type(sequence) is int and line.data.endswith(b'","hash":"%b"}\n' % told.encode())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return f"record {expected} was changed, or was not written to its end: it is no record"
-    found = sha256(line.data[:-_HASH_BYTES - 1] + b"}").hexdigest()
-    if not is_whole or found != told:
-        return f"record {expected} was changed: its hash does not fit what it says ({_who(record)})"
+    record = read_line(line.data)
+    if record is None:
+        try:
+            said = json.loads(line.data)
+        except ValueError:
+            return f"record {expected} was changed, or was not written to its end: it is no record"
+        return f"record {expected} was changed: its hash does not fit what it says ({_who(said)})"
+    sequence, previous, told = record["seq"], record["prev"], record["hash"]
     if state.sequence is None:
         state.before = (sequence - 1, previous)
         report.first = report.broken = sequence
