@@ -85,6 +85,8 @@ class Server:
         listeners = Listeners()
         workers = Workers(engine)
         turns = LoopTurns(engine)
+        if config.audit_file and not config.metrics_port:
+            raise ConfigError("audit-file names a log that the sidecar writes, and metrics-port 0 starts no sidecar")
         feed = Feed(engine) if config.metrics_port else None
         signals = {number: partial(self._signalled, engine, number) for number in (signal.SIGTERM, signal.SIGINT)}
         for number, handle in signals.items():

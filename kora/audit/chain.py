@@ -64,9 +64,8 @@ def body(record: Record, run: str) -> str:
     head = f'"time":"{utc(record.time_ms)}","run":"{run}","number":{record.number}'
     if record.kind == GAP:
         count, since_ms, first = record.values
-        return f'{head},"event":"gap","reason":"the queue was full","missing":{count},"first":{first},' + (
-            f'"since":"{utc(since_ms)}"'
-        )
+        why = '"event":"gap","reason":"the queue was full"'
+        return f'{head},{why},"missing":{count},"first":{first},"since":"{utc(since_ms)}"'
     head += f',"category":"{AUDIT_CATEGORIES[record.category - 1]}"'
     if record.kind != COMMAND:
         return f"{head},{members(record.values)}"
@@ -212,7 +211,9 @@ def _look(line: Line, rest: Iterator[Line], report: Report, state: _State) -> st
     elif sequence != state.sequence:
         return _out_of_order(state.sequence, sequence, rest, _who(record))
     elif previous != state.hash:
-        return f"record {sequence} does not follow record {sequence - 1}, one of which was written anew ({_who(record)})"
+        return (
+            f"record {sequence} does not follow record {sequence - 1}, one of which was written anew ({_who(record)})"
+        )
     state.sequence, state.hash = sequence + 1, told
     report.records += 1
     report.last, report.hash, report.broken = sequence, told, 0
@@ -223,7 +224,7 @@ def _look(line: Line, rest: Iterator[Line], report: Report, state: _State) -> st
 def _out_of_order(expected: int, found: int, rest: Iterator[Line], who: str) -> str:
     if found < expected:
         return f"record {found} stands behind record {expected - 1} ({who})"
-    for _, line in zip(range(_LOOK_AHEAD), rest):
+    for _, line in zip(range(_LOOK_AHEAD), rest, strict=False):
         if line.data.startswith(b'{"seq":%d,' % expected):
             return f"record {found} stands where record {expected} was, which stands at line {line.number} ({who})"
     many = f"record {expected} is" if found == expected + 1 else f"records {expected} to {found - 1} are"

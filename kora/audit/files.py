@@ -1,7 +1,7 @@
 """The files of an audit log: the one that is written to, and beside it those that were full or old.
 
-    audit.jsonl                  what is written to
-    audit.jsonl.000000000001     what was, by the number of its first record
+audit.jsonl                  what is written to
+audit.jsonl.000000000001     what was, by the number of its first record
 """
 
 import json

@@ -158,15 +158,14 @@ def records(data: bytes) -> Iterator[Record]:
 
 def _command(data: bytes, at: int, head: tuple[int, int, int, int], outcome: bytes, rest: list[int]) -> Record:
     identity_bytes, name_bytes, keys_shown, words_shown, keys_count, words_count, trace_bytes = rest
-    texts = []
-    for size in (identity_bytes, name_bytes, trace_bytes):
-        texts.append(data[at : at + size])
-        at += size
+    identity, at = data[at : at + identity_bytes], at + identity_bytes
+    name, at = data[at : at + name_bytes], at + name_bytes
+    trace, at = data[at : at + trace_bytes], at + trace_bytes
     keys, at = _words(data, at, keys_shown, KEY_BYTES_MAX)
     words, _ = _words(data, at, words_shown, WORD_BYTES_MAX) if words_shown else ([], at)
     category, where, number, time_ms = head
     return Record(
-        COMMAND, category, where, number, time_ms, *texts, outcome=outcome,
+        COMMAND, category, where, number, time_ms, identity, name, trace, outcome,
         keys=keys, keys_left_out=keys_count - keys_shown, words=words, words_left_out=words_count - words_shown,
     )  # fmt: skip
 
@@ -251,4 +250,3 @@ class Ring:
         at = start % self.capacity
         first = min(size, self.capacity - at)
         return bytes(self.data[at : at + first]) + bytes(self.data[: size - first])
-

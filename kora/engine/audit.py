@@ -1,4 +1,4 @@
-"""The audit log, up to where records wait for the sidecar to write them: what is recorded, of whom, and what if it is full.
+"""The audit log, up to where records wait for the sidecar: what is recorded, of whom, and what if there is no room.
 
 A command is of the first category that fits: which these are follows from the table of commands, so that a new command
 is recorded without a word here.  What call() and the kernel need is `slots`: a byte for each slot, the category of its
@@ -6,8 +6,8 @@ records, or 0.  What a user was refused is recorded as `acl` or `auth`, whatever
 
 The queue is kora.audit.ring.  Where it is full, records are dropped, and the next says how many; or, with
 `audit-on-full block`, those that cannot be put there wait here, and clients that ask for what would be recorded are
-held until there is room.  An operator's commands (@admin, logins) are not held, so that somebody can change that, nor is
-what has begun: a script, a transaction.
+held until there is room.  An operator's commands (@admin, logins) are not held, so that somebody can change that; nor
+is what has begun: a script, a transaction.
 """
 
 from collections.abc import Callable, Sequence
@@ -143,8 +143,8 @@ class Audit:
     def note(self, client: "Client", command: "Command", argv: Sequence[bytes], data: bytes) -> None:
         """A command has run whose slot has a category; `data` is its reply, encoded."""
         assert self.slots is not None
-        if client.waiting is not None:
-            return  # it has done nothing yet
+        if client.waiting is not None and client.waiting.keys:
+            return  # it has done nothing yet, and is run again
         outcome = b""
         if data[:1] == b"-":
             outcome = _prefix_of(data)
@@ -162,9 +162,7 @@ class Audit:
         if category:
             self._note(client, command, argv, prefix.encode(), category)
 
-    def _note(
-        self, client: "Client", command: "Command", argv: Sequence[bytes], outcome: bytes, category: int
-    ) -> None:
+    def _note(self, client: "Client", command: "Command", argv: Sequence[bytes], outcome: bytes, category: int) -> None:
         engine = self._engine
         where = ring.DIRECTLY
         if client.is_script and engine.scripting is not None:
@@ -190,9 +188,7 @@ class Audit:
         rest = [words[place] for place in range(start, stop) if place not in places]
         name = command.name.encode()
         self._put(
-            lambda number, time_ms: ring.command(
-                number, time_ms, category, where, identity, name, outcome, keys, rest
-            )
+            lambda number, time_ms: ring.command(number, time_ms, category, where, identity, name, outcome, keys, rest)
         )
 
     def _wants_keys(self, keys: Sequence[bytes]) -> bool:
@@ -249,6 +245,22 @@ class Audit:
     def waiting_bytes(self) -> int:
         return self.ring.words[ring.WAITING] if self.ring is not None else 0
 
+    @property
+    def dropped(self) -> int:
+        return self.ring.words[ring.DROPPED] if self.ring is not None else 0
+
+    def numbers(self) -> dict[str, int]:
+        """For DOCTOR."""
+        if self.ring is None:
+            return {}
+        words = self.ring.words
+        return {
+            "audit_fault": words[ring.FAULT],
+            "audit_queue_bytes": self.ring.used_bytes + words[ring.WAITING],
+            "audit_limit_bytes": self.ring.capacity,
+            "audit_clients_wait": int(self.is_holding),
+        }
+
     def holds(self, command: "Command") -> bool:
         """Whether who asks for a command has to wait until there is room for its record."""
         if not command.flags.isdisjoint(("admin", "no_auth")):
@@ -274,7 +286,9 @@ class Audit:
 
     def _why_full(self) -> dict[str, object]:
         fault = self.ring.words[ring.FAULT] if self.ring is not None else 0
-        return {"reason": "the sidecar cannot write the audit log" if fault else "more comes than the sidecar can write"}
+        return {
+            "reason": "the sidecar cannot write the audit log" if fault else "more comes than the sidecar can write"
+        }
 
     def _put(self, make: Callable[[int, int], bytes]) -> None:
         queue = self.ring

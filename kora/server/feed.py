@@ -16,6 +16,8 @@ from kora.log import logger
 from kora.observe.doctor import LAST_S, to_json
 from kora.observe.doctor_rules import examine
 from kora.observe.frame import Decoder, Message, encode
+from kora.server.audit import LIVE as AUDIT_SETTINGS
+from kora.server.audit import AuditFeed
 
 if TYPE_CHECKING:
     from kora.engine.engine import Engine
@@ -55,6 +57,7 @@ class Feed(asyncio.Protocol):
         if not engine.implementation.share_histograms(self._histograms_fd):
             os.close(self._histograms_fd)
             self._histograms_fd = -1
+        self._audit = AuditFeed(engine, self._send, lambda: self._transport is not None)
         for name in _LIVE_SETTINGS:
             engine.config.on_change(name, self._settings_changed)
 
@@ -67,10 +70,11 @@ class Feed(asyncio.Protocol):
         fds = [theirs.fileno(), self._engine.board.fd]
         if self._histograms_fd >= 0:
             fds.append(self._histograms_fd)
+        inherited = [*fds, *self._audit.fds]
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START, *map(str, fds)],
             stdin=subprocess.DEVNULL,
-            pass_fds=fds,
+            pass_fds=inherited,
         )
         theirs.close()
         ours.setblocking(False)
@@ -83,6 +87,7 @@ class Feed(asyncio.Protocol):
 
     async def stop(self) -> None:
         """Close the feed, at which the sidecar ends; make sure that it does."""
+        await self._audit.drain()
         self._stopping = True
         if self._timer is not None:
             self._timer.cancel()
@@ -106,6 +111,7 @@ class Feed(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self._audit.lost()
         if self._stopping or not self._first_answer.done():
             if not self._first_answer.done():
                 self._first_answer.set_exception(OSError("the sidecar ended before it was listening"))
@@ -133,6 +139,8 @@ class Feed(asyncio.Protocol):
             case ["doctor"]:
                 facts = gather(self._engine, LAST_S)
                 self._send(["doctor", to_json(facts, examine(facts))])
+            case ["audit", number, reply]:
+                self._audit.answer(number, reply)
             case ["listening"]:
                 log.info("sidecar listening", port=self._engine.config.metrics_port, pid=self.pid)
                 if not self._first_answer.done():
@@ -182,6 +190,7 @@ class Feed(asyncio.Protocol):
             "tls_cert_file": config.tls_cert_file if config.tls_port else "",
             "config": config.get(*SHOWN),
             "keeps_history": True,
+            "audit": self._audit.settings(),
             "log_level": config.log_level,
             "log_format": config.log_format,
             "logfile": self._logfile,
@@ -230,6 +239,7 @@ _LIVE_SETTINGS: Final = (
     "log-repeats-max",
     "metrics-series-max",
     "metrics-token",
+    *AUDIT_SETTINGS,
     *(setting.name for name in SHOWN if (setting := lookup(name)) is not None and setting.mutable),
 )
 

@@ -19,14 +19,16 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
+from kora.audit.ring import Ring
 from kora.log import REPEATS_S, Log, logger
 from kora.observe.board import Board
 from kora.observe.shared_counts import SharedCounts
+from kora.sidecar.audit import AuditLog
 from kora.sidecar.feed import Feed
 from kora.sidecar.listener import BACKLOG, ListenError, open_listeners
 from kora.sidecar.settings import Settings
@@ -47,15 +49,17 @@ async def serve(feed_fd: int, board_fd: int, histograms_fd: int = -1) -> int:
         return 0
     feed.follow = follow = partial(_follow, _open_log(settings))
     follow(settings)
+    audit = _open_audit(feed, settings)
     try:
         listeners = open_listeners(settings.metrics_bind, settings.metrics_port)
     except ListenError as error:
         feed.send(["failed", str(error)])
         feed.close()
         await feed.closed
+        await _close_audit(audit)
         return 1
     # No access log: a line per probe would be most of the log, and kora_sidecar_requests_total counts them.
-    site = Site(feed, board)
+    site = Site(feed, board, audit)
     runner = web.AppRunner(
         site.application(),
         access_log=None,
@@ -77,7 +81,34 @@ async def serve(feed_fd: int, board_fd: int, histograms_fd: int = -1) -> int:
     for server in servers:
         server.close()
     await runner.cleanup()
+    await _close_audit(audit)
     return 0
+
+
+def _open_audit(feed: Feed, settings: Settings) -> AuditLog | None:
+    if not settings.audit:
+        return None
+    loop = asyncio.get_running_loop()
+
+    def values() -> dict[str, Any]:
+        assert feed.settings is not None
+        return feed.settings.audit
+
+    audit = AuditLog(Ring(settings.audit["fd"]), values, settings.version)
+
+    def asked(number: int, what: str, count: int) -> None:
+        loop.run_in_executor(None, audit.answer, what, count).add_done_callback(
+            lambda done: feed.send(["audit", number, done.result()])
+        )
+
+    feed.asked = asked
+    audit.start()
+    return audit
+
+
+async def _close_audit(audit: AuditLog | None) -> None:
+    if audit is not None:
+        await asyncio.get_running_loop().run_in_executor(None, audit.stop)
 
 
 class _Handler(logging.Handler):

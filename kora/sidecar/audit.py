@@ -7,7 +7,7 @@ that is whole.  Where the file cannot be written to, all waits in the ring, and 
 What is no record of the data process has no `number`:
 
     opened    a data process has begun to keep the log
-    resumed   the sidecar was started again; `torn_bytes` of a record that was not whole were cut off, and are written anew
+    resumed   the sidecar was started again; a record of which only `torn_bytes` were there was cut off, and follows
     gap       records are missing, `missing` of them, or null where nobody knows: the log was not closed in order
     removed   retention has removed records up to `last`
     closed    the server was stopped; or `cut off`: it has ended without a word, and `missing` records with it
@@ -21,6 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from kora.audit import ring
@@ -37,6 +38,7 @@ _IDLE_S: Final = 0.02
 _RETRY_MIN_S: Final = 0.1
 _RETRY_MAX_S: Final = 2.0
 _SYNC_S: Final = 1.0
+_LATELY_S: Final = 60.0
 _RETENTION_S: Final = 60.0
 # How long one who asks waits for what was recorded before.
 _SETTLE_S: Final = 2.0
@@ -46,6 +48,16 @@ _LAST_TRIES_S: Final = 2.0
 _LOOK_BACK: Final = 1000
 _MODE: Final = 0o600
 _ORDERLY: Final = ("closed", "cut off")
+
+
+@dataclass(frozen=True)
+class AuditState:
+    fault: str  # what keeps the log from being written; "" for nothing
+    blocks: bool  # audit-on-full
+    is_full: bool
+    is_held: bool  # clients wait
+    dropped_lately: int
+    is_valid: bool
 
 
 class AuditLog:
@@ -84,6 +96,10 @@ class AuditLog:
         self.rotations = 0
         self.fault = ""  # what keeps it from writing
         self.is_valid = True  # as far as was looked last
+        # Of the records that were dropped, how many there were when state() was asked last, when these were new, and
+        # how many there were before.
+        self._dropped_seen = self._dropped_before = queue.words[ring.DROPPED]
+        self._dropped_at = 0.0
 
     def start(self) -> None:
         self._thread.start()
@@ -118,6 +134,25 @@ class AuditLog:
             "fault": self.fault,
         }
 
+    def state(self) -> "AuditState":
+        """For health, which asks every few seconds."""
+        words = self.queue.words
+        now, dropped = time.monotonic(), words[ring.DROPPED]
+        if dropped != self._dropped_seen:
+            self._dropped_before = self._dropped_seen if now - self._dropped_at > _LATELY_S else self._dropped_before
+            self._dropped_seen, self._dropped_at = dropped, now
+        elif now - self._dropped_at > _LATELY_S:
+            self._dropped_before = dropped
+        is_held = words[ring.BLOCKED_SINCE] > 0
+        return AuditState(
+            fault=self.fault,
+            blocks=self._settings().get("on_full") == "block",
+            is_full=is_held or words[ring.GAP_COUNT] > 0,
+            is_held=is_held,
+            dropped_lately=dropped - self._dropped_before,
+            is_valid=self.is_valid,
+        )
+
     def tail(self, count: int) -> list[bytes]:
         """The last records, the oldest first.  Raises OSError."""
         self._settle()
@@ -129,13 +164,22 @@ class AuditLog:
         with self._lock:
             path, size = self.path or self._settings()["file"], self.size_bytes
             rotated, expected = rotated_files(path), Chain(self.chain.sequence, self.chain.hash)
-            current = open(path, "rb") if os.path.exists(path) else None  # noqa: SIM115: closed by _lines()
+            current = open(path, "rb") if os.path.exists(path) else None  # noqa: SIM115 (_lines() closes it)
             is_open = self._fd >= 0
         report = verify(_lines(rotated, path, current, size), expected if is_open else None)
         self.is_valid = not report.fault
         if report.fault:
             log.error("audit log was tampered with, or damaged", record=report.broken, reason=report.fault)
         return report
+
+    def answer(self, what: str, count: int) -> Any:
+        """For AUDIT: what is asked for by its name."""
+        try:
+            if what == "tail":
+                return self.tail(count)
+            return self.verify().to_json() if what == "verify" else self.status()
+        except OSError as error:
+            return {"error": f"{error.filename or self.path}: {error.strerror or error}"}
 
     def _settle(self) -> None:
         """Wait until what was recorded by now is in the file, or cannot be."""
@@ -276,7 +320,7 @@ class AuditLog:
         opened = {"event": "opened", "run": run, "version": self._version}
         if not found:
             return Chain(), 0, [opened]
-        last = whole[-1] if whole else {"seq": 0, "hash": ZEROS}
+        last: dict[str, Any] = whole[-1] if whole else {"seq": 0, "hash": ZEROS}
         damaged = next((count for count, record in enumerate(reversed(found)) if record is not None), len(found))
         if damaged:
             self.is_valid = False
@@ -369,8 +413,9 @@ class AuditLog:
     def _is_full(self, settings: dict[str, Any]) -> bool:
         if not self.size_bytes:
             return False
-        size_max, seconds = settings["rotate_size"], settings["rotate_seconds"]
-        return 0 < size_max <= self.size_bytes or 0 < seconds <= time.time() - self._began_s
+        is_old: bool = 0 < settings["rotate_seconds"] <= time.time() - self._began_s
+        is_large: bool = 0 < settings["rotate_size"] <= self.size_bytes
+        return is_old or is_large
 
     def _rotate(self) -> None:
         if self._settings()["fsync"] != "no":

@@ -43,6 +43,7 @@ class Feed(asyncio.Protocol):
         self._latest: Snapshot | None = None
         self._latest_ns = 0
         self.timeouts = 0
+        self.asked: Callable[[int, str, int], None] = _ask_nobody  # for what of the audit log; the answer is sent
         # What is under way.
         self._request: _Request | None = None
         self._shards: list[Any] = []  # that have come for it
@@ -155,6 +156,8 @@ class Feed(asyncio.Protocol):
             case ["doctor", values] if self._report is not None:
                 self._report.set_result(values)
                 self._report = None
+            case ["audit", number, what, count]:
+                self.asked(number, what, count)
             case ["settings", values]:
                 self.settings = Settings.from_plain(values)
                 self._told.set()
@@ -165,3 +168,7 @@ class Feed(asyncio.Protocol):
 
 def _follow_nobody(_: Settings) -> None:
     pass
+
+
+def _ask_nobody(number: int, what: str, count: int) -> None:
+    raise AssertionError("asked for an audit log that is not kept")

@@ -23,6 +23,7 @@ from kora.errors import make_error_id
 from kora.log import logger
 from kora.observe.board import Board
 from kora.sidecar import protobuf_page
+from kora.sidecar.audit import AuditLog
 from kora.sidecar.checks import UNHEALTHY, Check, Disk, cgroup_limit, look, overall, to_json, try_disk
 from kora.sidecar.exposition import OPENMETRICS, TEXT, View, fill, render, wants_openmetrics, wants_protobuf
 from kora.sidecar.feed import Feed
@@ -61,9 +62,10 @@ class Endpoint:
 
 
 class Site:
-    def __init__(self, feed: Feed, board: Board) -> None:
+    def __init__(self, feed: Feed, board: Board, audit: AuditLog | None = None) -> None:
         self._feed = feed
         self._board = board
+        self._audit = audit
         self._own = OwnStats()
         self.visitors: Visitors | None = None  # set by whoever listens
         # The disk, as it was found last.
@@ -120,7 +122,7 @@ class Site:
         accept = request.headers.get("Accept", "")
         snapshot = await self._feed.snapshot()
         self._own.turned_out = self.visitors.turned_out if self.visitors is not None else 0
-        view = View(snapshot, self._feed.age_ns, self._settings, self._own, self._feed.timeouts)
+        view = View(snapshot, self._feed.age_ns, self._settings, self._own, self._feed.timeouts, self._audit)
         names = request.query.getall("name[]", ())
         if protobuf_page.is_available() and wants_protobuf(accept):
             body, content_type = protobuf_page.render(view, fill(view, METRICS, names)), protobuf_page.CONTENT_TYPE
@@ -199,7 +201,8 @@ class Site:
         if folder and self._disk_task is None and now - self._disk_looked > _DISK_S:
             self._disk_looked = now
             self._disk_task = asyncio.create_task(self._look_at_disk(folder))
-        return look(health, self._feed.latest, self._feed.age_ns, cgroup_limit(), self._disk)
+        audit = self._audit.state() if self._audit is not None else None
+        return look(health, self._feed.latest, self._feed.age_ns, cgroup_limit(), self._disk, audit)
 
     async def _look_at_disk(self, folder: str) -> None:
         try:
