@@ -192,7 +192,8 @@ class Ring:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self._page = mmap.mmap(fd, os.fstat(fd).st_size)
+        # All of it is there from the start: to be given a page at the first record in it costs as much as 30 records.
+        self._page = mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0))
         whole = memoryview(self._page)
         self.words = whole[:HEAD_BYTES].cast("Q")
         self.data = whole[HEAD_BYTES:]
