@@ -122,6 +122,7 @@ class Server:
             if self._grace and config.shutdown_grace_ms:
                 await asyncio.sleep(config.shutdown_grace_ms / 1000)
             await _close_clients(engine)
+            engine.tracked.flush_all()
             # Again, if anybody has changed anything since it was found that this can be done.
             if self._saves and not engine.saves.save_before_the_end():
                 log.error("stopped without saving", changes=engine.saves.numbers()[0])

@@ -202,6 +202,7 @@ _keyspace: Final = partial(Setting, "Keyspace")
 _persistence: Final = partial(Setting, "Persistence")
 _observation: Final = partial(Setting, "Observation")
 _sidecar: Final = partial(Setting, "Sidecar")
+_events: Final = partial(Setting, "Events")
 _audit: Final = partial(Setting, "Audit")
 _logging: Final = partial(Setting, "Logging")
 
@@ -426,6 +427,25 @@ SETTINGS: Final[tuple[Setting, ...]] = (
              "Milliseconds that SIGTERM goes on serving connected clients while /health/ready answers 503, "
              "so that load balancers notice before the connections close.", mutable=True, maximum=600_000),
 
+    _events("events-flush-interval", Kind.INTEGER, 10,
+            "Seconds of an interval: what is tracked within one becomes one entry of its metric's stream.",
+            mutable=True, minimum=1, maximum=86_400, environment=("KILOMETRIC_FLUSH_INTERVAL",)),
+    _events("events-keys-max", Kind.INTEGER, 200_000,
+            "Metrics at most; what is tracked of others is counted as __other__.",
+            mutable=True, minimum=1),
+    _events("events-negative", Kind.BOOLEAN, False,
+            "Whether values below zero may be tracked, which gauges need and counters do not.", mutable=True),
+    _events("events-maxlen", Kind.INTEGER, 10_000,
+            "Entries that a metric's stream has, about; 0 sets no limit. None goes before its minute is made.",
+            mutable=True),
+    _events("events-retention", Kind.INTEGER, 86_400,
+            "Seconds that entries of intervals are kept; 0 keeps them until there are too many.", mutable=True),
+    _events("events-minutes-retention", Kind.INTEGER, 7 * 86_400,
+            "Seconds that minutes are kept, which entries of intervals are added up to; 0 keeps them until their hour "
+            "is over.", mutable=True),
+    _events("events-hours-retention", Kind.INTEGER, 366 * 86_400,
+            "Seconds that hours are kept, which minutes are added up to; 0 makes none.", mutable=True),
+
     _audit("audit-file", Kind.STRING, "",
            "Path of the audit log, in `dir` unless it begins with '/': who did what, one JSON object a line, each with "
            "the hash of the one before; empty keeps none. The sidecar writes it."),
@@ -618,6 +638,13 @@ class Config:
     metrics_series_max: int
     loop_stall_ms: int
     shutdown_grace_ms: int
+    events_flush_interval: int
+    events_keys_max: int
+    events_negative: bool
+    events_maxlen: int
+    events_retention: int
+    events_minutes_retention: int
+    events_hours_retention: int
     audit_file: str
     audit_enabled: bool
     audit_categories: tuple[str, ...]
@@ -1163,9 +1190,12 @@ def _read_environment(environ: Mapping[str, str]) -> dict[Setting, Value]:
     values: dict[Setting, Value] = {}
     for variable in sorted(environ):
         text = environ[variable]
-        if not variable.startswith("KORA_") or variable in ENVIRONMENT_ELSEWHERE or _is_of_a_service(variable, text):
-            continue
         setting = settings.get(variable)
+        # Some settings have names of another program, which Kora stands in for.
+        if setting is None and not variable.startswith("KORA_"):
+            continue
+        if variable in ENVIRONMENT_ELSEWHERE or _is_of_a_service(variable, text):
+            continue
         if setting is None:
             raise _unknown("unknown environment variable", variable, (*settings, *ENVIRONMENT_ELSEWHERE))
         where = f"environment variable {variable}"

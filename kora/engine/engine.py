@@ -27,6 +27,7 @@ from kora.engine.reference import Implementation, Reference
 from kora.engine.registry import Registry
 from kora.engine.saves import NoSaves, Saves
 from kora.engine.slowness import Slowness
+from kora.engine.tracked import Tracked
 from kora.engine.tracking import Tracking
 from kora.engine.transactions import Watches
 from kora.errors import DiskFault, InternalError
@@ -130,6 +131,7 @@ class Engine:
         self.watches = Watches()
         self.tracking = Tracking(self)
         self.travels = Travels()
+        self.tracked = Tracked(self)
         # Who may do what.
         self.acl = Acl(self)
         config.on_change("requirepass", self.acl.set_default_password)
@@ -422,6 +424,8 @@ class Engine:
     def flush_database(self, keyspace: Keyspace) -> int:
         """Forget all keys of a database, and return how many."""
         self.field_deadlines[keyspace.index].clear()
+        if keyspace.index == 0:
+            self.tracked.forget()
         return keyspace.flush()
 
     def frequency(self, key: bytes) -> int:

@@ -186,6 +186,14 @@ def _stats(snapshot: Snapshot) -> Iterator[Field]:
     yield "reads_waited_max_usec", snapshot.suffered_ns_max // 1_000
 
 
+def _events(snapshot: Snapshot) -> Iterator[Field]:
+    for name, number in snapshot.tracked.items():
+        if name == "flush_ns":
+            yield "events_flush_usec", number // 1_000
+        else:
+            yield f"events_{name}", number
+
+
 def _replication(snapshot: Snapshot) -> Iterator[Field]:
     yield "role", "master"
     yield "connected_slaves", 0
@@ -290,6 +298,7 @@ _SECTIONS: Final[dict[str, Callable[[Snapshot], Iterator[Field]]]] = {
     "cluster": _cluster,
     "keyspace": _keyspace,
     "keysizes": _keysizes,
+    "events": _events,
     "hotkeys": _hotkeys,
 }
 _SCALARS: Final = tuple(
@@ -299,4 +308,4 @@ _SCALARS: Final = tuple(
 )
 # What INFO shows unasked: all but the two that grow with the number of commands, and those that Redis 7 does not have:
 # there are tools that take any name which begins with `db0` for a database.
-_DEFAULT: Final = frozenset(_SECTIONS) - {"commandstats", "latencystats", "keysizes", "hotkeys"}
+_DEFAULT: Final = frozenset(_SECTIONS) - {"commandstats", "latencystats", "keysizes", "hotkeys", "events"}

@@ -3,7 +3,7 @@
 The kernel (kora/kernel) is the other one.  Both make what counts, what holds keys and what parses, and run requests.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kora.audit.ring import Ring
@@ -20,10 +20,26 @@ from kora.store.shard import Shard
 from kora.store.walk import Databases, Layout, ReferenceWalk, Walk
 from kora.types.limits import Limits
 from kora.types.rdb.payload import Tools
+from kora.types.tallies import Tallies
+from kora.types.tally import Cell, Tally
 
 if TYPE_CHECKING:
     from kora.engine.client import Client
     from kora.engine.engine import Engine
+
+
+class Tallied(Protocol):
+    """kora/types/tallies.py says what each does."""
+
+    values: int
+
+    def __len__(self) -> int: ...
+    def __contains__(self, key: bytes) -> bool: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+    def add(self, key: bytes, units: int, at_ms: int) -> None: ...
+    def merge(self, cell: Cell) -> None: ...
+    def get(self, key: bytes) -> Tally | None: ...
+    def take(self, count: int) -> list[Cell]: ...
 
 
 class Implementation(Protocol):
@@ -86,6 +102,9 @@ class Implementation(Protocol):
         """An offset from where the file's commands begin, and how many commands behind it the one is that runs."""
 
     def set_replaying(self, is_replaying: bool) -> None: ...  # keys do not end: a journal says what has ended
+    # Values to count, by the interval that they belong to; and where those of now go, until it ends, or None.
+    def make_tallies(self) -> Tallied: ...
+    def count_into(self, tallies: Tallied | None, start_ms: int, stop_ms: int) -> None: ...
     def interrupt(self) -> None: ...
     def set_observing(self, observing: bool) -> None: ...
 
@@ -208,6 +227,12 @@ class Reference:
         self._keys_clock = StandingClock() if is_replaying else self._clock
         for keyspace in self._keyspaces:
             keyspace.follow(self._keys_clock)
+
+    def make_tallies(self) -> Tallied:
+        return Tallies()
+
+    def count_into(self, tallies: Tallied | None, start_ms: int, stop_ms: int) -> None:
+        pass
 
     def interrupt(self) -> None:
         pass

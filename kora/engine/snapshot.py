@@ -135,6 +135,7 @@ class Snapshot:
     hz: int
     config_file: str
     journal: dict[str, int]  # aof_… of INFO, without that; empty where nobody keeps one
+    tracked: dict[str, int]  # as kora.engine.tracked.Tracked.numbers() has it
 
     def to_plain(self) -> list[Plain]:
         return [getattr(self, field.name) for field in fields(self)]
@@ -308,6 +309,7 @@ def take(
         hz=engine.config.hz,
         config_file=engine.config.file or "",
         journal=engine.journal.keeper.numbers() if engine.journal.keeper is not None else {},
+        tracked=engine.tracked.numbers(),
     )
 
 

@@ -54,6 +54,14 @@ cdef extern from "<sys/socket.h>":
     int MSG_NOSIGNAL
 
 cdef extern from "kernel.h":
+    struct tracked:
+        pass
+
+    struct tallies:
+        tracked **tallies
+        size_t count
+        uint64_t values
+
     int SLOTS, RUN_BITS, LENGTH_BINS, BATCH_REQUESTS, HISTOGRAM_HALF, SHARED_COUNTS_BYTES, SKETCH_DEPTH, SKETCH_WIDTH, HOT_KEYS
     uint64_t KEY_BYTES_MAX
     int NO_OBJECT, OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, STREAM_OBJECT
@@ -471,6 +479,9 @@ cdef extern from "kernel.h":
         service service
         bint notes_unnamed
         uint64_t maxmemory
+        tallies *tallies
+        int64_t tallies_start_ms
+        int64_t tallies_stop_ms
         uint64_t slow_ns
         uint64_t large_reply_bytes
         void (*note)(turn *turn, const command *command, const argument *argv, size_t argc, size_t reply_bytes) noexcept
@@ -1903,6 +1914,7 @@ cdef class Walk:
 include "hashes.pxi"
 include "lists.pxi"
 include "streams.pxi"
+include "tallies.pxi"
 
 cdef size_t _EFFORT_MIN = EFFORT_MIN
 
@@ -2262,6 +2274,7 @@ cdef class Kernel:
     cdef object _failed
     cdef list _rows  # keeps alive what the table of commands points to
     cdef list _stats  # and what the list of shards does
+    cdef Tallies _tallies  # and what its tallies do
     cdef bint aside  # everything is for the reference, for now
     cdef object _lazyfree  # where values go that are no keyspace's any more: the first shard's
     cdef bint _leaves  # whether they do; False while one goes that is there already
@@ -2435,6 +2448,16 @@ cdef class Kernel:
         """Whether nothing ends by itself, since a journal is loaded, which says what has ended."""
         self.c.is_replaying = is_replaying
         self.c.now_ms = 0
+
+    def make_tallies(self):
+        return Tallies(self)
+
+    def count_into(self, Tallies tallies, int64_t start_ms, int64_t stop_ms):
+        """Where TRACK counts from start to stop; None: nowhere, for now."""
+        self._tallies = tallies
+        self.c.tallies = &tallies.c if tallies is not None else NULL
+        self.c.tallies_start_ms = start_ms
+        self.c.tallies_stop_ms = stop_ms
 
     def interrupt(self):
         """The command that runs leaves errands: see kora.engine.call.run_errands()."""

@@ -1068,6 +1068,7 @@ OPERATION(op_xrevrange);
 OPERATION(op_bitcount);
 OPERATION(op_bitpos);
 OPERATION(op_bitop);
+OPERATION(op_track);
 
 static const struct {
     const char *name;
@@ -1162,6 +1163,7 @@ static const struct {
     {"bitcount", op_bitcount},
     {"bitpos", op_bitpos},
     {"bitop", op_bitop},
+    {"track", op_track},
 };
 
 /* --- Finding a command by its name --- */

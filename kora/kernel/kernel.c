@@ -14,6 +14,7 @@
 #include "save.c"
 #include "service.c"
 #include "table.c"
+#include "tally.c"
 #include "text.c"
 #include "type_hash.c"
 #include "type_list.c"

@@ -17,6 +17,7 @@
  *   bits.c      commands on strings as rows of bits
  *   stats.c     clocks, histograms, hot keys
  *   rdb.c       the checksum of Redis' dumps, and the compression of strings in them
+ *   tally.c     what was tracked, until it is written into streams
  *   journal.c   what changes, on its way to the journal
  *   audit.c     who has asked for what, on its way to the audit log
  *   load.c      records of a snapshot, straight into a database
@@ -651,6 +652,47 @@ static inline struct block *stream_block(const struct stream *stream, uint32_t p
 {
     return stream->blocks[stream->start + place];
 }
+
+/* --- Tallies of tracked values (tally.c) --- */
+
+typedef __int128 integer128;
+
+struct tracked;
+struct tallies_place;
+
+/* Those of one interval, by key. */
+struct tallies {
+    struct tracked **tallies; /* owned, as is each; in the order in which they came */
+    size_t count;
+    struct tallies_place *index; /* owned: `capacity` places, a power of two, or NULL */
+    size_t capacity;
+    uint64_t values; /* that were ever added */
+    uint64_t secret[2];
+};
+
+struct tally_numbers {
+    uint64_t count;
+    int64_t last_ms;
+    integer128 sum, min, max, last;
+};
+
+void tallies_init(struct tallies *tallies, const uint64_t secret[2]);
+void tallies_free(struct tallies *tallies);
+struct tracked *tallies_find(const struct tallies *tallies, struct text key); /* or NULL */
+void tallies_add(struct tallies *tallies, struct text key, integer128 units, int64_t at_ms);
+/* Add a tally that somebody else has counted; false: the histogram is none. */
+bool tallies_merge(struct tallies *tallies, struct text key, const struct tally_numbers *numbers,
+                   struct text histogram);
+void tallies_pop(struct tallies *tallies); /* the last; there is one */
+struct text tally_key(const struct tracked *tally);
+struct tally_numbers tally_numbers(const struct tracked *tally);
+struct buffer;
+void tally_encode(const struct tracked *tally, struct buffer *buffer); /* its histogram; nothing, if it has one bucket */
+bool tally_bucket(const struct tracked *tally, uint32_t place, int64_t *bucket, uint64_t *count); /* false: no more */
+/* Cython knows no such integers. */
+int64_t high_half(integer128 units);
+uint64_t low_half(integer128 units);
+integer128 of_halves(int64_t high, uint64_t low);
 
 /* --- Requests (parser.c) --- */
 
@@ -1388,6 +1430,8 @@ struct kernel {
     struct service service;
     bool notes_unnamed; /* the newest interval is of a command of which only the reference can tell the keys */
     uint64_t maxmemory; /* bytes; 0: no limit */
+    struct tallies *tallies; /* borrowed: where TRACK counts from start to stop; or NULL */
+    int64_t tallies_start_ms, tallies_stop_ms;
     /* From where on note() is called about a command that an operation has run (kora/engine/slowness.py). */
     uint64_t slow_ns;
     uint64_t large_reply_bytes;

@@ -57,6 +57,8 @@ EVENTS: Final = (
         "",
         never="that is in the next increment already",
     ),
+    Event("events-flush", "A turn of the job that writes what was tracked into streams.", "server/workers"),
+    Event("events-rollup", "A turn of the job that adds such entries up to minutes and hours.", "server/workers"),
     Event("gc", "A garbage collection of the interpreter.", "server/workers"),
     Event("snapshot-step", "A turn of the job that walks over the data for a snapshot.", "server/workers"),
     Event("rdb-save", "Writing a snapshot while nobody is served: SAVE, SHUTDOWN.", "persist/snapshots"),

@@ -135,6 +135,18 @@ def _index_vectors(worker: Worker) -> bool:
     return engine.indexing.run(engine.databases, BUDGET_NS, engine.clock)
 
 
+def _flush_events(worker: Worker) -> bool:
+    return worker.engine.tracked.flush_some(BUDGET_NS)
+
+
+def _roll_events_up(worker: Worker) -> bool:
+    return worker.engine.tracked.roll_some(BUDGET_NS)
+
+
+def _look_for_events(worker: Worker) -> bool:
+    return worker.engine.tracked.look_some(BUDGET_NS // 4)
+
+
 def _save(worker: Worker) -> bool:
     return worker.engine.saves.step(_SNAPSHOT_BUDGET_NS)
 
@@ -205,6 +217,10 @@ JOBS: Final = (
     Job("client-timeouts", _close_idle_clients, per_shard=False, share=0.1, period_s=1.0),
     Job("client-outputs", _close_swollen_clients, per_shard=False, share=0.1, period_s=1.0),
     Job("client-eviction", _evict_clients, per_shard=False, share=0.1),
+    # What was tracked in an interval has to be written before the next one is over, however much it is.
+    Job("events-flush", _flush_events, per_shard=False, share=0.75, event="events-flush"),
+    Job("events-rollup", _roll_events_up, per_shard=False, share=0.1, event="events-rollup"),
+    Job("events-look", _look_for_events, per_shard=False, share=0.02, period_s=60.0),
     Job("gc", _collect_garbage, per_shard=False, share=0.1, period_s=1.0, event="gc"),
 )
 
