@@ -310,7 +310,7 @@ class AuditLog:
             os.close(fd)
             self._fd = -1
             raise
-        log.info("audit log opened", path=path, last=self.chain.sequence, torn_bytes=torn_bytes)
+        log.debug("audit log opened", path=path, last=self.chain.sequence, torn_bytes=torn_bytes)
 
     def _resume(self, path: str, torn_bytes: int) -> tuple[Chain, int, list[dict[str, Any]]]:
         """Where the log has come to, and what is to be said of how it ended."""
@@ -452,7 +452,7 @@ class AuditLog:
             self._sync()
             os.unlink(path)
             total_bytes -= sizes[path].st_size
-            log.info("audit file removed", path=path, last=record["seq"])
+            log.debug("audit file removed", path=path, last=record["seq"])
 
     def _close(self) -> None:
         os.close(self._fd)

@@ -90,8 +90,8 @@ def test_what_is_put_in_comes_out_as_lines_until_the_end(make):
     assert [record.get("event") or record["command"] for record in records] == ["opened", *["config|set"] * 3, "closed"]
     assert records[2] == {
         "seq": 3, "time": "2023-11-14T22:13:20.002Z", "run": writer.queue.run, "number": 2, "category": "config",
-        "user": "alice", "client": 7, "address": "127.0.0.1:5000", "name": "worker", "command": "config|set", "keys": [],
-        "args": ["hz", "2"], "outcome": "ok", "prev": records[1]["hash"], "hash": records[2]["hash"],
+        "user": "alice", "client": 7, "address": "127.0.0.1:5000", "name": "worker", "command": "config|set",
+        "keys": [], "args": ["hz", "2"], "outcome": "ok", "prev": records[1]["hash"], "hash": records[2]["hash"],
     }  # fmt: skip
     assert not writer.report().fault
     assert oct(writer.path.stat().st_mode & 0o777) == "0o600"
