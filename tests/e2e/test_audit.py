@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from kora.audit.chain import verify
 from kora.audit.files import find_log, lines
 from kora.cli.operator import run as kora
