@@ -200,6 +200,7 @@ _security: Final = partial(Setting, "Security")
 _limit: Final = partial(Setting, "Limits")
 _keyspace: Final = partial(Setting, "Keyspace")
 _persistence: Final = partial(Setting, "Persistence")
+_storage: Final = partial(Setting, "Storage")
 _observation: Final = partial(Setting, "Observation")
 _sidecar: Final = partial(Setting, "Sidecar")
 _events: Final = partial(Setting, "Events")
@@ -372,6 +373,31 @@ SETTINGS: Final[tuple[Setting, ...]] = (
                  "then the next snapshot is without it.",
                  mutable=True, choices=("refuse", "skip")),
 
+    _storage("storage-engine", Kind.ENUM, "memory",
+             "Where the data is: all of it in memory, or in RocksDB on the disk, with a part of it in memory.",
+             choices=("memory", "rocksdb")),
+    _storage("rocksdb-dir", Kind.STRING, "rocksdb", "The directory of RocksDB's files, in `dir`."),
+    _storage("rocksdb-cache-bytes", Kind.MEMORY, 256 * _MB,
+             "Bytes that the part of the data may take that is in memory, ready for use; changes wait there, too.",
+             mutable=True, minimum=_MB, maximum=LONG_MAX),
+    _storage("rocksdb-sync", Kind.ENUM, "everysec",
+             "When writes are synced to the disk: before anything is acknowledged (always), every second, or when the "
+             "system likes (no).", mutable=True, choices=("always", "everysec", "no")),
+    _storage("rocksdb-block-cache-bytes", Kind.MEMORY, 96 * _MB,
+             "Bytes that blocks of RocksDB's files may take in memory, their indexes and filters among them.",
+             minimum=_MB, maximum=LONG_MAX),
+    _storage("rocksdb-write-buffer-bytes", Kind.MEMORY, 64 * _MB,
+             "Bytes of what was written that RocksDB may keep in memory until it makes files of it.",
+             minimum=_MB, maximum=LONG_MAX),
+    _storage("rocksdb-compression", Kind.ENUM, "lz4", "How RocksDB's files are compressed.",
+             choices=("none", "lz4", "zstd")),
+    _storage("rocksdb-large-value-bytes", Kind.MEMORY, _MB,
+             "Bytes of a value, as it is written, from which on DOCTOR tells of it: each change of one of its items "
+             "writes all of it.", mutable=True, maximum=LONG_MAX),
+    _storage("storage-metrics-level", Kind.ENUM, "debug",
+             "What RocksDB tells of itself: its properties (info), or its statistics as well (debug).",
+             choices=("info", "debug")),
+
     _observation("observation", Kind.BOOLEAN, True,
                  "Statistics, histograms and hot keys; off only to measure their cost.", mutable=True),
     _observation("hotkey-sampling-ratio", Kind.INTEGER, 64,
@@ -427,6 +453,15 @@ SETTINGS: Final[tuple[Setting, ...]] = (
              "Milliseconds that SIGTERM goes on serving connected clients while /health/ready answers 503, "
              "so that load balancers notice before the connections close.", mutable=True, maximum=600_000),
 
+    _events("events-port", Kind.INTEGER, 3000,
+            "HTTP port for events, /track and /read; 0 listens on none. Where nobody has chosen it and it is taken, "
+            "the server starts without it.", maximum=65535, environment=("KILOMETRIC_PORT",)),
+    _events("events-bind", Kind.LIST, ("127.0.0.1",), "Addresses that events are listened for on."),
+    _events("events-token", Kind.PASSWORD, "",
+            "Token that events and what is asked of them want, on either HTTP port; empty asks for metrics-token, if "
+            "there is one.", mutable=True),
+    _events("events-rate-limit", Kind.INTEGER, 0,
+            "Events and questions a second that one address may send; 0 sets no limit.", mutable=True),
     _events("events-flush-interval", Kind.INTEGER, 10,
             "Seconds of an interval: what is tracked within one becomes one entry of its metric's stream.",
             mutable=True, minimum=1, maximum=86_400, environment=("KILOMETRIC_FLUSH_INTERVAL",)),
@@ -618,6 +653,15 @@ class Config:
     dbfilename: str
     rdbchecksum: bool
     rdb_modules: str
+    storage_engine: str
+    rocksdb_dir: str
+    rocksdb_cache_bytes: int
+    rocksdb_sync: str
+    rocksdb_block_cache_bytes: int
+    rocksdb_write_buffer_bytes: int
+    rocksdb_compression: str
+    rocksdb_large_value_bytes: int
+    storage_metrics_level: str
     observation: bool
     hotkey_sampling_ratio: int
     slowlog_log_slower_than: int
@@ -638,6 +682,10 @@ class Config:
     metrics_series_max: int
     loop_stall_ms: int
     shutdown_grace_ms: int
+    events_port: int
+    events_bind: tuple[str, ...]
+    events_token: str
+    events_rate_limit: int
     events_flush_interval: int
     events_keys_max: int
     events_negative: bool
@@ -802,6 +850,16 @@ class Config:
             raise CommandError(f"ERR Rewriting config file: {error.strerror or error}") from error
         except ConfigError as error:
             raise CommandError(f"ERR Rewriting config file: {error}") from error
+
+    @property
+    def has_sidecar(self) -> bool:
+        """Where metrics-port is 0 there is none for the sake of a port for events that nobody has chosen."""
+        return bool(self.metrics_port or self.audit_file or self.wants_events)
+
+    @property
+    def wants_events(self) -> bool:
+        """Whether events are listened for: by default, where there are metrics."""
+        return bool(self.events_port and (self.metrics_port or self.source("events-port") != "default"))
 
     def source(self, name: str) -> str:
         """Where the value came from: `default`, `file`, `environment`, `flag` or `config set`."""

@@ -44,13 +44,14 @@ _SOCKETS: Final = "below the sockets everything is synchronous and is fed bytes 
 _TOOLS_ONLY: Final = "the server has no use for it: what operators run lives in kora/cli"
 LIBRARIES: Final = {
     "aiohttp": ({"sidecar"}, _SIDECAR_ONLY),
+    "httptools": ({"sidecar"}, _SIDECAR_ONLY),
     "prometheus_client": ({"sidecar"}, _SIDECAR_ONLY),
     "hdrh": ({"sidecar"}, _SIDECAR_ONLY),
     "asyncio": ({"server", "sidecar", "app", "cli"}, _SOCKETS),
     "socket": ({"server", "sidecar"}, _SOCKETS),
     "ssl": ({"server"}, _SOCKETS),
     "subprocess": ({"server"}, _SOCKETS),
-    "uvloop": ({"app"}, "which loop runs is kora/app.py's to know"),
+    "uvloop": ({"app", "sidecar"}, "which loop runs is for those to know who start a process"),
     "time": (
         {"audit", "clock", "server", "sidecar", "cli"},
         "take a kora.clock.Clock, or the time itself, as an argument",
@@ -62,6 +63,7 @@ LIBRARIES: Final = {
     "rich": ({"cli"}, _TOOLS_ONLY),
     "numpy": ({"types"}, "vectors are computed with in kora/types, and only there is it loaded, when it is needed"),
     "usearch": ({"types"}, "graphs of vectors are kora/types/vector_rows.py's business"),
+    "rocksdict": ({"engines"}, "only the store knows RocksDB"),
     "structlog": ({"log"}, "import `logger` from kora.log"),
     "logging": ({"log", "sidecar"}, "import `logger` from kora.log"),
     "argparse": ({"cli"}, "settings come from kora/config.py; tools with options of their own live in kora/cli"),

@@ -16,6 +16,18 @@ from kora.observe.shared_counts import SharedCounts
 from kora.sidecar.settings import Settings
 
 TIMEOUT_S: Final = 1.0
+# Of questions whose answers take as long as what they are about is large.
+_ANSWER_S: Final = 10.0
+# Questions that may be under way, each for somebody else.
+_QUESTIONS_MAX: Final = 1000
+
+
+class Refused(Exception):
+    """What was asked cannot be answered; the text says why."""
+
+
+class TooBusy(Exception):
+    """The data process does not answer, or not yet."""
 
 
 @dataclass
@@ -43,13 +55,19 @@ class Feed(asyncio.Protocol):
         self._latest: Snapshot | None = None
         self._latest_ns = 0
         self.timeouts = 0
-        self.asked: Callable[[int, str, int], None] = _ask_nobody  # for what of the audit log; the answer is sent
+        # Of the audit log: who answers, and what was asked before there was anybody.
+        self._asked: Callable[[int, str, int], None] | None = None
+        self._early: list[tuple[int, str, int]] = []
         # What is under way.
         self._request: _Request | None = None
         self._shards: list[Any] = []  # that have come for it
         self._next_number = 1
         self._glance: asyncio.Future[dict[str, Any]] | None = None
         self._report: asyncio.Future[dict[str, Any]] | None = None  # of DOCTOR
+        self._questions: dict[int, asyncio.Future[Any]] = {}
+        # Tracked events.
+        self.events_reason = ""  # why they cannot be written down now, as the data process has said
+        self.on_drain: Callable[[], object] = _do_nothing  # all are to be put, and no more to be taken
 
     async def first_settings(self) -> Settings | None:
         """None if the data process has gone without a word."""
@@ -92,6 +110,22 @@ class Feed(asyncio.Protocol):
         await asyncio.wait([answer], timeout=self._timeout_s)
         return answer.result() if answer.done() and not answer.cancelled() else None
 
+    async def ask(self, name: str, *details: object) -> Any:
+        """Ask for something that everybody has to ask for himself.  Raises Refused, or TooBusy."""
+        if len(self._questions) >= _QUESTIONS_MAX:
+            raise TooBusy("too many questions wait for the data process")
+        number = self._next_number
+        self._next_number += 1
+        answer = self._questions[number] = self._loop.create_future()
+        self.send(["ask", number, name, list(details)])
+        try:
+            await asyncio.wait([answer], timeout=_ANSWER_S)
+            if not answer.done() or answer.cancelled():
+                raise TooBusy("the data process does not answer")
+            return answer.result()
+        finally:
+            del self._questions[number]
+
     @property
     def latest(self) -> Snapshot | None:
         """The last snapshot that came, without asking."""
@@ -105,6 +139,13 @@ class Feed(asyncio.Protocol):
     def send(self, message: Message) -> None:
         if self._transport is not None:
             self._transport.write(encode(message))
+
+    def answer_audit(self, asked: Callable[[int, str, int], None]) -> None:
+        """Who answers what the data process asks of the audit log, by number, from now on."""
+        self._asked = asked
+        for question in self._early:
+            asked(*question)
+        self._early.clear()
 
     def close(self) -> None:
         """Send what is left, then hang up."""
@@ -129,6 +170,8 @@ class Feed(asyncio.Protocol):
             self._glance.cancel()
         if self._report is not None:
             self._report.cancel()
+        for answer in self._questions.values():
+            answer.cancel()
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -157,11 +200,28 @@ class Feed(asyncio.Protocol):
                 self._report.set_result(values)
                 self._report = None
             case ["audit", number, what, count]:
-                self.asked(number, what, count)
+                if self._asked is None:
+                    self._early.append((number, what, count))
+                else:
+                    self._asked(number, what, count)
             case ["settings", values]:
                 self.settings = Settings.from_plain(values)
                 self._told.set()
                 self.follow(self.settings)
+            case ["answer", number, value]:
+                if (answer := self._questions.get(number)) is not None:
+                    answer.set_result(value)
+            case ["refused", number, text]:
+                if (answer := self._questions.get(number)) is not None:
+                    answer.set_exception(Refused(text))
+            case ["not now", number, text]:
+                if (answer := self._questions.get(number)) is not None:
+                    answer.set_exception(TooBusy(text))
+            case ["events behind", reason]:
+                self.events_reason = reason
+            case ["drain"]:
+                self.on_drain()
+                self.send(["drained"])
             case _:
                 raise AssertionError(f"not a message of the data process: {message[:2]!r}")
 
@@ -170,5 +230,5 @@ def _follow_nobody(_: Settings) -> None:
     pass
 
 
-def _ask_nobody(number: int, what: str, count: int) -> None:
-    raise AssertionError("asked for an audit log that is not kept")
+def _do_nothing() -> None:
+    pass

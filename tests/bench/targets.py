@@ -35,6 +35,9 @@ LOADED_KEYS_MIN: Final = 1_000_000
 EVERYSEC_CPU_RATIO_MAX: Final = 0.8
 EVERYSEC_OPS_SHARE_MIN: Final = 0.9
 ALWAYS_OPS_RATIO_MIN: Final = 1.0
+# Events over HTTP: CPU for each request, and what the data process' p99 may move meanwhile.
+EVENT_CPU_US_MAX: Final = 9.0
+EVENTS_P99_PERCENT_MAX: Final = 10.0
 LATENCY_P99_RATIO_MAX: Final = 1.0
 MEMORY_RATIO_MAX: Final = 1.0
 
@@ -44,7 +47,7 @@ class Verdict:
     """A measured number beside the largest that it may be."""
 
     what: str
-    unit: str  # "x" for a ratio, "%" for a change
+    unit: str  # "x" for a ratio, "%" for a change, "us" for a time
     bound: float
     measured: Interval
     is_exact: bool = False  # measured once, since it does not vary: the interval is the number itself

@@ -234,10 +234,21 @@ def test_passwords_are_nowhere(start_server: Start, tmp_path: Path) -> None:
 
 
 @pytest.mark.once
-def test_a_log_without_a_sidecar_to_write_it_is_a_mistake(launch_server: Start, tmp_path: Path) -> None:
-    server = launch_server(*flags(tmp_path / "audit.jsonl"), metrics_port=0)
-    assert server.wait() == 1
-    assert "audit-file names a log that the sidecar writes, and metrics-port 0 starts no sidecar" in server.stderr
+def test_without_metrics_there_is_a_log_all_the_same(start_server: Start, tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    server = start_server(*flags(path), "--maxclients", "2")
+    with server.connect() as first, server.connect() as second:
+        first.run("PING")
+        second.run("PING")
+        assert str(server.run("PING")).startswith("ERR max number of clients")
+        address = second.address
+        first.run("CONFIG", "SET", "hz", "20")
+        records = [json.loads(line) for line in first.run("AUDIT", "TAIL", "100")]
+    refused = next(record for record in records if record.get("event") == "refused")
+    assert refused["reason"] == "ERR max number of clients reached"
+    assert refused["address"].startswith("127.0.0.1:")
+    assert address in [record.get("address") for record in records if record.get("event") == "connect"]
+    assert [record["args"] for record in records if record.get("command") == "config|set"] == [["hz", "20"]]
 
 
 @pytest.mark.once
