@@ -145,6 +145,7 @@ def records(data: bytes) -> Iterator[Record]:
     at = 0
     while at < len(data):
         size, kind, category, where, outcome_bytes, number, time_ms, *rest = _HEAD.unpack_from(data, at)
+        assert size >= _HEAD.size, size
         body, stop = at + _HEAD.size, at + size
         at = stop
         if kind == COMMAND:

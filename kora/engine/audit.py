@@ -63,7 +63,8 @@ class Audit:
         self._exclude_keys: tuple[bytes, ...] = ()
         self._waiting: list[bytes] = []  # records for which there was no room
         self._told_gap = 0  # the first number of the gap that the log has a line about
-        self.failed: tuple[Sequence[bytes], str] | None = None  # the request that failed last, and how
+        self._is_looking = False  # whether there is room again, by a timer
+        self._failed: tuple[Sequence[bytes], str] | None = None  # the request that failed last, and how
         self.ask: Ask = _nobody_answers
         config = engine.config
         for setting in SETTINGS:
@@ -148,9 +149,16 @@ class Audit:
         outcome = b""
         if data[:1] == b"-":
             outcome = _prefix_of(data)
-        elif not data and self.failed is not None and self.failed[0] is argv:  # to one who wants no replies
-            outcome = self.failed[1].encode()
+        elif self._failed is not None:
+            if self._failed[0] is argv:
+                outcome = self._failed[1].encode()
+            self._failed = None
         self._note(client, command, argv, outcome, self.slots[command.slot])
+
+    def failed(self, client: "Client", argv: Sequence[bytes], prefix: str) -> None:
+        """A request has failed, which its reply does not tell where nobody is given one."""
+        if self.slots is not None and (client.is_script or client.muted or client.skips_left):
+            self._failed = argv, prefix
 
     def rejected(self, client: "Client", command: "Command | None", argv: Sequence[bytes], prefix: str) -> None:
         """A request was not run."""
@@ -338,7 +346,15 @@ class Audit:
         self.ring.words[ring.BLOCKED_SINCE] = engine.clock.monotonic_ns()
         engine.log("error", "audit log is full: clients wait", queue_bytes=self.ring.capacity, **self._why_full())
         engine.update_gate()
-        engine.call_later(_LOOK_AGAIN_S, self._look)
+        if not self._is_looking:
+            self._is_looking = True
+            engine.call_later(_LOOK_AGAIN_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._look()
+        self._is_looking = self.is_holding
+        if self._is_looking:
+            self._engine.call_later(_LOOK_AGAIN_S, self._look_again)
 
     def _look(self) -> None:
         """Put what waits into the queue, as far as there is room, and let clients go on once it is half empty."""
@@ -351,9 +367,7 @@ class Audit:
             queue.words[ring.WAITING] -= len(self._waiting[moved])
             moved += 1
         del self._waiting[:moved]
-        if self._waiting or not queue.has_room(queue.capacity // 2):
-            self._engine.call_later(_LOOK_AGAIN_S, self._look)
-        else:
+        if not self._waiting and queue.has_room(queue.capacity // 2):
             self._let_go()
 
     def _let_go(self) -> None:

@@ -546,7 +546,7 @@ def failed(client: Client, command: Command, error: Exception, argv: Sequence[by
     if not isinstance(error, CommandError):
         error = engine.note_bug(error, command=command.name, client=client.address, client_id=client.id)
     client.db.stats.commands[command.slot].failed += 1
-    engine.audit.failed = (argv, error.prefix)
+    engine.audit.failed(client, argv, error.prefix)
     _note_error(client, command.name, _first_key(command, argv), error.prefix)
     return client.encode(error)
 

@@ -215,15 +215,23 @@ class AuditLog:
             pause_s = function()
         except OSError as error:
             self._failed(error)
-            pause_s = self._retry_s
-            self._retry_s = min(_RETRY_MAX_S, 2 * self._retry_s)
+        except Exception as error:
+            # Whatever it is: records wait meanwhile, and everybody is told.
+            log.error("internal error", exc_info=error)
+            self._failed(OSError(errno.EIO, "an internal error, which the log of the sidecar has"))
+        else:
+            self._went_well()
             return pause_s
+        pause_s = self._retry_s
+        self._retry_s = min(_RETRY_MAX_S, 2 * self._retry_s)
+        return pause_s
+
+    def _went_well(self) -> None:
         if self.fault:
             log.info("audit log is written again", path=self.path)
             self.fault = ""
             self.queue.words[ring.FAULT] = 0
         self._retry_s = _RETRY_MIN_S
-        return pause_s
 
     def _failed(self, error: OSError) -> None:
         self.write_errors += 1

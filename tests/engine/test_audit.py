@@ -367,3 +367,24 @@ def test_what_everybody_does_all_day_is_not_recorded(start, words):
     run, log, _ = start("--audit-categories", ALL)
     run(*words)
     assert log.shown() == []
+
+
+def test_names_that_clients_choose_are_cut(start):
+    run, log, _ = start()
+    run("CLIENT", "SETNAME", "n" * 100_000)
+    run("ACL", "SETUSER", b"u\xff" * 5_000, "on", "nopass", "+@all", "~*")
+    run("AUTH", b"u\xff" * 5_000, "")
+    run("FLUSHALL")
+    (_, _, record) = log.take()
+    assert record["name"] == "n" * 128
+    assert record["user"] == ("u\\xff" * 26)[:128]
+
+
+def test_a_journal_that_is_loaded_is_nobody_s_deed(start):
+    run, log, engine = start("--audit-categories", "write")
+    client = engine.make_replaying_client()
+    engine.implementation.replay(client, encode_request(("SET", "k", "v")), lambda argv: False, lambda *_: None)
+    engine.execute(client, encode_request(("SET", "k", "v")))
+    assert log.take() == []
+    run("SET", "k", "v")
+    assert len(log.take()) == 1

@@ -300,3 +300,21 @@ def test_answers_to_audit(make, tmp_path):
     writer.settings["file"] = str(tmp_path / "nowhere" / "audit.jsonl")
     writer.log.path = ""
     assert "No such file" in writer.log.answer("tail", 1)["error"]
+
+
+def test_an_error_of_its_own_is_told_and_loses_nothing(make, monkeypatch):
+    writer = make()
+    writer.log.tail(1)
+    real = audit.body
+
+    def fail(*_: Any) -> str:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(audit, "body", fail)
+    writer.put(2)
+    eventually(lambda: writer.log.fault, "the fault")
+    assert _audit(writer.log.state()).status == UNHEALTHY
+    monkeypatch.setattr(audit, "body", real)
+    eventually(lambda: not writer.queue.used_bytes, "all to be written")
+    writer.end()
+    assert [record["number"] for record in writer.records() if "number" in record] == [1, 2]
