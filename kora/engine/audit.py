@@ -195,8 +195,11 @@ class Audit:
             stop = min(stop, _SCRIPT_WORDS) if command.group == "scripting" else 0
         rest = [words[place] for place in range(start, stop) if place not in places]
         name = command.name.encode()
+        trace = engine.tracing.running_id(client).encode()
         self._put(
-            lambda number, time_ms: ring.command(number, time_ms, category, where, identity, name, outcome, keys, rest)
+            lambda number, time_ms: ring.command(
+                number, time_ms, category, where, identity, name, outcome, keys, rest, trace
+            )
         )
 
     def _wants_keys(self, keys: Sequence[bytes]) -> bool:
