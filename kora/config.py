@@ -195,6 +195,7 @@ _security: Final = partial(Setting, "Security")
 _limit: Final = partial(Setting, "Limits")
 _keyspace: Final = partial(Setting, "Keyspace")
 _persistence: Final = partial(Setting, "Persistence")
+_storage: Final = partial(Setting, "Storage")
 _observation: Final = partial(Setting, "Observation")
 _sidecar: Final = partial(Setting, "Sidecar")
 _events: Final = partial(Setting, "Events")
@@ -365,6 +366,31 @@ SETTINGS: Final[tuple[Setting, ...]] = (
                  "What to do with data of Redis modules in a snapshot that is loaded: not to start, or to skip it; "
                  "then the next snapshot is without it.",
                  mutable=True, choices=("refuse", "skip")),
+
+    _storage("storage-engine", Kind.ENUM, "memory",
+             "Where the data is: all of it in memory, or in RocksDB on the disk, with a part of it in memory.",
+             choices=("memory", "rocksdb")),
+    _storage("rocksdb-dir", Kind.STRING, "rocksdb", "The directory of RocksDB's files, in `dir`."),
+    _storage("rocksdb-cache-bytes", Kind.MEMORY, 256 * _MB,
+             "Bytes that the part of the data may take that is in memory, ready for use; changes wait there, too.",
+             mutable=True, minimum=_MB, maximum=LONG_MAX),
+    _storage("rocksdb-sync", Kind.ENUM, "everysec",
+             "When writes are synced to the disk: before anything is acknowledged (always), every second, or when the "
+             "system likes (no).", mutable=True, choices=("always", "everysec", "no")),
+    _storage("rocksdb-block-cache-bytes", Kind.MEMORY, 96 * _MB,
+             "Bytes that blocks of RocksDB's files may take in memory, their indexes and filters among them.",
+             minimum=_MB, maximum=LONG_MAX),
+    _storage("rocksdb-write-buffer-bytes", Kind.MEMORY, 64 * _MB,
+             "Bytes of what was written that RocksDB may keep in memory until it makes files of it.",
+             minimum=_MB, maximum=LONG_MAX),
+    _storage("rocksdb-compression", Kind.ENUM, "lz4", "How RocksDB's files are compressed.",
+             choices=("none", "lz4", "zstd")),
+    _storage("rocksdb-large-value-bytes", Kind.MEMORY, _MB,
+             "Bytes of a value, as it is written, from which on DOCTOR tells of it: each change of one of its items "
+             "writes all of it.", mutable=True, maximum=LONG_MAX),
+    _storage("storage-metrics-level", Kind.ENUM, "debug",
+             "What RocksDB tells of itself: its properties (info), or its statistics as well (debug).",
+             choices=("info", "debug")),
 
     _observation("observation", Kind.BOOLEAN, True,
                  "Statistics, histograms and hot keys; off only to measure their cost.", mutable=True),
@@ -579,6 +605,15 @@ class Config:
     dbfilename: str
     rdbchecksum: bool
     rdb_modules: str
+    storage_engine: str
+    rocksdb_dir: str
+    rocksdb_cache_bytes: int
+    rocksdb_sync: str
+    rocksdb_block_cache_bytes: int
+    rocksdb_write_buffer_bytes: int
+    rocksdb_compression: str
+    rocksdb_large_value_bytes: int
+    storage_metrics_level: str
     observation: bool
     hotkey_sampling_ratio: int
     slowlog_log_slower_than: int

@@ -58,6 +58,7 @@ LIBRARIES: Final = {
     "plotext": ({"cli"}, _TOOLS_ONLY),
     "numpy": ({"types"}, "vectors are computed with in kora/types, and only there is it loaded, when it is needed"),
     "usearch": ({"types"}, "graphs of vectors are kora/types/vector_rows.py's business"),
+    "rocksdict": ({"engines"}, "only the store knows RocksDB"),
     "structlog": ({"log"}, "import `logger` from kora.log"),
     "logging": ({"log", "sidecar"}, "import `logger` from kora.log"),
     "argparse": ({"cli"}, "settings come from kora/config.py; tools with options of their own live in kora/cli"),

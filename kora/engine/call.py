@@ -136,6 +136,10 @@ def _heavy_turn(client: Client, requests: list[list[bytes]], started_ns: int) ->
 def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes:
     """Run requests for as long as the turn lasts; what is left is in client.backlog and client.parser."""
     engine = client.engine
+    if engine.cache is not None and engine.cache.hold(client, requests):
+        client.backlog = requests
+        client.more = True
+        return b""
     engine.board.words[CLIENT] = client.id
     outer = engine.implementation.running
     engine.implementation.running = client
@@ -143,6 +147,7 @@ def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes
     out: list[bytes] = []
     call_sampled(client, requests, out)
     engine.implementation.running = outer
+    client.fetched = False
     if client.halted:
         client.halted = False
         client.backlog = requests[len(out) :]  # one reply each
@@ -470,6 +475,9 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
     writes = "write" in flags or command.name in _AS_GOOD_AS_WRITING or (ending is not None and ending.writes)
     # Redis lets CLIENT UNPAUSE wait like the rest, so that nobody can end a pause of all before its time.
     if engine.paused_until_ms and (writes or not engine.paused_writes_only) and command.name != "client|unpause":
+        client.parked = True
+        return None
+    if engine.writes_wait and writes:
         client.parked = True
         return None
     if transaction is not None and command.name not in _OUTSIDE_TRANSACTIONS:

@@ -10,6 +10,7 @@ from kora.resp.reply import Encoder, Push, Replies, Reply, encode2, encode3
 if TYPE_CHECKING:
     from kora.engine.acl import User
     from kora.engine.blocking import Wait
+    from kora.engine.cache import Reading
     from kora.engine.engine import Engine
     from kora.engine.pubsub import Space
     from kora.engine.registry import Command
@@ -32,6 +33,8 @@ class PlainState:
         "command",
         "db",
         "encode",
+        "fetched",
+        "fetching",
         "gated",
         "halted",
         "id",
@@ -147,8 +150,10 @@ class Client(ClientState):
         self.has_heavy_backlog = False  # there may be a large request in it
         self.pushed: list[bytes] = []  # to be sent behind the reply of the command that runs
         self.more = False  # the turn ended before the input did
+        self.fetching: Reading | None = None  # parked, until what it needs is in memory
+        self.fetched = False  # nothing more is fetched for it before its turn is over
         self.halted = False  # the turn ends after the command that runs
-        self.parked = False  # takes no turns until kick(): CLIENT PAUSE, or it is waiting
+        self.parked = False  # takes no turns until kick(): CLIENT PAUSE, or it is waiting or fetching
         self._closing = False
 
     def set_authenticated(self, authenticated: bool) -> None:

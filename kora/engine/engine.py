@@ -13,6 +13,7 @@ from kora.engine import call
 from kora.engine.acl import Acl
 from kora.engine.blame import BlameRecords
 from kora.engine.blocking import Blocking
+from kora.engine.cache import Cache
 from kora.engine.client import Client
 from kora.engine.client_memory import ClientEvictor
 from kora.engine.doctor import end_second
@@ -24,8 +25,9 @@ from kora.engine.outbound import NoOutbound, Outbound, Travels
 from kora.engine.pubsub import PubSub
 from kora.engine.reference import Implementation, Reference
 from kora.engine.registry import Registry
-from kora.engine.saves import NoSaves, Saves
+from kora.engine.saves import NoSaves, Saves, WritesBack
 from kora.engine.slowness import Slowness
+from kora.engine.storage import StorageView
 from kora.engine.tracked import Tracked
 from kora.engine.tracking import Tracking
 from kora.engine.transactions import Watches
@@ -35,6 +37,7 @@ from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
 from kora.observe.recent import CONNECTIONS, TURNS, Recent, host_of
 from kora.observe.spikes import NEVER_NS, NOBODY, Offender
+from kora.store.backing import Backing
 from kora.store.eviction import Evictor
 from kora.store.fields import FieldDeadlines
 from kora.store.indexing import Indexing
@@ -115,6 +118,7 @@ class Engine:
         self.service = implementation.make_service(len(registry.slots))
         self.blame = BlameRecords(self)
         self.field_deadlines: dict[int, FieldDeadlines] = {}  # by the database's number
+        self.cache: Cache | None = None  # where the data is in a store, and only a part of it in memory
         self.databases = Databases(self._make_database, config.databases)
         self.indexing = Indexing()
         self.journal = Journal(self, implementation.effects)
@@ -146,10 +150,15 @@ class Engine:
         self.internal_errors = 0
         self.paused_until_ms = 0  # CLIENT PAUSE
         self.paused_writes_only = False
+        self.writes_wait = False  # what they change cannot be stored as fast as it comes
         self.active_expire = True  # DEBUG SET-ACTIVE-EXPIRE
         self.loading: Loading | None = None  # while data is being loaded
         self.loaded_keys = self.loaded_expired = 0  # by the last snapshot that was: keys, and those whose time was over
         self.saves: Saves = NoSaves(self)  # set by whoever has files
+        self.write_back: WritesBack | None = None  # where the data is in a store; set by whoever has opened it
+        self.storage: StorageView | None = (
+            None  # what holds the keys that memory does not, set by whoever has opened it
+        )
         self.disk_faults: dict[str, DiskFault] = {}  # why writes are refused, by who cannot write to the disk
         # shutdown(saves): whether to save the data where snapshots are wanted; set by whoever runs the server.
         self.shutdown: Callable[[bool], None] = _no_server
@@ -207,6 +216,7 @@ class Engine:
         """A client's connection is closed: it waits, watches and listens no more."""
         if self.clients.pop(client.id, None) is not None:
             self.blocking.forget(client)
+            client.fetching = None
             self.watches.unwatch(client)
             self.pubsub.forget(client)
             self.tracking.stop(client)
@@ -251,7 +261,7 @@ class Engine:
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at every request; it tests only this one flag."""
         is_loading = self.loading is not None
-        is_narrow = bool(self.paused_until_ms or self.busy_script or is_loading or self.disk_faults)
+        is_narrow = bool(self.paused_until_ms or self.busy_script or is_loading or self.disk_faults or self.writes_wait)
         self.gated = is_narrow or bool(self.config.maxmemory)
         # The kernel does not show monitors what it runs.
         aside = is_narrow or bool(self.slowness.monitors)
@@ -296,10 +306,20 @@ class Engine:
         self.paused_writes_only = writes_only
         self.update_gate()
         if not until_ms:
-            for client in list(self.clients.values()):
-                if client.parked and client.waiting is None:
-                    client.parked = False
-                    client.kick()
+            self._unpark()
+
+    def set_writes_wait(self, writes_wait: bool) -> None:
+        """Park clients that want to write, until they may."""
+        self.writes_wait = writes_wait
+        self.update_gate()
+        if not writes_wait:
+            self._unpark()
+
+    def _unpark(self) -> None:
+        for client in list(self.clients.values()):
+            if client.parked and client.waiting is None and client.fetching is None:
+                client.parked = False
+                client.kick()
 
     def tick(self) -> None:
         """Several times per second: refresh what is read from a coarse clock, sample, and end a pause that is over."""
@@ -325,6 +345,8 @@ class Engine:
             self.hot_keys.adapt(self.rates.latest(0))
         if self.recent.is_due(now_ns):
             end_second(self, now_ns)
+            if self.storage is not None:
+                self.storage.look(self)
 
     def catch_up(self) -> None:
         """Keys may have ended without a command: tell those who wait for them or keep copies of them."""
@@ -388,7 +410,20 @@ class Engine:
         self.field_deadlines[index] = FieldDeadlines()
         keyspace.note_fields = self.field_deadlines[index].note
         self.journal.follow(keyspace)
+        self._back(keyspace)
         return keyspace
+
+    def back(self, store: Backing) -> None:
+        """Before there are any keys: have them all in a store, and in memory no more than is in use."""
+        self.cache = Cache(self, store)
+        for keyspace in self.databases.used():
+            self._back(keyspace)
+        for index in store.databases:
+            self.databases[index]
+
+    def _back(self, keyspace: Keyspace) -> None:
+        if self.cache is not None:
+            keyspace.back(self.cache, self.cache.databases.get(keyspace.index) or self.cache.new_id())
 
     def set_replaying(self, is_replaying: bool) -> None:
         """While a journal is loaded nothing ends by itself: what has ended, and when, is in the journal."""

@@ -16,6 +16,7 @@ from kora.engine.client_memory import memory_bytes
 from kora.observe import histogram
 from kora.observe.service import Service
 from kora.observe.shard_stats import COUNTERS, GAUGES, ShardStats, merge
+from kora.observe.storage import Storage
 from kora.store.lazyfree import pending_keys
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ class Snapshot:
     config_file: str
     journal: dict[str, int]  # aof_… of INFO, without that; empty where nobody keeps one
     tracked: dict[str, int]  # as kora.engine.tracked.Tracked.numbers() has it
+    storage: list[Plain]  # a Storage as plain data; empty where all data is in memory
 
     def to_plain(self) -> list[Plain]:
         return [getattr(self, field.name) for field in fields(self)]
@@ -198,6 +200,11 @@ class Snapshot:
     def commands_processed(self) -> int:
         return sum(command.calls for command in self.totals.commands)
 
+    @cached_property
+    def stored(self) -> Storage | None:
+        """What is under the keys; None where all of them are in memory."""
+        return Storage.from_plain(self.storage) if self.storage else None
+
     @property
     def uptime_s(self) -> int:
         return self.uptime_ns // 1_000_000_000
@@ -235,7 +242,7 @@ def take(
         clients=len(engine.clients),
         clients_max=engine.config.maxclients,
         # By a pause, or in a command that waits.
-        clients_blocked=sum(client.parked for client in clients),
+        clients_blocked=sum(client.parked and client.fetching is None for client in clients),
         clients_watching=sum(bool(client.watched) for client in clients),
         blocking_keys=engine.blocking.keys,
         pubsub_channels=len(engine.pubsub.channels.listeners),
@@ -310,6 +317,7 @@ def take(
         config_file=engine.config.file or "",
         journal=engine.journal.keeper.numbers() if engine.journal.keeper is not None else {},
         tracked=engine.tracked.numbers(),
+        storage=engine.storage.numbers() if engine.storage is not None else [],
     )
 
 

@@ -22,17 +22,20 @@ from libc.string cimport memcpy, memset
 import os
 
 from kora.clock import JIFFY_NS, Clock
-from kora.errors import ProtocolError, TooLong, WrongType
+from kora.errors import ProtocolError, StorageFault, TooLong, WrongType
 from kora.observe.hotkeys import Row
 from kora.observe.service import EVENT_LOOP, Charge
 from kora.resp.reply import Simple
 from kora.resp.reply import encode2 as _encode2
 from kora.resp.reply import encode3 as _encode3
+from kora.store import backing as _backing
+from kora.store.backing import read_value as _read_value
 from kora.store.keyspace import nobody as _nobody
 from kora.store.lazyfree import EFFORT_MIN, DiscardedValue, discard_value
 from kora.types.limits import Limits
 from kora.types.rdb.payload import Tools
 from kora.types.rdb.streams import write_behind_blocks as _write_behind_blocks
+from kora.types.rdb.values import NEWEST as _NEWEST
 from kora.types.rdb.values import type_of as _type_of
 from kora.types.rdb.values import write as _write
 from kora.types.rdb.writer import Writer
@@ -95,6 +98,7 @@ cdef extern from "kernel.h":
         argument *arguments
 
     void batch_init(batch *batch)
+    argument *batch_take(batch *batch, size_t argc)
     void batch_reset(batch *batch)
     void batch_free(batch *batch)
 
@@ -226,6 +230,20 @@ cdef extern from "kernel.h":
         uint32_t count
         uint32_t volatile_count
 
+    struct ghosts:
+        size_t count
+        int64_t bytes
+
+    struct backing:
+        bint is_loading
+        uint64_t count
+        uint64_t volatile_count
+        int64_t *counts_by_run
+        uint64_t dirty_keys
+        int64_t dirty_bytes
+        uint64_t hits
+        ghosts ghosts
+
     struct saved_part:
         uint32_t database
         unsigned slot
@@ -236,6 +254,7 @@ cdef extern from "kernel.h":
         void *owner
         bint attends_all
         bint tells_ends
+        backing *backing
         table *slots
         uint64_t count
         uint64_t volatile_count
@@ -300,6 +319,31 @@ cdef extern from "kernel.h":
     discarded keyspace_discard(keyspace *keyspace, unsigned start, unsigned stop)
     uint64_t discarded_free_some(kernel *kernel, discarded *discarded, shard_stats *stats, uint64_t entries_max)
     void discarded_free(kernel *kernel, discarded *discarded)
+    void keyspace_back(keyspace *keyspace)
+    void backing_flushed(keyspace *keyspace)
+    bint keyspace_knows(keyspace *keyspace, const key *key)
+    bint keys_are_known(keyspace *keyspace, const command *command, const argument *argv, size_t argc)
+    bint keyspace_await(keyspace *keyspace, const key *key)
+    bint keyspace_awaits(keyspace *keyspace, const key *key)
+    void keyspace_forget_awaited(keyspace *keyspace, const key *key)
+    void keyspace_absent(keyspace *keyspace, const key *key)
+    size_t keyspace_take_dirty(keyspace *keyspace, size_t bytes_max,
+                               void (*visit)(void *context, text key, text record, bint is_gone,
+                                             unsigned was) noexcept,
+                               void *context)
+    void keyspace_written(keyspace *keyspace)
+    void keyspace_not_written(keyspace *keyspace, const key *key, unsigned was)
+    void keyspace_end_flight(keyspace *keyspace)
+    void keyspace_walk_unsettled(keyspace *keyspace, uint64_t start, uint64_t stop,
+                                 void (*visit)(void *context, entry *entry) noexcept, void *context)
+
+    struct dropped:
+        int64_t bytes
+        uint64_t keys, looked
+
+    dropped keyspace_drop_clean(keyspace *keyspace, int64_t bytes_max, uint64_t keys_max, uint64_t looks_max)
+    size_t keyspace_drop_ghosts(keyspace *keyspace, size_t count_max)
+    bint load_value(keyspace *keyspace, const key *key, int64_t deadline_ms, text value, size_t string_bytes_max)
     const char *keyspace_audit(const keyspace *keyspace, int64_t *memory_bytes)
 
     int NO_STAMPS, IDLE_STAMPS, FREQUENCY_STAMPS
@@ -341,11 +385,13 @@ cdef extern from "kernel.h":
     void output_header(output *output, char kind, size_t count)
 
     struct command:
+        void *operation
         unsigned stats_slot
         size_t argc_min
         size_t argc_max
         bint writes
         bint has_keys
+        bint declares_keys
         unsigned first_key
         int last_key
         unsigned key_step
@@ -441,6 +487,7 @@ cdef extern from "kernel.h":
         int64_t (*object_bytes)(void *object) noexcept
         size_t (*object_length)(void *object) noexcept
         void *(*make_object)(kernel *kernel, int object_kind) noexcept
+        bint (*is_held)(void *object) noexcept
         size_t *object_head_bytes
         limits *limits
         void (*touched)(void *owner, const char *key, size_t bytes) noexcept
@@ -555,6 +602,10 @@ cdef int64_t _object_bytes(void *value) noexcept:
 
 cdef size_t _object_length(void *value) noexcept:
     return len(<object>value)
+
+
+cdef bint _is_held(void *value) noexcept:
+    return (<PyObject *>value).ob_refcnt > 1
 
 
 cdef void _touched(void *owner, const char *key, size_t key_bytes) noexcept:
@@ -1105,6 +1156,11 @@ cdef struct _Found:  # what _collect() adds to
     int64_t now_ms
 
 
+cdef void _collect_change(void *context, text key, text record, bint is_gone, unsigned was) noexcept:
+    data = None if is_gone else PyBytes_FromStringAndSize(record.data, record.bytes)
+    (<list>context).append((PyBytes_FromStringAndSize(key.data, key.bytes), data, was))
+
+
 cdef void _collect(void *context, entry *entry) noexcept:
     cdef _Found *found = <_Found *>context
     cdef text key = entry_key(entry)
@@ -1157,6 +1213,9 @@ cdef class Keyspace:
     cdef public object effect
     cdef readonly int index
     cdef public object average_ttl_ms
+    # Where only a part of the keys is held: see kora/store/backing.py.
+    cdef object _backing
+    cdef readonly object store_id
 
     def __cinit__(self, Kernel kernel not None, int index, shards):
         cdef ShardStats stats
@@ -1168,6 +1227,7 @@ cdef class Keyspace:
         ]
         self.index = index
         self.average_ttl_ms = 0
+        self.store_id = 0
         self._attended = {}
         self._notify = self.touched = self.note_fields = self.effect = _nobody
         keyspace_init(&self.c, kernel.c)
@@ -1192,7 +1252,49 @@ cdef class Keyspace:
 
     cdef entry *_find(self, bytes name, key *place) except? NULL:
         place[0] = self._locate(name)
-        return keyspace_find(&self.c, place)
+        cdef entry *entry = keyspace_find(&self.c, place)
+        if entry is NULL and self.c.backing is not NULL:
+            if not keyspace_knows(&self.c, place):
+                self._fetch(place)
+            entry = keyspace_find(&self.c, place)
+        return entry
+
+    cdef int _know(self, key *key) except -1:
+        """Have a key here, or known to be absent, before what takes either for granted."""
+        if self.c.backing is not NULL and not keyspace_knows(&self.c, key):
+            self._fetch(key)
+        return 0
+
+    cdef int _fetch(self, key *key) except -1:
+        """Ask the backing for a key that is cold, while all wait."""
+        cdef bytes name = PyBytes_FromStringAndSize(key.data, key.bytes)
+        record = self._backing.get(self.store_id, name)
+        self._install(key, record)
+        return 0
+
+    cdef int _install(self, key *key, bytes record) except -1:
+        cdef text value
+        cdef int64_t deadline_ms
+        if record is None:
+            keyspace_absent(&self.c, key)
+            return 0
+        deadline_ms = int.from_bytes(record[:8], "big")
+        if PyBytes_GET_SIZE(record) > 8:
+            value.data = PyBytes_AS_STRING(record) + 8
+            value.bytes = PyBytes_GET_SIZE(record) - 8
+            if load_value(&self.c, key, deadline_ms, value, PACK_BYTES_MAX):
+                return 0
+        made = _read_value(record, self.make)
+        self.c.backing.is_loading = True
+        try:
+            entry = self._store(key, NULL, made)
+            if deadline_ms:
+                keyspace_set_deadline(&self.c, key, entry, deadline_ms)
+        finally:
+            self.c.backing.is_loading = False
+        if type(made) is not bytes:
+            self._note(key, made)
+        return 0
 
     cdef entry *_peek(self, bytes name, key *place) except? NULL:
         """As _find(), for a key that was found by the command that runs: the time that has passed since is none."""
@@ -1249,7 +1351,7 @@ cdef class Keyspace:
 
     @property
     def volatile(self):
-        return self.c.volatile_count
+        return self.c.volatile_count if self.c.backing is NULL else self.c.backing.volatile_count
 
     def lengths(self):
         cdef int object_kind, count
@@ -1429,6 +1531,7 @@ cdef class Keyspace:
         return keyspace_store_object(&self.c, key, entry, <void *>value, object_kind)
 
     cdef int _set(self, key *key, object value) except -1:
+        self._know(key)
         cdef entry *entry = keyspace_find(&self.c, key)
         cdef bint is_new = entry is NULL
         if entry is not NULL and entry_has_deadline(entry):
@@ -1554,6 +1657,7 @@ cdef class Keyspace:
         cdef Keyspace other = self if target_keyspace is None else target_keyspace
         self._peek(source, &source_key)
         target_key = other._locate(target)
+        other._know(&target_key)
         is_new = other.tells_more and keyspace_find(&other.c, &target_key) is NULL
         keyspace_move(&self.c, &source_key, &other.c, &target_key)
         cdef entry *entry = keyspace_peek(&other.c, &target_key)
@@ -1609,7 +1713,7 @@ cdef class Keyspace:
     # The whole
 
     def __len__(self):
-        return self.c.count
+        return self.c.count if self.c.backing is NULL else self.c.backing.count
 
     def __bool__(self):
         return True
@@ -1635,6 +1739,9 @@ cdef class Keyspace:
     def __iter__(self):
         cdef unsigned slot = 0
         cdef uint64_t place
+        if self.c.backing is not NULL:
+            yield from _all_keys(self)
+            return
         while (slot := self._occupied_slot(slot)) < <unsigned>SLOTS:
             place = 0
             while True:
@@ -1653,6 +1760,8 @@ cdef class Keyspace:
         cdef list keys = []
         cdef list dead = []
         cdef key key
+        if self.c.backing is not NULL:
+            return self._scan_all(cursor, count)
         self._kernel.c.now_ms = 0
         following = 0
         while (slot := self._occupied_slot(slot)) < <unsigned>SLOTS:
@@ -1671,10 +1780,45 @@ cdef class Keyspace:
             self._find(name, &key)
         return following, keys
 
+    def _scan_all(self, uint64_t position, Py_ssize_t count):
+        """scan(), of what is held and what is in the backing; the cursor is a position."""
+        cdef _Found found
+        cdef list keys = []
+        cdef list dead = []
+        cdef list alive = []
+        cdef key key
+        cdef entry *entry
+        if position >= <uint64_t>_POSITION_END:
+            return 0, []
+        self._kernel.c.now_ms = 0
+        stored, following = self._backing.scan(self.store_id, position, count, kernel_now_ms(self._kernel.c))
+        found.keys = <PyObject *>keys
+        found.dead = <PyObject *>dead
+        found.now_ms = kernel_now_ms(self._kernel.c)
+        keyspace_walk_unsettled(&self.c, position, following, _collect, &found)
+        seen = set(keys)
+        for name in stored:
+            if name in seen:
+                continue
+            key = key_of(self._kernel.c, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+            entry = keyspace_peek(&self.c, &key)
+            if entry is not NULL:
+                if entry_has_deadline(entry) and entry_deadline_ms(entry) < found.now_ms:
+                    dead.append(name)
+                    continue
+            elif keyspace_knows(&self.c, &key):
+                continue  # it is gone, and the store does not know yet
+            seen.add(name)
+        for name in dead:
+            self._find(name, &key)
+        return following if following < _POSITION_END else 0, list(seen)
+
     def random(self):
         cdef entry *entry
         cdef text text
         cdef key key
+        if self.c.backing is not NULL and self.c.backing.count > self.c.count:
+            return _random_key(self)
         while True:
             entry = keyspace_random(&self.c)
             if entry is NULL:
@@ -1697,10 +1841,14 @@ cdef class Keyspace:
         return keys
 
     def count_in_slot(self, unsigned slot):
+        if self.c.backing is not NULL:
+            return len(_keys_of_slot(self, slot, -1))
         return self.c.slots[slot].count if self.c.slots is not NULL else 0
 
     def keys_in_slot(self, unsigned slot, Py_ssize_t count):
         cdef uint64_t place = 0
+        if self.c.backing is not NULL:
+            return _keys_of_slot(self, slot, count)
         keys = []
         while self.c.slots is not NULL and len(keys) < count:
             place = self._walk(slot, place, keys, keys)
@@ -1745,23 +1893,41 @@ cdef class Keyspace:
         cdef key key
         for name in list(self._attended):
             key = self._locate(name)
+            if self.c.backing is not NULL:
+                self._know_if_possible(&key)
+                other._know_if_possible(&key)
             if keyspace_peek(&self.c, &key) is not NULL or keyspace_peek(&other.c, &key) is not NULL:
                 self._kernel.c.interrupted = True
                 self.touched(self, name)
         return 0
 
+    cdef int _know_if_possible(self, key *key) except -1:
+        try:
+            self._know(key)
+        except StorageFault:
+            pass  # nobody will ever know, since all keys are about to go elsewhere
+        return 0
+
     def flush(self):
         cdef Discarded part
-        forgotten = self.c.count
+        cdef shard_stats *stats
+        cdef int run
+        forgotten = len(self)
         self._tell_all_attended(self)
         for shard in self._shards:
+            if self.c.backing is not NULL:
+                stats = (<ShardStats?>shard.stats).c
+                for run in range(shard.slot_start >> RUN_BITS, shard.slot_stop >> RUN_BITS):
+                    # Those that are held are taken off by what discards them.
+                    stats.keys -= self.c.backing.counts_by_run[run] - self.c.counts_by_run[run]
             part = Discarded.__new__(Discarded)
             part._kernel = self._kernel
             part.c = keyspace_discard(&self.c, shard.slot_start, shard.slot_stop)
             if not part.c.keys:
                 continue
             if (
-                self._kernel.c.saving.is_on
+                self.c.backing is NULL
+                and self._kernel.c.saving.is_on
                 and not self._kernel.c.saving.is_muted
                 and self.c.saved.slot < <unsigned>SLOTS
             ):
@@ -1772,14 +1938,101 @@ cdef class Keyspace:
         self.c.saved.slot = SLOTS
         self.average_ttl_ms = 0
         self.c.changes += forgotten
+        if self.c.backing is not NULL:
+            backing_flushed(&self.c)
+            self.store_id = self._backing.new_id()
         return forgotten
 
     def swap(self, Keyspace other not None):
         keyspace_swap(&self.c, &other.c)
         self.average_ttl_ms, other.average_ttl_ms = other.average_ttl_ms, self.average_ttl_ms
+        self.store_id, other.store_id = other.store_id, self.store_id
         self.c.changes += 1
         self._tell_all_attended(other)
         other._tell_all_attended(self)
+
+    # Above a backing: kora.store.backing.Backed
+
+    def back(self, backing, id):
+        cdef int64_t keys
+        assert not self.c.count, "keys came before what they are to be kept in"
+        keyspace_back(&self.c)
+        self._kernel.c.saving.version = _NEWEST
+        self._backing = backing
+        self.store_id = id
+        for shard, (keys, volatile) in zip(self._shards, backing.counts_by_shard(id)):
+            self.c.backing.count += keys
+            self.c.backing.volatile_count += volatile
+            self.c.backing.counts_by_run[shard.slot_start >> RUN_BITS] = keys
+            (<ShardStats?>shard.stats).c.keys += keys
+
+    @property
+    def dirty_keys(self):
+        return 0 if self.c.backing is NULL else self.c.backing.dirty_keys
+
+    @property
+    def dirty_bytes(self):
+        return 0 if self.c.backing is NULL else self.c.backing.dirty_bytes
+
+    @property
+    def resident_keys(self):
+        return self.c.count
+
+    @property
+    def ghost_bytes(self):
+        return 0 if self.c.backing is NULL else self.c.backing.ghosts.bytes
+
+    @property
+    def hits(self):
+        return 0 if self.c.backing is NULL else self.c.backing.hits
+
+    def take_dirty(self, size_t bytes_max):
+        cdef list changes = []
+        if self.c.backing is not NULL and self.c.backing.dirty_keys:
+            keyspace_take_dirty(&self.c, bytes_max, _collect_change, <void *>changes)
+        return changes
+
+    def written(self):
+        keyspace_written(&self.c)
+
+    def not_written(self, changes):
+        cdef key key
+        for name, _, was in changes:
+            key = self._locate(name)
+            keyspace_not_written(&self.c, &key, was)
+        keyspace_end_flight(&self.c)
+
+    def is_known(self, bytes name not None):
+        cdef key key = self._locate(name)
+        return self.c.backing is NULL or keyspace_knows(&self.c, &key)
+
+    def await_record(self, bytes name not None):
+        cdef key key = self._locate(name)
+        return keyspace_await(&self.c, &key)
+
+    def install(self, id, bytes name not None, bytes record):
+        cdef key key = self._locate(name)
+        if self.store_id != id or not keyspace_awaits(&self.c, &key):
+            return False
+        keyspace_forget_awaited(&self.c, &key)
+        self._install(&key, record)
+        return True
+
+    def give_up_waiting(self, id, bytes name not None):
+        cdef key key = self._locate(name)
+        if self.store_id == id:
+            keyspace_forget_awaited(&self.c, &key)
+
+    def drop_clean(self, bytes_max, uint64_t keys_max):
+        """Where bytes_max is None, all."""
+        cdef int64_t bytes_limit = INT64_MAX if bytes_max is None else bytes_max
+        cdef dropped dropped = keyspace_drop_clean(
+            &self.c, bytes_limit, UINT64_MAX if bytes_max is None else keys_max,
+            UINT64_MAX if bytes_max is None or keys_max >> 60 else 16 * keys_max)
+        return dropped.bytes, dropped.keys
+
+    def drop_ghosts(self, size_t keys_max):
+        return keyspace_drop_ghosts(&self.c, keys_max)
 
     def audit(self):
         """Count everything again, for tests; returns the bytes of each run of slots.
@@ -1796,6 +2049,10 @@ cdef class Keyspace:
         if wrong is not NULL:
             raise AssertionError(wrong.decode())
         return sums
+
+
+_POSITION_END = _backing.POSITION_END
+_all_keys, _keys_of_slot, _random_key = _backing.all_keys, _backing.keys_of_slot, _backing.random_key
 
 
 cdef class Walk:
@@ -1992,6 +2249,20 @@ cdef str _fault(parser *parser):
     return (<bytes>parser.fault).decode("utf-8", "surrogateescape")
 
 
+cdef int _unpack(batch *batch, list requests) except -1:
+    """Requests, as _argv() has made them, as a batch; their words have to outlive it."""
+    cdef argument *argument
+    for words in requests:
+        argument = batch_take(batch, len(words))
+        for word in <list>words:
+            argument.data = PyBytes_AS_STRING(word)
+            argument.bytes = PyBytes_GET_SIZE(word)
+            argument.block = NULL
+            argument.block_capacity = 0
+            argument += 1
+    return 0
+
+
 cdef list _argv(batch *batch, const request *request):
     """A request as a handler gets it."""
     cdef size_t place
@@ -2063,6 +2334,11 @@ cdef class Effects:
 
 # --- Execution ---
 
+# What Kernel._hold() answers.
+cdef int HELD = 1
+cdef int RELEASED = 2
+
+
 cdef class ClientState:
     """What is asked of a client at every turn: kora.engine.client.Client is made from this where there is a kernel."""
 
@@ -2077,6 +2353,8 @@ cdef class ClientState:
     cdef public int64_t arrived_ns
     cdef public int64_t pause_ns
     cdef public bint gated
+    cdef public object fetching
+    cdef public bint fetched
     cdef public bint more
     cdef public bint halted
     cdef public bint parked
@@ -2153,15 +2431,19 @@ cdef class Receiver:
         cdef ClientState client = self._client
         cdef bytes reply
         cdef size_t pending_bytes
+        cdef bint was_more, needs_attention
         if client is None:
             return
+        was_more = client.more
         reply = self._kernel._execute(client, data, self, None)
+        # Who waits for what is fetched is read from once more, since that is over soon.
+        needs_attention = client.more and (was_more or client.fetching is None)
         if PyBytes_GET_SIZE(reply):
-            if client.more:
+            if needs_attention:
                 self._attend()
         else:
             pending_bytes = parser_pending_bytes(&(<Parser?>client.parser).c)
-            if client.more or (
+            if needs_attention or (
                 pending_bytes and pending_bytes > <size_t>self._kernel._engine.config.client_query_buffer_limit
             ):
                 self._attend()
@@ -2284,6 +2566,7 @@ cdef class Kernel:
         self.c.object_bytes = _object_bytes
         self.c.object_length = _object_length
         self.c.make_object = _make_object
+        self.c.is_held = _is_held
         self.c.note = _note
         self.c.tell_object = _tell_object
         self.c.touched = _touched
@@ -2408,6 +2691,7 @@ cdef class Kernel:
         memcpy(command.board_name, PyBytes_AS_STRING(row.board_name), 32)
         command.first_key, command.last_key, command.key_step = row.key_places or (0, 0, 1)
         command.has_keys = row.names_keys
+        command.declares_keys = row.has_keys
         command.writes = "write" in row.flags
         return command
 
@@ -2504,7 +2788,7 @@ cdef class Kernel:
         cdef bytes reply
         if client.parked or client.closing:
             return b""
-        if client.backlog:
+        if client.backlog and self._engine.cache is None:
             return self._resume(client, send)
         self._begin(client, &reading, False)
         try:
@@ -2643,6 +2927,7 @@ cdef class Kernel:
         cdef bint weighs = False
         cdef const command *last = NULL
         cdef int64_t elapsed_ns
+        cdef int waits
         turn.begun_ns = reading.begun_ns
         turn.started = turn.begun = reading.begun
         turn.address = PyBytes_AS_STRING(client.board_address)
@@ -2657,8 +2942,15 @@ cdef class Kernel:
         plain = self._look(client, turn)
         try:
             while not halted:
-                # AUTH changes what the bytes after it may be, so nothing is parsed before it has been run.
-                may_be_more = parser_next(&parser.c, batch, BATCH_REQUESTS if parser.c.authenticated else 1)
+                if client.backlog:
+                    # Where the data is in a store, turns often begin with what was held.
+                    backlog, client.backlog = client.backlog[:BATCH_REQUESTS], client.backlog[BATCH_REQUESTS:]
+                    _unpack(batch, backlog)
+                    may_be_more = True
+                    is_heavy |= client.has_heavy_backlog
+                else:
+                    # AUTH changes what the bytes after it may be, so nothing is parsed before it has been run.
+                    may_be_more = parser_next(&parser.c, batch, BATCH_REQUESTS if parser.c.authenticated else 1)
                 if batch.count:
                     if is_heavy and not weighs:
                         weighs = True
@@ -2688,6 +2980,13 @@ cdef class Kernel:
                         if last is not NULL:
                             client.command = <object>last.row
                             last = NULL
+                        if turn.keyspace.backing is not NULL:
+                            waits = self._hold(client, turn, batch, place)
+                            if waits == HELD:
+                                halted = True
+                                break
+                            if waits == RELEASED and plain:
+                                continue
                         place += self._run_in_python(client, room, turn, batch, place, plain)
                         if client.halted:
                             halted = True
@@ -2695,7 +2994,8 @@ cdef class Kernel:
                         plain = self._look(client, turn)
                     commands += batch.count
                     if halted and not client.closing and place < batch.count:
-                        client.backlog = [_argv(batch, &batch.requests[at]) for at in range(place, batch.count)]
+                        held_back = [_argv(batch, &batch.requests[at]) for at in range(place, batch.count)]
+                        client.backlog = held_back + client.backlog
                         client.has_heavy_backlog = weighs
                     batch_reset(batch)
                 if parser.c.faulty or not may_be_more:
@@ -2711,6 +3011,7 @@ cdef class Kernel:
             parser._more = may_be_more or parser.c.faulty
             if client.halted:
                 client.halted = False
+            client.fetched = False
             # One that is closing stays as it is: there is nothing more to do for it.
             if not (client.more and client.closing):
                 client.more = may_be_more or halted
@@ -2730,6 +3031,35 @@ cdef class Kernel:
         if parser.c.faulty and not halted:
             reply += self._refuse(client, ProtocolError(_fault(&parser.c)))
         return reply
+
+    cdef int _hold(self, ClientState client, turn *turn, batch *batch, size_t place) except -1:
+        """Whether a client has to wait before a request runs, for keys that only the store has: HELD.
+
+        RELEASED: it need not, for these keys are known now, so that an operation may run that could not before.
+        """
+        cdef const request *request = &batch.requests[place]
+        cdef const command *command = request.command
+        cdef size_t at
+        if command is NULL or client.fetched or request.argc < command.argc_min:
+            return 0
+        if not client.gated and (
+            not command.declares_keys
+            or (
+                command.first_key
+                and keys_are_known(turn.keyspace, command, batch.arguments + request.first, request.argc)
+            )
+        ):
+            return 0
+        requests = [_argv(batch, &batch.requests[at]) for at in range(place, batch.count)]
+        if self._engine.cache.hold(client, requests):
+            return HELD
+        if (
+            command.operation is not NULL
+            and not client.gated
+            and keys_are_known(turn.keyspace, command, batch.arguments + request.first, request.argc)
+        ):
+            return RELEASED
+        return 0
 
     cdef bint _look(self, ClientState client, turn *turn) except -1:
         """See in what state a client is; returns whether its requests may be answered here."""

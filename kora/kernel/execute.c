@@ -1398,6 +1398,8 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
         if (UNLIKELY(command->denyoom && kernel->maxmemory > 0) &&
             kernel_memory_bytes(kernel) > (int64_t)kernel->maxmemory)
             return place;
+        if (UNLIKELY(turn->keyspace->backing != NULL) && !keys_are_known(turn->keyspace, command, argv, request->argc))
+            return place;
         if (command->lengthy)
             board_begin(kernel, turn, command, argv, request->argc);
         bool is_journaled = UNLIKELY(kernel->journal.on) && command->writes;

@@ -21,4 +21,5 @@
 #include "type_sorted_set.c"
 #include "type_stream.c"
 
-#include "load.c" /* last, since it makes values of all types */
+#include "backing.c" /* behind table.c, of which it looks at the inside */
+#include "load.c"    /* last, since it makes values of all types */

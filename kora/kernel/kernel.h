@@ -20,6 +20,7 @@
  *   tally.c     what was tracked, until it is written into streams
  *   journal.c   what changes, on its way to the journal
  *   load.c      records of a snapshot, straight into a database
+ *   backing.c   databases of which a part is in memory
  *   save.c      snapshots: keys and values as Redis' RDB files have them
  *   execute.c   the batch executor and the commands that it knows
  *
@@ -238,6 +239,8 @@ bool is_word(struct text given, const char *word);
 uint64_t keyed_hash(const uint64_t secret[2], const char *data, size_t bytes);
 /* CRC-16/XMODEM of the key or of its {tag}, & 16383: Redis Cluster specification, "Hash tags". */
 unsigned slot_of(const char *key, size_t bytes);
+/* CRC-32 as zlib has it. */
+uint32_t crc32_of(const char *data, size_t bytes);
 
 /* --- Values that are no strings ---
  *
@@ -741,6 +744,8 @@ struct batch {
 void batch_init(struct batch *batch);
 void batch_reset(struct batch *batch); /* for the next use; keeps the room of an ordinary batch */
 void batch_free(struct batch *batch);
+/* Room for one more request of so many words, which are for the caller to fill in. */
+struct argument *batch_take(struct batch *batch, size_t argc);
 
 #define FAULT_BYTES 64
 
@@ -1101,8 +1106,9 @@ struct keyspace {
     uint32_t *attended;
     size_t attended_count;
     bool attends_all;
-    bool tells_ends;     /* whether ended() wants to be called */
-    struct table *slots; /* owned: SLOTS of them, or NULL before the first key */
+    bool tells_ends;         /* whether ended() wants to be called */
+    struct backing *backing; /* owned; NULL where all keys are held: see below */
+    struct table *slots;     /* owned: SLOTS of them, or NULL before the first key */
     uint64_t count;
     uint64_t volatile_count;
     uint32_t counts_by_run[SLOTS >> RUN_BITS]; /* keys in each run of slots: random keys, and skipping what is empty */
@@ -1221,6 +1227,97 @@ uint64_t discarded_free_some(struct kernel *kernel, struct discarded *discarded,
                              uint64_t entries_max);
 void discarded_free(struct kernel *kernel, struct discarded *discarded); /* all, counted nowhere */
 
+/* --- Databases of which a part is in memory (backing.c): kora/store/backing.py --- */
+
+/* What is known of a key that is held, in place of its epoch, or of a ghost. */
+#define STATE_DIRTY 1    /* the store has to be told; there is a mark for it */
+#define STATE_FLIGHT 2   /* it was given out to be written, and is not known to be; there is a mark, too */
+#define STATE_STORED 4   /* the store has the key, or will have it with what was given out */
+#define STATE_VOLATILE 8 /* and with a deadline */
+#define STATE_AWAITED 16 /* of a ghost: the key is not known at all, but a record of it was asked for */
+
+/* What the store has of a key before a change: kora/store/backing.py */
+enum { WAS_ABSENT, WAS_LASTING, WAS_VOLATILE };
+
+#define POSITION_BITS 32 /* a position is the slot of a key, above so many bits of a checksum */
+
+struct mark {
+    uint64_t hash;
+    unsigned slot;
+};
+
+struct marks {
+    struct mark *items; /* owned */
+    size_t first, count, capacity;
+};
+
+/* A key that is not there, whatever the store says, or is awaited. */
+struct ghost {
+    uint64_t hash;
+    uint32_t slot;
+    uint32_t key_bytes;
+    uint8_t state;
+    char key[];
+};
+
+struct ghosts {
+    struct ghost **places; /* owned, and what they point to */
+    unsigned bits;
+    size_t count;
+    int64_t bytes;
+};
+
+struct backing {
+    bool is_loading; /* what is inserted comes from the store */
+    uint64_t count;  /* keys in all */
+    uint64_t volatile_count;
+    int64_t counts_by_run[SLOTS >> RUN_BITS]; /* what was there at first is all in the first run of its shard */
+    struct marks dirty, flight;
+    struct ghosts ghosts;
+    uint64_t dirty_keys;
+    int64_t dirty_bytes; /* about */
+    uint64_t hits;       /* keys of requests that were known */
+    /* Where keyspace_drop_clean() goes on. */
+    unsigned hand_slot;
+    uint64_t hand_place;
+};
+
+void keyspace_back(struct keyspace *keyspace);
+void backing_free(struct keyspace *keyspace);
+void backing_flushed(struct keyspace *keyspace); /* there are no keys any more */
+/* For table.c: an entry is about to change, was inserted, is about to be freed since its key goes. */
+void backing_changes(struct keyspace *keyspace, struct entry *entry);
+void backing_born(struct keyspace *keyspace, const struct key *key, struct entry *entry, struct shard_stats *stats);
+void backing_gone(struct keyspace *keyspace, unsigned slot, uint64_t hash, const struct entry *entry);
+/* Whether a look at a key needs no store, and at all those that the words of a request name by their places. */
+bool keyspace_knows(struct keyspace *keyspace, const struct key *key);
+bool keys_are_known(struct keyspace *keyspace, const struct command *command, const struct argument *argv, size_t argc);
+/* A record is asked for: false where the key is known, or awaited already. */
+bool keyspace_await(struct keyspace *keyspace, const struct key *key);
+bool keyspace_awaits(struct keyspace *keyspace, const struct key *key);
+void keyspace_forget_awaited(struct keyspace *keyspace, const struct key *key);
+/* The store does not have the key. */
+void keyspace_absent(struct keyspace *keyspace, const struct key *key);
+/* Give out changes of so many bytes, about; returns how many could not be told, and stay. */
+typedef void (*visit_change)(void *context, struct text key, struct text record, int is_gone, unsigned was);
+size_t keyspace_take_dirty(struct keyspace *keyspace, size_t bytes_max, visit_change visit, void *context);
+/* What was given out is in the store; or it is not, which is said of each key, and then that this was all. */
+void keyspace_written(struct keyspace *keyspace);
+void keyspace_not_written(struct keyspace *keyspace, const struct key *key, unsigned was);
+void keyspace_end_flight(struct keyspace *keyspace);
+/* Visit all entries of which the store may not have what they are, in a range of positions; some of them twice. */
+void keyspace_walk_unsettled(struct keyspace *keyspace, uint64_t start, uint64_t stop, visit visit, void *context);
+uint64_t position_of(const char *key, size_t bytes);
+/* Free entries that are clean, and were not used for longest, as far as a short look tells; all, if it is to be
+ * INT64_MAX bytes. */
+struct dropped {
+    int64_t bytes;
+    uint64_t keys, looked;
+};
+struct dropped keyspace_drop_clean(struct keyspace *keyspace, int64_t bytes_max, uint64_t keys_max, uint64_t looks_max);
+/* Forget ghosts that nobody needs if there are more than so many ghosts; returns how many are left. */
+size_t keyspace_drop_ghosts(struct keyspace *keyspace, size_t count_max);
+
 /* Count everything a database holds again, from scratch, for tests: each table's counts, each key's place.  Adds the
  * memory of each run of slots to memory_bytes[]; returns what is wrong, or NULL. */
 const char *keyspace_audit(const struct keyspace *keyspace, int64_t memory_bytes[SLOTS >> RUN_BITS]);
@@ -1261,6 +1358,8 @@ bool saving_begin(struct saving *saving);
 void saving_end(struct saving *saving);
 /* Write an entry, and mark it. */
 void save_entry(struct kernel *kernel, struct entry *entry, uint32_t database);
+/* Append a value as a record of kora/store/backing.py; false where it cannot be told. */
+bool save_value(struct kernel *kernel, const struct entry *entry);
 /* Save what is unsaved, from a place on, until a point in time or so many records; false: there is more. */
 bool saving_walk(struct kernel *kernel, struct table *slots, unsigned slots_count, struct saved_part *part,
                  int64_t stop_ns, uint64_t records_max);
@@ -1311,6 +1410,7 @@ struct command {
     size_t argc_max;
     bool writes;
     bool has_keys;      /* at places that first_key may tell, or not */
+    bool declares_keys; /* as that, scripts included */
     unsigned first_key; /* places in argv, as in COMMAND INFO; 0 for none */
     int last_key;       /* negative: counted from the end */
     unsigned key_step;
@@ -1405,6 +1505,7 @@ struct kernel {
     void (*note)(struct turn *turn, const struct command *command, const struct argument *argv, size_t argc,
                  size_t reply_bytes);
     struct saving saving;
+    int (*is_held)(void *object); /* by anybody else than its entry */
     /* Append the type of RDB and the value of an object that only Python can tell, or of a stream what follows its
      * blocks; 0 where it cannot. */
     int (*tell_object)(struct kernel *kernel, void *object, struct buffer *buffer);
@@ -1414,8 +1515,12 @@ struct kernel {
 static inline void preserve(struct keyspace *keyspace, struct entry *entry)
 {
     struct kernel *kernel = keyspace->kernel;
-    if (UNLIKELY(kernel->saving.is_on) && !is_saved(&kernel->saving, entry))
-        save_entry(kernel, entry, keyspace->saved.database);
+    if (UNLIKELY(kernel->saving.is_on) && !is_saved(&kernel->saving, entry)) {
+        if (keyspace->backing != NULL)
+            backing_changes(keyspace, entry);
+        else
+            save_entry(kernel, entry, keyspace->saved.database);
+    }
 }
 
 void kernel_init(struct kernel *kernel, const uint64_t secret[2]);
@@ -1504,5 +1609,10 @@ struct loaded {
  * is for the reference to read.  Keys that are loaded were not there before. */
 struct loaded load_records(struct keyspace *keyspace, const unsigned char *data, size_t at, size_t stop, size_t bytes,
                            const struct load_terms *terms);
+
+/* Store the value of a record whose deadline is known, for a key that is not held.  False where it is for the reference to
+ * read, or is damaged. */
+bool load_value(struct keyspace *keyspace, const struct key *key, int64_t deadline_ms, struct text value,
+                size_t string_bytes_max);
 
 #endif

@@ -175,6 +175,13 @@ static inline void batch_add(struct batch *batch, size_t argc)
     batch->arguments_count += argc;
 }
 
+struct argument *batch_take(struct batch *batch, size_t argc)
+{
+    struct argument *arguments = batch_room(batch, argc);
+    batch_add(batch, argc);
+    return arguments;
+}
+
 /* --- Faults --- */
 
 /* The input is gone at once, but the buffer stays for requests in front of the fault, until parser_keep(). */

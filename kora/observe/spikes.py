@@ -65,6 +65,13 @@ EVENTS: Final = (
     Event(
         "rdb-unlink-temp-file", "Removing the file of a snapshot that was given up, beside the loop.", "persist/saving"
     ),
+    Event(
+        "storage-read",
+        "Getting keys from RocksDB that were not in memory: on the loop, or for a client that waited.",
+        "engine/cache",
+    ),
+    Event("storage-commit", "Writing a batch of changes to RocksDB, which a thread does.", "engines/rocksdb/keeper"),
+    Event("storage-stall", "How long RocksDB held up writes in a second.", "engine/storage"),
     Event("fork", "fork(2).", "", never="snapshots and rewrites do not fork"),
     Event("active-defrag-cycle", "Moving values together.", "", never="memory is not defragmented"),
 )

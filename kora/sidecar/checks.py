@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from kora.engine import info
 from kora.engine.snapshot import Snapshot
+from kora.observe.storage import Storage
 from kora.sidecar.health import OK, Health
 
 DEGRADED: Final = "degraded"
@@ -35,6 +36,8 @@ CHECKS: Final = {
     "clients": "degraded from 90 % of maxclients on, unhealthy at all of them",
     "disk": "degraded where less is free than the data takes, unhealthy below 64 MB or where a write fails",
     "persistence": "degraded where the last snapshot or rewrite failed, unhealthy where the journal cannot be written",
+    "storage": "with RocksDB: degraded where it cannot write right now, or a file could not be opened or read since "
+    "start; unhealthy where what has changed cannot be written, or a flush or compaction failed",
 }
 
 
@@ -76,6 +79,8 @@ def look(
             found.append(_cgroup(snapshot, cgroup_limit))
         if disk is not None:
             found.append(_disk(snapshot, disk))
+        if snapshot.stored is not None:
+            found.append(_storage(snapshot.stored, snapshot.journal))
     return sorted(found, key=lambda check: list(CHECKS).index(check.name))
 
 
@@ -131,6 +136,23 @@ def _persistence(snapshot: Snapshot) -> Check:
     return Check("persistence", status, "failed: " + ", ".join(failed))
 
 
+def _storage(storage: Storage, journal: dict[str, int]) -> Check:
+    tickers, properties = storage.reading.tickers, storage.reading.properties
+    faults = {
+        "changes cannot be written": not journal.get("last_write_status", 1),
+        "a flush or compaction failed": properties.get("background-errors", 0) > 0,
+    }
+    complaints = {
+        "writes are stopped": properties.get("is-write-stopped", 0) > 0,
+        "files could not be opened": tickers.get("no.file.errors", 0) > 0,
+        "blocks were corrupt": any(tickers.get(name, 0) for name in _CORRUPTIONS),
+    }
+    status = UNHEALTHY if any(faults.values()) else DEGRADED if any(complaints.values()) else OK
+    told = [name for name, is_so in {**faults, **complaints}.items() if is_so]
+    return Check("storage", status, ", ".join(told) or "nothing has failed")
+
+
+_CORRUPTIONS: Final = ("block.checksum.mismatch.count", "footer.corruption.count")
 _STATUSES: Final = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
 
 

@@ -32,6 +32,7 @@ from kora.sidecar.exposition import (
     seconds,
 )
 from kora.sidecar.redis_metrics import REDIS
+from kora.sidecar.storage_metrics import STORAGE
 
 # Errors that alerts are about: there from the start, so that the first is an increase.
 _EXPECTED_ERRORS: Final = dict.fromkeys(("ERR", "MISCONF", "OOM"), 0)
@@ -386,4 +387,4 @@ _KORA: Final[tuple[Family, ...]] = (
 )
 # fmt: on
 
-METRICS: Final[tuple[Family, ...]] = (*_KORA, *REDIS)
+METRICS: Final[tuple[Family, ...]] = (*_KORA, *STORAGE, *REDIS)

@@ -30,6 +30,8 @@ def _quantile(name: str, quick: str, slow: str, quick_le: str, slow_le: str, lab
     ]
 
 
+_STORE: Final = 'store="data"'
+
 Case = tuple[list[tuple[str, str]], int, int]
 
 CASES: Final[dict[str, Case]] = {
@@ -128,4 +130,36 @@ CASES: Final[dict[str, Case]] = {
     "KoraCertificateExpires": ([_one("kora_tls_certificate_expiry_timestamp_seconds", "100000x65 9000000x10")], 62, 70),
     "KoraMonitorLeftOn": ([_one("kora_monitors", "1x20 0x5")], 18, 23),
     "KoraObservationOff": ([_one("kora_observation_enabled", "0x65 1x10")], 62, 70),
+    "KoraStorageErrors": (
+        [
+            _one("kora_storage_file_errors_total", "0 0 1 1x30", _STORE),
+            _one("kora_storage_background_errors_total", "0x40", _STORE),
+        ],
+        4,
+        25,
+    ),
+    "KoraStorageNotWriting": ([_one("kora_storage_commit_errors_total", "0 1 2 3 4 5 5x20", _STORE)], 5, 15),
+    "KoraStorageStalled": (
+        [_one("kora_storage_write_stall_seconds_total", "0+6x20 120x20", f'{_STORE},cause="memtables"')],
+        15,
+        35,
+    ),
+    "KoraStorageStopped": ([_one("kora_storage_writes_stopped", "1x5 0x10", _STORE)], 3, 10),
+    "KoraStorageCompactionBehind": (
+        [
+            _one("kora_storage_pending_compaction_bytes", "3e9x20 1e8x20", _STORE),
+            _one("kora_storage_live_file_bytes", "4e9x40", _STORE),
+        ],
+        18,
+        35,
+    ),
+    "KoraStorageCacheSmall": (
+        [
+            _one("kora_storage_cache_cold_fetches_total", "0+12000x40 480000x30", _STORE),
+            _one("kora_storage_cache_dropped_total", "0+12000x40 480000x30", _STORE),
+            _one("kora_storage_cache_hits_total", "0+12000x70", _STORE),
+        ],
+        35,
+        65,
+    ),
 }

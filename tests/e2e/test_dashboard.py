@@ -82,6 +82,8 @@ def test_every_panel_has_data_under_load(page: Page) -> None:
     expect(page.locator("#event-worst")).to_contain_text("debug")
     expect(page.locator("#health")).to_have_text("ok")
     expect(page.locator("#about")).to_contain_text("kernel")
+    # Of an engine that is not there.
+    expect(page.locator(".storage").first).to_be_hidden()
     page.locator("#command").select_option("set")
     page.wait_for_function("() => charts.latency.data[1].some((value) => value !== null)")
 
