@@ -48,7 +48,11 @@ _BATCH: Final = 25
 _RETRY_NS: Final = 1_000_000_000
 # How often each metric is looked at for what can be rolled up.
 _ROLL_PERIOD_NS: Final = 600_000_000_000
-# Keys of the database that are looked at between two looks at the clock, for streams that somebody else has made.
+# Of the metrics that nothing came of only each so many rounds look for what is too old.
+_IDLE_ROUNDS: Final = 24
+# How often the database is looked through for streams that somebody else has made.
+_LOOK_PERIOD_NS: Final = 3_600_000_000_000
+# Keys of it that are looked at between two looks at the clock.
 _SCAN_KEYS: Final = 200
 
 _TOO_LATE: Final = b"equal or smaller than the target stream top item"
@@ -95,15 +99,17 @@ class Tracked:
         # The buffer.
         self._intervals: dict[int, Interval] = {}  # by their beginning
         self._open: Interval | None = None
-        # The metrics there are, those first that were looked at longest ago.
-        self._metrics: OrderedDict[bytes, None] = OrderedDict()
+        # The metrics there are, those first that were looked at longest ago; whether there is something new of them.
+        self._metrics: OrderedDict[bytes, bool] = OrderedDict()
         # Who writes; made with the first that is written.
         self._writer: Client | None = None
         # Of the jobs.
         self._retry_ns = 0
         self._error = b""  # why the last attempt to write failed
         self._rolls_left = 0  # metrics of the round of rolling up
+        self._rounds = 0
         self._round_ns = 0  # when the next begins
+        self._look_ns = 0  # when the next look through the database begins
         self._cursor = -1  # of the look through the database; -1: none is under way
         # Since the start.
         self._values = 0  # of intervals that are written
@@ -163,11 +169,12 @@ class Tracked:
     def _admitted(self, key: bytes, values: int) -> bytes:
         """Under which key a value is counted that may be the first of its metric."""
         if key in self._metrics:
+            self._metrics[key] = True
             return key
         if len(self._metrics) >= self._engine.config.events_keys_max and key != OTHER:
             self.overflow += values
             key = OTHER
-        self._metrics.setdefault(key)
+        self._metrics[key] = True
         return key
 
     def _now(self, now_ms: int) -> Interval:
@@ -327,6 +334,7 @@ class Tracked:
             if now_ns < self._round_ns:
                 return False
             self._round_ns = now_ns + _ROLL_PERIOD_NS
+            self._rounds += 1
             self._rolls_left = len(self._metrics)
         now_ms = engine.clock.wall_ms()
         while self._rolls_left and self._metrics:
@@ -342,12 +350,17 @@ class Tracked:
 
     def _roll(self, key: bytes, now_ms: int) -> bool:
         """Whether there is more to do for a metric."""
+        if not self._metrics[key] and self._rounds % _IDLE_ROUNDS:
+            return False
         if not self.series.exists(key):
             if not self._is_waiting(key):
                 del self._metrics[key]
             return False
         try:
-            return self.series.roll(key, now_ms)
+            more = self.series.roll(key, now_ms)
+            # What came since the last minute is for the next round.
+            self._metrics[key] = more or self.series.has_more(key)
+            return more
         except CommandError as error:
             # Somebody else's stream, or none: it is left alone.
             self._engine.log("warning", "series not rolled up", key=_text(key), reason=error.message)
@@ -358,15 +371,19 @@ class Tracked:
         engine = self._engine
         if engine.loading is not None:
             return False
+        now_ns = engine.monotonic_ns()
+        if self._cursor < 0 and now_ns < self._look_ns:
+            return False
+        self._look_ns = now_ns + _LOOK_PERIOD_NS
         db = engine.databases[0]
-        stop_ns = engine.monotonic_ns() + budget_ns
+        stop_ns = now_ns + budget_ns
         self._cursor = max(0, self._cursor)
         while True:
             self._cursor, keys = db.scan(self._cursor, _SCAN_KEYS)
             for key in keys:
                 for level in LEVELS:
                     if key.startswith(level.prefix):
-                        self._metrics.setdefault(key[len(level.prefix) :])
+                        self._metrics.setdefault(key[len(level.prefix) :], True)
             if not self._cursor:
                 self._cursor = -1
                 return False
