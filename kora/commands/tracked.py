@@ -11,14 +11,17 @@ from kora.engine.client import Client
 from kora.engine.registry import Family
 from kora.engine.series import PERIOD_S, PREFIX
 from kora.errors import CommandError, SyntaxFault
-from kora.resp.reply import OK, Pairs, Reply
+from kora.resp.reply import OK, Reply
 from kora.types.number import parse_integer
 from kora.types.tally import UNIT, parse_value
 
 tracked = Family("stream")
 
 _TIPS: Final = ("nondeterministic_output",)
-_NOT_A_VALUE: Final = CommandError("ERR value is not a number or out of range")
+
+
+class NotAValue(CommandError):
+    message = "ERR value is not a number or out of range"
 
 
 def _refuse_denied(client: Client, argv: list[bytes], needed: int) -> None:
@@ -42,7 +45,7 @@ def track(client: Client, argv: list[bytes]) -> Reply:
         try:
             units = parse_value(words.pop(0))
         except ValueError:
-            raise _NOT_A_VALUE from None
+            raise NotAValue from None
     if words:
         if len(words) > 2 or words[0].upper() != b"AT":
             raise SyntaxFault
@@ -78,7 +81,7 @@ def read(client: Client, argv: list[bytes]) -> Reply:
         parse_integer(options[b"PERIOD"]),
         options[b"FILL"].decode("utf-8", "replace").lower(),
     )
-    return [Pairs((name.encode(), _number(value)) for name, value in row.items()) for row in answer["values"]]
+    return [{name.encode(): _number(value) for name, value in row.items()} for row in answer["values"]]
 
 
 @tracked(

@@ -21,6 +21,7 @@ each entry is taken once: minutes as far as the stream below does not reach back
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from kora.errors import CommandError
@@ -141,6 +142,14 @@ class Series:
                 return True
             below = level
         self._trim(key, below, ID_MAX - 1, now_ms, True)
+        return False
+
+    def has_more(self, key: bytes) -> bool:
+        """Whether there are entries that are in no minute, or minutes that are in no hour."""
+        for below, level in pairwise(LEVELS):
+            source = self._db.find(below.prefix + key, Stream)
+            if source is not None and source.range(_through(self._db.find(level.prefix + key, Stream)) + 1, ID_MAX, 1):
+                return True
         return False
 
     def _roll(self, key: bytes, below: Level, level: Level, open_ms: int) -> tuple[bool, int]:
