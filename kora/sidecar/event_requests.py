@@ -20,7 +20,7 @@ TYPES: Final = ("counter", "points", "rate", "gauge", "stats")
 FILLS: Final = ("none", "zero")
 PERIOD_S: Final = 60
 KEYS_MAX: Final = 1_000_000
-_PERIOD_S_MAX: Final = 366 * 86400
+_PERIOD_S_MAX: Final = 10 * 366 * 86_400
 
 _NUMBER: Final = re.compile(rb"[0-9]{1,15}")
 # As XRANGE takes it, to which the first Kilometric handed them: the sequence makes no difference.
