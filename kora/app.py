@@ -90,7 +90,7 @@ class Server:
         listeners = Listeners()
         workers = Workers(engine)
         turns = LoopTurns(engine)
-        feed = Feed(engine) if config.metrics_port else None
+        feed = Feed(engine) if config.has_sidecar else None
         signals = {number: partial(self._signalled, engine, number) for number in (signal.SIGTERM, signal.SIGINT)}
         for number, handle in signals.items():
             loop.add_signal_handler(number, handle)
@@ -125,6 +125,8 @@ class Server:
             if self._grace and config.shutdown_grace_ms:
                 await asyncio.sleep(config.shutdown_grace_ms / 1000)
             await _close_clients(engine)
+            if feed is not None:
+                await feed.drain()
             engine.tracked.flush_all()
             # Again, if anybody has changed anything since it was found that this can be done.
             if self._saves and not engine.saves.save_before_the_end():

@@ -447,6 +447,15 @@ SETTINGS: Final[tuple[Setting, ...]] = (
              "Milliseconds that SIGTERM goes on serving connected clients while /health/ready answers 503, "
              "so that load balancers notice before the connections close.", mutable=True, maximum=600_000),
 
+    _events("events-port", Kind.INTEGER, 3000,
+            "HTTP port for events, /track and /read; 0 listens on none. Where nobody has chosen it and it is taken, "
+            "the server starts without it.", maximum=65535, environment=("KILOMETRIC_PORT",)),
+    _events("events-bind", Kind.LIST, ("127.0.0.1",), "Addresses that events are listened for on."),
+    _events("events-token", Kind.PASSWORD, "",
+            "Token that events and what is asked of them want, on either HTTP port; empty asks for metrics-token, if "
+            "there is one.", mutable=True),
+    _events("events-rate-limit", Kind.INTEGER, 0,
+            "Events and questions a second that one address may send; 0 sets no limit.", mutable=True),
     _events("events-flush-interval", Kind.INTEGER, 10,
             "Seconds of an interval: what is tracked within one becomes one entry of its metric's stream.",
             mutable=True, minimum=1, maximum=86_400, environment=("KILOMETRIC_FLUSH_INTERVAL",)),
@@ -625,6 +634,10 @@ class Config:
     metrics_series_max: int
     loop_stall_ms: int
     shutdown_grace_ms: int
+    events_port: int
+    events_bind: tuple[str, ...]
+    events_token: str
+    events_rate_limit: int
     events_flush_interval: int
     events_keys_max: int
     events_negative: bool
@@ -772,6 +785,11 @@ class Config:
             raise CommandError(f"ERR Rewriting config file: {error.strerror or error}") from error
         except ConfigError as error:
             raise CommandError(f"ERR Rewriting config file: {error}") from error
+
+    @property
+    def has_sidecar(self) -> bool:
+        """Where metrics-port is 0 there is none for the sake of a port for events that nobody has chosen."""
+        return bool(self.metrics_port or (self.events_port and self.source("events-port") != "default"))
 
     def source(self, name: str) -> str:
         """Where the value came from: `default`, `file`, `environment`, `flag` or `config set`."""

@@ -41,13 +41,14 @@ _SOCKETS: Final = "below the sockets everything is synchronous and is fed bytes 
 _TOOLS_ONLY: Final = "the server has no use for it: what operators run lives in kora/cli"
 LIBRARIES: Final = {
     "aiohttp": ({"sidecar"}, _SIDECAR_ONLY),
+    "httptools": ({"sidecar"}, _SIDECAR_ONLY),
     "prometheus_client": ({"sidecar"}, _SIDECAR_ONLY),
     "hdrh": ({"sidecar"}, _SIDECAR_ONLY),
     "asyncio": ({"server", "sidecar", "app", "cli"}, _SOCKETS),
     "socket": ({"server", "sidecar"}, _SOCKETS),
     "ssl": ({"server"}, _SOCKETS),
     "subprocess": ({"server"}, _SOCKETS),
-    "uvloop": ({"app"}, "which loop runs is kora/app.py's to know"),
+    "uvloop": ({"app", "sidecar"}, "which loop runs is for those to know who start a process"),
     "time": ({"clock", "server", "sidecar", "cli"}, "take a kora.clock.Clock, or the time itself, as an argument"),
     "datetime": ({"log"}, "take a kora.clock.Clock, or the time itself, as an argument"),
     "hiredis": ({"resp"}, "only kora/resp knows the wire"),

@@ -136,8 +136,8 @@ class Snapshot:
     hz: int
     config_file: str
     journal: dict[str, int]  # aof_… of INFO, without that; empty where nobody keeps one
-    storage: list[Plain]  # a Storage as plain data; empty where all data is in memory
     tracked: dict[str, int]  # as kora.engine.tracked.Tracked.numbers() has it
+    storage: list[Plain]  # a Storage as plain data; empty where all data is in memory
 
     def to_plain(self) -> list[Plain]:
         return [getattr(self, field.name) for field in fields(self)]
@@ -316,8 +316,8 @@ def take(
         hz=engine.config.hz,
         config_file=engine.config.file or "",
         journal=engine.journal.keeper.numbers() if engine.journal.keeper is not None else {},
-        storage=engine.storage.numbers() if engine.storage is not None else [],
         tracked=engine.tracked.numbers(),
+        storage=engine.storage.numbers() if engine.storage is not None else [],
     )
 
 

@@ -16,6 +16,18 @@ from kora.observe.shared_counts import SharedCounts
 from kora.sidecar.settings import Settings
 
 TIMEOUT_S: Final = 1.0
+# Of questions whose answers take as long as what they are about is large.
+_ANSWER_S: Final = 10.0
+# Questions that may be under way, each for somebody else.
+_QUESTIONS_MAX: Final = 1000
+
+
+class Refused(Exception):
+    """What was asked cannot be answered; the text says why."""
+
+
+class TooBusy(Exception):
+    """The data process does not answer, or not yet."""
 
 
 @dataclass
@@ -49,6 +61,10 @@ class Feed(asyncio.Protocol):
         self._next_number = 1
         self._glance: asyncio.Future[dict[str, Any]] | None = None
         self._report: asyncio.Future[dict[str, Any]] | None = None  # of DOCTOR
+        self._questions: dict[int, asyncio.Future[Any]] = {}
+        # Tracked events.
+        self.events_reason = ""  # why they cannot be written down now, as the data process has said
+        self.on_drain: Callable[[], object] = _do_nothing  # all are to be put, and no more to be taken
 
     async def first_settings(self) -> Settings | None:
         """None if the data process has gone without a word."""
@@ -91,6 +107,22 @@ class Feed(asyncio.Protocol):
         await asyncio.wait([answer], timeout=self._timeout_s)
         return answer.result() if answer.done() and not answer.cancelled() else None
 
+    async def ask(self, name: str, *details: object) -> Any:
+        """Ask for something that everybody has to ask for himself.  Raises Refused, or TooBusy."""
+        if len(self._questions) >= _QUESTIONS_MAX:
+            raise TooBusy("too many questions wait for the data process")
+        number = self._next_number
+        self._next_number += 1
+        answer = self._questions[number] = self._loop.create_future()
+        self.send(["ask", number, name, list(details)])
+        try:
+            await asyncio.wait([answer], timeout=_ANSWER_S)
+            if not answer.done() or answer.cancelled():
+                raise TooBusy("the data process does not answer")
+            return answer.result()
+        finally:
+            del self._questions[number]
+
     @property
     def latest(self) -> Snapshot | None:
         """The last snapshot that came, without asking."""
@@ -128,6 +160,8 @@ class Feed(asyncio.Protocol):
             self._glance.cancel()
         if self._report is not None:
             self._report.cancel()
+        for answer in self._questions.values():
+            answer.cancel()
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -159,9 +193,27 @@ class Feed(asyncio.Protocol):
                 self.settings = Settings.from_plain(values)
                 self._told.set()
                 self.follow(self.settings)
+            case ["answer", number, value]:
+                if (answer := self._questions.get(number)) is not None:
+                    answer.set_result(value)
+            case ["refused", number, text]:
+                if (answer := self._questions.get(number)) is not None:
+                    answer.set_exception(Refused(text))
+            case ["not now", number, text]:
+                if (answer := self._questions.get(number)) is not None:
+                    answer.set_exception(TooBusy(text))
+            case ["events behind", reason]:
+                self.events_reason = reason
+            case ["drain"]:
+                self.on_drain()
+                self.send(["drained"])
             case _:
                 raise AssertionError(f"not a message of the data process: {message[:2]!r}")
 
 
 def _follow_nobody(_: Settings) -> None:
+    pass
+
+
+def _do_nothing() -> None:
     pass

@@ -17,6 +17,7 @@ from kora.observe import histogram
 from kora.observe.histogram import EDGES_NS
 from kora.sidecar import own_stats
 from kora.sidecar.certificate import not_after_s
+from kora.sidecar.events import Events
 from kora.sidecar.exposition import (
     PAGE,
     Command,
@@ -138,6 +139,14 @@ def _requests(view: View) -> Rows:
     return [((path, str(code)), count) for (path, code), count in sorted(view.own.requests.items())]
 
 
+def _of_events(read: "Callable[[Events], Rows | Value]") -> "Callable[[View], Rows | Value | None]":
+    return lambda view: read(view.own.events) if view.own.events is not None else None
+
+
+def _event_requests(events: Events) -> Rows:
+    return [((path, str(code)), count) for (path, code), count in sorted(events.requests.items())]
+
+
 def _own_cpu(_: View) -> Rows:
     return [((mode,), used_s) for mode, used_s in zip(("user", "system"), own_stats.cpu_s(), strict=True)]
 
@@ -208,6 +217,24 @@ _KORA: Final[tuple[Family, ...]] = (
            of_snapshot(lambda s: s.tracked["dropped"])),
     Family("kora_events_rolled_total", "counter", "", "Entries of minutes and hours that were made.",
            of_snapshot(lambda s: s.tracked["rolled"])),
+
+    # Events over HTTP, in the sidecar and on their way.
+    Family("kora_events_requests_total", "counter", "", "HTTP requests about events by path and status code.",
+           _of_events(_event_requests), ("path", "code")),
+    Family("kora_events_received_total", "counter", "", "Events that were tracked over HTTP since the start.",
+           _of_events(lambda events: events.received)),
+    Family("kora_events_lost_total", "counter", "", "Of these, those that a sidecar had in memory alone when it died.",
+           _of_events(lambda events: events.lost)),
+    Family("kora_events_handover_bytes", "gauge", "bytes", "Sums of events that the data process has not taken yet.",
+           _of_events(lambda events: events.waiting_bytes)),
+    Family("kora_events_handover_lag_seconds", "gauge", "seconds",
+           "For how long the data process has taken none of them; 0 if there are none.",
+           _of_events(lambda events: seconds(events.lag_ns))),
+    Family("kora_events_connections", "gauge", "", "Connections to events-port.",
+           _of_events(lambda events: events.connections)),
+    Family("kora_events_connections_ended_total", "counter", "",
+           "Connections to events-port that were ended because nothing came or was read, or to make room for others.",
+           _of_events(lambda events: events.turned_out)),
 
     # Keys.
     Family("kora_keyspace_hits_total", "counter", "", "Look-ups for reading that found a key.",

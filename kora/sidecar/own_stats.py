@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Final
 from kora.observe import histogram
 
 if TYPE_CHECKING:
+    from kora.sidecar.events import Events
     from kora.sidecar.exposition import Command
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class OwnStats:
-    def __init__(self) -> None:
+    def __init__(self, events: "Events | None" = None) -> None:
+        self.events = events  # counts for itself; None where there are none
         self.scrapes = 0  # the one that is being answered included
         self.scrape_counts: array[int] = histogram.new_counts()  # of those that were answered
         self.scrape_elapsed_ns = 0

@@ -26,6 +26,15 @@ class Settings:
     log_format: str = "json"
     logfile: str = ""  # absolute; opened anew whenever settings come
     log_repeats_max: int = 100
+    # Events.  Where nobody has chosen the port, the server starts without it if it is taken.
+    events_port: int = 0
+    events_port_chosen: bool = False
+    events_bind: list[str] = field(default_factory=list)
+    # These may change at run time.
+    events_token: str = ""  # "": metrics_token
+    events_rate_limit: int = 0
+    events_flush_interval: int = 10  # seconds
+    events_negative: bool = False
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> "Settings":

@@ -42,6 +42,9 @@ class Sizes:
     starts: int = 5
     service_run_s: float = 10.0
     storage_keys: int = 2_000_000
+    events_run_s: float = 3.0
+    events_rounds: int = 7
+    events_pairs: int = 9
 
 
 QUICK = Sizes(
@@ -67,6 +70,9 @@ QUICK = Sizes(
     starts=3,
     service_run_s=3.0,
     storage_keys=200_000,
+    events_run_s=1.0,
+    events_rounds=2,
+    events_pairs=3,
 )
 
 

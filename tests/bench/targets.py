@@ -41,6 +41,9 @@ STORAGE_WRITES_PER_S_MIN: Final = 150_000
 STORAGE_STATISTICS_PERCENT_MAX: Final = 2.0
 STORAGE_RESTART_S_MAX: Final = 2.0
 STORAGE_MEMORY_BYTES_MAX: Final = 300 << 20
+# Events over HTTP: CPU for each request, and what the data process' p99 may move meanwhile.
+EVENT_CPU_US_MAX: Final = 9.0
+EVENTS_P99_PERCENT_MAX: Final = 10.0
 LATENCY_P99_RATIO_MAX: Final = 1.0
 MEMORY_RATIO_MAX: Final = 1.0
 
@@ -50,7 +53,7 @@ class Verdict:
     """A measured number beside the largest that it may be."""
 
     what: str
-    unit: str  # "x" for a ratio, "%" for a change
+    unit: str  # "x" for a ratio, "%" for a change, "us" for a time
     bound: float
     measured: Interval
     is_exact: bool = False  # measured once, since it does not vary: the interval is the number itself

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prometheus_client import Metric
@@ -25,8 +25,10 @@ from kora.errors import CommandError
 from kora.observe import histogram
 from kora.observe.loop_stats import JobStats
 from kora.observe.spikes import FED
+from kora.observe.tracked_ring import TrackedRing
 from kora.server.feed import SHOWN
 from kora.sidecar import exposition
+from kora.sidecar.events import Events
 from kora.sidecar.exposition import View, wants_openmetrics
 from kora.sidecar.metrics import METRICS
 from kora.sidecar.own_stats import OwnStats
@@ -78,7 +80,8 @@ def workload(engine: Engine, run: Run) -> None:
 
 
 def view_of(shown: Snapshot | None) -> View:
-    own = OwnStats()
+    # Its counts are wanted, and it is asked nothing.
+    own = OwnStats(Events(cast(Any, None), TrackedRing.shared(), cast(Any, None)))
     own.scrapes = 1
     own.record_scrape(3_000_000)
     own.record_request("/health/live", 200)
