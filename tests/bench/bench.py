@@ -2,8 +2,7 @@
 
 Sections: throughput, types_cpu, observation, large, latency, memory, types_memory, pause, snapshot, idle, scrape,
 service, start, loading, journal, storage, events; one module each, with `measure`, `tables` and, where Kora promises
-something
-(targets.py), `verdicts`, which are the last table.
+something (targets.py), `verdicts`, which are the last table.
 Tables go to standard output, progress to standard error, everything into a JSON file.  All traffic stays on loopback.
 The exit code says whether all was measured, not whether targets were met.
 
