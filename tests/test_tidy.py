@@ -44,6 +44,7 @@ LIBRARIES: Final = {
     "httptools": ({"sidecar"}, _SIDECAR_ONLY),
     "prometheus_client": ({"sidecar"}, _SIDECAR_ONLY),
     "hdrh": ({"sidecar"}, _SIDECAR_ONLY),
+    "opentelemetry": ({"sidecar"}, _SIDECAR_ONLY),
     "asyncio": ({"server", "sidecar", "app", "cli"}, _SOCKETS),
     "socket": ({"server", "sidecar"}, _SOCKETS),
     "ssl": ({"server"}, _SOCKETS),

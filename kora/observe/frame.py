@@ -8,6 +8,9 @@ be made to run code, and both ends are the same interpreter.  The first value na
                                                       histograms may be elsewhere: kora.observe.shared_counts
                         ["snapshot", number, values]  the rest, and its end; Snapshot.from_plain() reads it
                         ["glance", values]            as kora.engine.glance gives them
+                        ["spans", spans, packed, shift_ns]
+                                                      those of kora.engine.tracing, and those of the kernel, whose
+                                                      times become Unix time by adding shift_ns
                         ["doctor", values]            as kora.observe.doctor.to_json() gives them
     to the data process ["listening"]                 the HTTP port is open
                         ["failed", text]              it cannot be opened; the sidecar ends

@@ -42,8 +42,8 @@ SURVIVALS = {"kora": (None, *Survival), "redis": (None, Survival.NOTHING, Surviv
 TRIALS = {
     "always": (ALWAYS, Promise.ANSWERED, (b"BGREWRITEAOF",)),
     "everysec": (EVERYSEC, Promise.BUT_A_SECOND, (b"BGREWRITEAOF",)),
-    "stored-always": (STORED_ALWAYS, Promise.ANSWERED, (b"BGSAVE",)),
-    "stored-everysec": (STORED_EVERYSEC, Promise.BUT_A_SECOND, (b"BGSAVE",)),
+    "stored-always": (STORED_ALWAYS, Promise.ANSWERED, (b"",)),
+    "stored-everysec": (STORED_EVERYSEC, Promise.BUT_A_SECOND, (b"",)),
     "snapshots": (SNAPSHOTS, Promise.SNAPSHOT, (b"BGSAVE", b"SAVE")),
 }
 

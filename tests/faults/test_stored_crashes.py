@@ -29,7 +29,7 @@ def test_always_loses_nothing_that_was_answered(tmp_path: Path) -> None:
         deaths = (
             Death(0.2, survival=Survival.NOTHING),
             Death(at_call=40, survival=Survival.SOME),
-            Death(0.1, work=b"BGSAVE", survival=Survival.FIRST, at_call_of_start=6),
+            Death(0.1, survival=Survival.FIRST, at_call_of_start=6),
         )
         assert sum(trial.round(death).answered for death in deaths) > 0
 

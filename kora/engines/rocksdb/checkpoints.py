@@ -109,7 +109,8 @@ class Checkpoints:
             raise StillLoading
         if not self._keeper.write_back():
             raise CommandError("ERR Error trying to write back the data, check server logs.")
-        self._keeper.drop_all()
+        if self._engine.cache is not None:
+            self._engine.cache.drop_all()
 
     def loaded(self) -> None:
         self._saved_changes = self._engine.changes
