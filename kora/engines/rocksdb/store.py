@@ -220,7 +220,8 @@ class Store:
         path = self._shard_path(index)
         options = self._options()
         try:
-            return Rdict(path, options)
+            # Named, or else a family that is there keeps options that were written down, without filters and our cache.
+            return Rdict(path, options, column_families={"default": options})
         except Exception as error:
             raise CannotOpen(_why_not_opened(path, str(error))) from error
 
