@@ -1347,6 +1347,8 @@ void backing_gone(struct keyspace *keyspace, unsigned slot, uint64_t hash, const
 /* Whether a look at a key needs no store, and at all those that the words of a request name by their places. */
 bool keyspace_knows(struct keyspace *keyspace, const struct key *key);
 bool keys_are_known(struct keyspace *keyspace, const struct command *command, const struct argument *argv, size_t argc);
+/* As that, before an operation; and if it writes they are about to change. */
+bool keys_are_ready(struct keyspace *keyspace, const struct request *request, const struct argument *argv);
 /* A record is asked for: false where the key is known, or awaited already. */
 bool keyspace_await(struct keyspace *keyspace, const struct key *key);
 bool keyspace_awaits(struct keyspace *keyspace, const struct key *key);
