@@ -19,6 +19,7 @@
  *   rdb.c       the checksum of Redis' dumps, and the compression of strings in them
  *   journal.c   what changes, on its way to the journal
  *   load.c      records of a snapshot, straight into a database
+ *   profile.c   samples of what the processor is busy with
  *   save.c      snapshots: keys and values as Redis' RDB files have them
  *   execute.c   the batch executor and the commands that it knows
  *
@@ -27,7 +28,8 @@
  * Python: by its handler, or by call() of the reference if it needs a closer look.  One write per read.
  *
  * WHAT IT OWNS.  Every key and every string; of other types it holds a reference to the Python object.  One struct
- * kernel belongs to one engine; nothing is shared between engines and nothing is global.  Each block of memory has one
+ * kernel belongs to one engine; nothing is shared between engines, and nothing is global but which of them is sampled,
+ * since a process has one handler for a signal (profile.c).  Each block of memory has one
  * owner, named beside the pointer's declaration below.  All of it runs on the loop's thread, under the interpreter
  * lock: there are no locks here.
  *
@@ -1346,6 +1348,9 @@ struct kernel {
     struct shard_stats **shards;                 /* owned list of borrowed blocks */
     size_t shards_count;
     char *board; /* borrowed: the page of the activity board (kora/observe/board.py) */
+    /* For samples of CPU time: the command that runs or was the last to, and whether that is an operation. */
+    const struct command *volatile running;
+    volatile bool in_operation;
     bool observing;
     struct hot_keys hot_keys;
     int64_t samples_left;   /* requests until the next is recorded for hot keys */
@@ -1422,6 +1427,36 @@ bool settle(struct kernel *kernel, struct turn *turn, const struct command *comm
 void board_begin(struct kernel *kernel, const struct turn *turn, const struct command *command,
                  const struct argument *argv, size_t argc);
 void board_end(struct kernel *kernel);
+
+/* --- Samples of CPU time (profile.c) --- */
+
+#define CPU_SAMPLES 1024u /* that wait to be taken: a power of two */
+
+struct cpu_sample {
+    uintptr_t address;             /* that the processor ran; 0 where it cannot be told */
+    const struct command *command; /* of the client whose turn it was; NULL for nobody's */
+    uint32_t count;                /* periods that it stands for */
+    bool is_of_loop;               /* no Python ran, below that which runs the loop */
+    bool is_operation;
+};
+
+struct sampler {
+    struct kernel *kernel; /* borrowed */
+    void *owner;           /* borrowed: what the two below get; they are called in a signal handler */
+    bool (*is_in_loop)(void *owner);
+    void (*ask)(void *owner); /* have Python's stack looked at */
+    void *timer;              /* a timer_t */
+    volatile uint32_t first, last; /* of the ring, going round */
+    struct cpu_sample ring[CPU_SAMPLES];
+};
+
+/* Whether there are such timers; else errno says why not. */
+bool sampler_is_possible(void);
+/* Sample the calling thread each time it has run for so long; false where that cannot be done (errno). */
+bool sampler_start(struct sampler *sampler, int64_t period_ns);
+void sampler_stop(struct sampler *sampler);
+/* The oldest sample, which is taken out; false where there is none.  Not in a signal handler. */
+bool sampler_take(struct sampler *sampler, struct cpu_sample *sample);
 
 /* --- rdb.c --- */
 

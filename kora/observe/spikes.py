@@ -63,7 +63,7 @@ EVENTS: Final = (
     Event(
         "rdb-unlink-temp-file", "Removing the file of a snapshot that was given up, beside the loop.", "persist/saving"
     ),
-    Event("fork", "fork(2).", "", never="snapshots and rewrites do not fork"),
+    Event("fork", "fork(2), for a profile of memory: snapshots and rewrites do not fork.", "server/profiling"),
     Event("active-defrag-cycle", "Moving values together.", "", never="memory is not defragmented"),
 )
 EVENTS_BY_NAME: Final = {event.name: event for event in EVENTS}

@@ -16,6 +16,7 @@ from kora.log import logger
 from kora.observe.doctor import LAST_S, to_json
 from kora.observe.doctor_rules import examine
 from kora.observe.frame import Decoder, Message, encode
+from kora.server.profiling import Profiling
 
 if TYPE_CHECKING:
     from kora.engine.engine import Engine
@@ -53,6 +54,7 @@ class Feed(asyncio.Protocol):
         if not engine.implementation.share_histograms(self._histograms_fd):
             os.close(self._histograms_fd)
             self._histograms_fd = -1
+        self._profiling = Profiling(engine, self._send)
         for name in _LIVE_SETTINGS:
             engine.config.on_change(name, self._settings_changed)
 
@@ -84,6 +86,7 @@ class Feed(asyncio.Protocol):
         self._stopping = True
         if self._timer is not None:
             self._timer.cancel()
+        self._profiling.stop()
         if self._transport is not None:
             self._transport.abort()
         if self._process is not None:
@@ -104,6 +107,7 @@ class Feed(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self._profiling.stop()
         if self._stopping or not self._first_answer.done():
             if not self._first_answer.done():
                 self._first_answer.set_exception(OSError("the sidecar ended before it was listening"))
@@ -131,6 +135,10 @@ class Feed(asyncio.Protocol):
             case ["doctor"]:
                 facts = gather(self._engine, LAST_S)
                 self._send(["doctor", to_json(facts, examine(facts))])
+            case ["profile", number, kind, seconds, hz]:
+                self._profiling.start(number, kind, seconds, hz)
+            case ["profile-stop", number]:
+                self._profiling.stop(number)
             case ["listening"]:
                 log.info("sidecar listening", port=self._engine.config.metrics_port, pid=self.pid)
                 if not self._first_answer.done():
@@ -177,6 +185,7 @@ class Feed(asyncio.Protocol):
             "restarts": self.restarts,
             "metrics_series_max": config.metrics_series_max,
             "metrics_token": config.metrics_token,
+            "debug_endpoints": config.debug_endpoints,
             "tls_cert_file": config.tls_cert_file if config.tls_port else "",
             "config": config.get(*SHOWN),
             "keeps_history": True,
@@ -217,6 +226,7 @@ SHOWN: Final = (
 )
 # Settings whose change the sidecar is told.
 _LIVE_SETTINGS: Final = (
+    "debug-endpoints",
     "loop-stall-ms",
     "log-level",
     "metrics-series-max",

@@ -137,6 +137,14 @@ def _requests(view: View) -> Rows:
     return [((path, str(code)), count) for (path, code), count in sorted(view.own.requests.items())]
 
 
+def _profiles(view: View) -> Rows:
+    return [((kind,), count) for kind, count in view.own.profiles.items()]
+
+
+def _profiles_running(view: View) -> Rows:
+    return [((kind,), int(kind == view.own.profile_running)) for kind in view.own.profiles]
+
+
 def _own_cpu(_: View) -> Rows:
     return [((mode,), used_s) for mode, used_s in zip(("user", "system"), own_stats.cpu_s(), strict=True)]
 
@@ -301,6 +309,13 @@ _KORA: Final[tuple[Family, ...]] = (
            of_snapshot(lambda s: int(s.hotkey_session))),
     Family("kora_hotkey_memory_bytes", "gauge", "bytes", "What is kept of hot keys.",
            of_snapshot(lambda s: s.hotkeys_bytes)),
+
+    Family("kora_profile_taken_total", "counter", "", "Profiles that were taken.", _profiles, ("kind",)),
+    Family("kora_profile_running", "gauge", "", "1 while a profile is being taken, else 0.",
+           _profiles_running, ("kind",)),
+    Family("kora_profile_fork_max_seconds", "gauge", "seconds",
+           "The longest that the loop stood still for fork(2), which a profile of memory begins with.",
+           lambda view: seconds(view.own.fork_max_ns)),
 
     # The sidecar itself.
     Family("kora_sidecar_scrapes_total", "counter", "", "Scrapes of /metrics, this one included.",
