@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from kora.engine.reference import CpuSampler
@@ -20,7 +21,7 @@ from kora.observe.frame import Message
 from kora.server.forked import Forked
 
 if TYPE_CHECKING:
-    from types import CodeType
+    from types import CodeType, FrameType
 
     from kora.engine.engine import Engine
 
@@ -121,8 +122,14 @@ class Profiling:
     def _end_tracing(self) -> None:
         import tracemalloc
 
+        # What everybody has above him is told of nobody.
+        frame: FrameType | None = _loop_frame()
+        roots = []
+        while frame is not None:
+            roots.insert(0, (frame.f_code.co_filename, frame.f_lineno))
+            frame = frame.f_back
         try:
-            self._fork(_allocated)
+            self._fork(partial(_allocated, roots))
         except OSError as error:
             self.finish(None, str(error))
         finally:
@@ -140,15 +147,7 @@ class _CpuProfile:
         self._period_ns = 1_000_000_000 // hz
         # uvloop calls what it is told to with no frame of Python's in between; asyncio is Python itself.
         self._is_direct = type(loop).__module__.partition(".")[0] == "uvloop"
-        # Up to here everybody has the same callers.
-        base = sys._getframe()
-        while (
-            self._is_direct
-            and base.f_back is not None
-            and base.f_globals.get("__name__", "").startswith("kora.server.")
-        ):
-            base = base.f_back
-        self._samples = CpuSamples(base if self._is_direct else None)
+        self._samples = CpuSamples(_loop_frame() if self._is_direct else None)
         try:
             self._sampler = engine.implementation.make_cpu_sampler(self._samples, self._label)
         except OSError:  # the kernel can do it on Linux only
@@ -197,6 +196,14 @@ class _CpuProfile:
             grown_ns = used_ns - self._threads.get((_, name), 0)
             if grown_ns >= self._period_ns // 2:
                 self._samples.add(_THREADS, 0, f"thread {name}", 0, round(grown_ns / self._period_ns))
+
+
+def _loop_frame() -> "FrameType":
+    """The frame that runs the event loop, if that calls what is called with none in between: called from a callback."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("kora.server."):
+        frame = frame.f_back
+    return frame
 
 
 def _thread_ns() -> dict[tuple[int, str], int]:
@@ -260,8 +267,8 @@ def _weigh(found: dict[tuple[str, str], list[int]], value: object) -> None:
         weight[1] += 0
 
 
-def _allocated() -> dict[str, Any]:
-    """In the child: what was allocated since tracing began, and has not been freed, by stack."""
+def _allocated(roots: list[tuple[str, int]]) -> dict[str, Any]:
+    """In the child: what was allocated since tracing began, and has not been freed, by stack below these places."""
     import tracemalloc
 
     snapshot = tracemalloc.take_snapshot()
@@ -270,7 +277,12 @@ def _allocated() -> dict[str, Any]:
     found: dict[tuple[tuple[str, str, int, int], ...], list[int]] = {}
     for trace in snapshot.traces:
         # tracemalloc has them from the root to the leaf.
-        stack = tuple(_frame(names, place.filename, place.lineno) for place in trace.traceback)
+        places = [(place.filename, place.lineno) for place in trace.traceback]
+        if places[: len(roots)] == roots:
+            places = places[len(roots) :]
+        if any(file == __file__ for file, _ in places):
+            continue  # by this very profile
+        stack = tuple(_frame(names, file, line) for file, line in places)
         if stack not in found and len(found) >= _ROWS_MAX:
             stack = ()
         weight = found.setdefault(stack, [0, 0])
