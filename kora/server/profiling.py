@@ -124,7 +124,7 @@ class Profiling:
 
         # What everybody has above him is told of nobody.
         frame: FrameType | None = _loop_frame()
-        roots = []
+        roots: list[tuple[str, int]] = []
         while frame is not None:
             roots.insert(0, (frame.f_code.co_filename, frame.f_lineno))
             frame = frame.f_back

@@ -74,7 +74,7 @@ class Wish:
         known = ("format", *kind.parameters)
         for name in query:
             if name not in known:
-                raise BadParameter(f"{name[:64]} is no parameter here; there are {', '.join(known)}")
+                raise BadParameter(f"{name[:64]} is no parameter of {kind.path}, which has {', '.join(known)}")
         form = query.get("format", "pprof")
         if form not in FORMATS:
             raise BadParameter(f"format must be one of {', '.join(FORMATS)}")
