@@ -1,25 +1,22 @@
 """The server as a whole: builds the parts, joins them, starts and stops them.  The only module that knows everybody."""
 
 import asyncio
-import contextlib
 import gc
 import os
 import resource
 import signal
 import sys
 from functools import partial
-from typing import TextIO
 
 import uvloop
 
 from kora import kernel
-from kora import log as logs
 from kora.commands import make_registry
 from kora.config import Config
 from kora.engine.engine import Engine
 from kora.engine.loading import Loading
 from kora.errors import ConfigError
-from kora.log import logger
+from kora.log import REPEATS_S, Log, logger
 from kora.observe.board import DRAINING, READY, STATE, Board
 from kora.persist.journal import JournalKeeper
 from kora.persist.recovery import CannotRecover, recover
@@ -45,10 +42,10 @@ _FLUSH_S = 2.0
 def serve(config: Config) -> int:
     """Run until told to stop; returns the exit code."""
     try:
-        with _log_file(config) as file:
-            _configure_logs(config, file)
+        with Log(config.logfile, config.log_format == "json") as output:
+            _configure_log(config, output)
             try:
-                return uvloop.run(Server(config).run())
+                return uvloop.run(Server(config, output).run())
             except (ConfigError, CannotRecover) as error:
                 log.error("cannot start", reason=str(error))
                 print(f"kora-server: {error}", file=sys.stderr)
@@ -59,8 +56,9 @@ def serve(config: Config) -> int:
 
 
 class Server:
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, output: Log) -> None:
         self._config = config
+        self._log = output
         self._stopping = asyncio.Event()
         self._grace = True
         self._saves = False
@@ -92,7 +90,9 @@ class Server:
         for number, handle in signals.items():
             loop.add_signal_handler(number, handle)
         engine.pump = Standstill(engine, loop, listeners, signals).attend
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a terminal that closes does not take the server with it
+        # A terminal that closes does not take the server with it.
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up, feed)
+        self._tell_repeats(loop)
         # Nobody is to find an empty database, or to write to one, between the first connection and recovery.
         engine.set_loading(Loading(engine.clock, 0))
         try:
@@ -177,6 +177,29 @@ class Server:
         log.info("stopping", signal=name, grace_ms=self._config.shutdown_grace_ms)
         self._stopping.set()
 
+    def _hung_up(self, feed: Feed | None) -> None:
+        """SIGHUP: somebody has moved the log away, or has changed the configuration, or both."""
+        try:
+            self._log.reopen()
+        except OSError as error:
+            log.error("log not opened anew", path=self._config.logfile, reason=error.strerror or str(error))
+        try:
+            changed, kept = self._config.reload()
+        except ConfigError as error:
+            log.error("configuration not reloaded", reason=str(error))
+        else:
+            shown = self._config.masked()
+            values = {setting.name: shown[setting.name] for setting in changed}
+            log.info("configuration reloaded", file=self._config.file, changed=values)
+            if kept:
+                log.warning("settings that need another start", settings=[setting.name for setting in kept])
+        if feed is not None:
+            feed.reopen_logs()
+
+    def _tell_repeats(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._log.tell_repeats()
+        loop.call_later(REPEATS_S, self._tell_repeats, loop)
+
     def _stop_now(self, saves: bool) -> None:
         """SHUTDOWN: no grace, since the operator has asked this server and not a load balancer."""
         self._grace = False
@@ -231,18 +254,14 @@ def _raise_descriptor_limit(clients: int) -> int:
     return max(1, min(wanted, soft) - _DESCRIPTORS_RESERVED)
 
 
-def _configure_logs(config: Config, file: TextIO) -> None:
-    def apply(levels: str) -> None:
-        logs.configure(levels, config.log_format == "json", file)
+def _configure_log(config: Config, output: Log) -> None:
+    def set_repeats(count: int) -> None:
+        output.repeats_max = count
 
-    apply(config.log_level)
-    config.on_change("log-level", apply)
-
-
-def _log_file(config: Config) -> contextlib.AbstractContextManager[TextIO]:
-    if not config.logfile:
-        return contextlib.nullcontext(sys.stdout)
-    return open(config.logfile, "a", encoding="utf-8", buffering=1)
+    output.set_levels(config.log_level)
+    set_repeats(config.log_repeats_max)
+    config.on_change("log-level", output.set_levels)
+    config.on_change("log-repeats-max", set_repeats)
 
 
 def _log_of_engine(level: str, message: str, **fields: object) -> None:

@@ -112,6 +112,11 @@ class Setting:
         return self.name.replace("-", "_")
 
     @property
+    def table(self) -> str:
+        """The TOML table that it may stand in, if not at the top."""
+        return self.section.lower()
+
+    @property
     def flag(self) -> str:
         return "--" + self.name
 
@@ -423,7 +428,11 @@ SETTINGS: Final[tuple[Setting, ...]] = (
              "such as \"info,kora.store=debug\".",
              mutable=True, aliases=("loglevel",), environment=("KORA_LOG",)),
     _logging("log-format", Kind.ENUM, "json", "One JSON object a line, or text for people.", choices=("json", "text")),
-    _logging("logfile", Kind.STRING, "", "Path of the log; empty writes to standard output."),
+    _logging("logfile", Kind.STRING, "",
+             "Path of the log; empty writes to standard output. SIGHUP has it opened anew."),
+    _logging("log-repeats-max", Kind.INTEGER, 100,
+             "Lines with the same message that are written within ten seconds; further ones are counted, and their "
+             "number is told in one line; 0 writes all.", mutable=True),
 )
 # fmt: on
 
@@ -568,6 +577,7 @@ class Config:
     log_level: str
     log_format: str
     logfile: str
+    log_repeats_max: int
 
     def __init__(self) -> None:
         for setting in SETTINGS:
@@ -575,6 +585,9 @@ class Config:
         # The file that was read and that CONFIG REWRITE writes, absolute; None where there is none.
         self.file: str | None = None
         self._sources: dict[str, str] = {}
+        # What it was loaded from, and what was found there last.
+        self._origin: tuple[Sequence[str], Mapping[str, str], str] = ((), {}, ".")
+        self._loaded: dict[Setting, Value] = {setting: setting.default for setting in SETTINGS}
         self._hooks: dict[str, list[Hook]] = {}
 
     def __repr__(self) -> str:
@@ -600,7 +613,27 @@ class Config:
             config.file = os.path.abspath(file)
         config._take("environment", _read_environment(environ))
         config._take("flag", flags)
+        config._origin = argv, environ, directory
+        config._loaded = {setting: config._value(setting) for setting in SETTINGS}
         return config
+
+    def reload(self) -> tuple[list[Setting], list[Setting]]:
+        """Read the file again, and take over what has changed in it since it was read last, whatever CONFIG SET did.
+
+        Returns the settings that have now another value, and those that will have it once the server is started anew.
+        Raises ConfigError where the file is wrong or cannot be followed; then nothing has changed.
+        """
+        fresh = Config.load(*self._origin)
+        loaded = {setting: fresh._value(setting) for setting in SETTINGS}
+        different = [setting for setting in SETTINGS if loaded[setting] != self._loaded[setting]]
+        wanted = {s: loaded[s] for s in different if s.mutable and loaded[s] != self._value(s)}
+        try:
+            self._change(wanted, "config set")
+        except CommandError as error:
+            raise ConfigError(str(error)) from error
+        self._sources.update((setting.name, fresh.source(setting.name)) for setting in wanted)
+        self._loaded = loaded
+        return list(wanted), [setting for setting in different if not setting.mutable]
 
     def get(self, *patterns: str) -> dict[str, str]:
         """CONFIG GET: name → value as text.
@@ -634,13 +667,15 @@ class Config:
 
         Hooks run once every value is in place, and only for those that changed.
         """
-        values = {setting: self._parsed(setting, text) for setting, text in _checked(pairs).items()}
+        self._change({setting: self._parsed(setting, text) for setting, text in _checked(pairs).items()}, "config set")
+
+    def _change(self, values: Mapping[Setting, Value], source: str) -> None:
         before = {setting: self._value(setting) for setting in values}
         sources = dict(self._sources)
         # On a failure the values go back first, then the stack tells the hooks that had run, the last one first.
         with ExitStack() as hooks_run:
             try:
-                self._take("config set", values)
+                self._take(source, values)
                 for setting in values:
                     self._run_hooks(setting, before[setting], hooks_run)
             except BaseException:
@@ -1100,6 +1135,8 @@ class Entry:
 
 
 _BLANK: Final = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
+_TABLE: Final = re.compile(r"\[[ \t]*([A-Za-z]+)[ \t]*\]")
+_TABLES: Final = tuple(dict.fromkeys(setting.table for setting in SETTINGS))
 _KEY: Final = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'[^']*'|[^"'=])+""")
 # A string in triple quotes may end in one or two more quotes that are its own.
 _TOKEN: Final = re.compile(
@@ -1132,21 +1169,24 @@ def _entries(text: str, file: str) -> list[Entry]:
     values = _parse_toml(text, file)
     entries: list[Entry] = []
     lines: dict[Setting, int] = {}
-    for key_start, value_start, value_stop in _statements(text, file):
+    for table, key_start, value_start, value_stop in _statements(text, file):
         where = _place(file, text, key_start)
         key = _decoded_key(text[key_start : value_start - 1])
         if key is None:
-            raise ConfigError(f"{where}: settings stand at the top level, without a table or a dot in the name")
+            raise ConfigError(f"{where}: settings stand at the top level or in a table, without a dot in the name")
         setting = lookup(key)
         if setting is None:
             raise _unknown(f"{where}: unknown setting", key, SETTINGS_BY_NAME)
+        if table and table.lower() != setting.table:
+            raise ConfigError(f"{where}: {setting.name} is no setting of [{table}] but of [{setting.table}]")
         if setting in lines:
             raise ConfigError(f"{where}: {setting.name} is set a second time, after line {lines[setting]}")
         lines[setting] = text.count("\n", 0, key_start) + 1
+        given = (values[table] if table else values)[key]
         try:
-            value = setting.from_toml(values[key])
+            value = setting.from_toml(given)
         except ConfigError as error:
-            raise _wrong_value(where, setting, values[key]) from error
+            raise _wrong_value(where, setting, given) from error
         start, stop = _trimmed(text, value_start, value_stop)
         entries.append(Entry(setting, value, start, stop))
     return entries
@@ -1165,16 +1205,31 @@ def _parse_toml(text: str, file: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: {_PLACE.sub('', reason)}") from error
 
 
-def _statements(text: str, file: str) -> Iterator[tuple[int, int, int]]:
-    """For each `key = value`: where the key begins, where the value begins (after the '=') and where it stops."""
+def _statements(text: str, file: str) -> Iterator[tuple[str, int, int, int]]:
+    """For each `key = value`: its table ("" at the top), where the key begins, where the value begins (after the '=')
+    and where it stops."""
+    table = ""
     at = _end(_BLANK.match(text))
     while at < len(text):
         if text[at] == "[":
-            raise ConfigError(f"{_place(file, text, at)}: a table; settings stand at the top level, without tables")
+            found = _TABLE.match(text, at)
+            if found is None or found[1].lower() not in _TABLES:
+                tables = ", ".join(f"[{name}]" for name in _TABLES)
+                raise ConfigError(f"{_place(file, text, at)}: no table of settings; there are {tables}")
+            table, at = found[1], _end(_BLANK.match(text, found.end()))
+            continue
         value_start = _end(_KEY.match(text, at)) + 1
         value_stop = _value_stop(text, value_start)
-        yield at, value_start, value_stop
+        yield table, at, value_start, value_stop
         at = _end(_BLANK.match(text, value_stop))
+
+
+def _first_table(text: str) -> int:
+    """Where it begins in a text that is in order; its end, if there is none."""
+    at = _end(_BLANK.match(text))
+    while at < len(text) and text[at] != "[":
+        at = _end(_BLANK.match(text, _value_stop(text, _end(_KEY.match(text, at)) + 1)))
+    return at
 
 
 def _value_stop(text: str, at: int) -> int:
@@ -1212,28 +1267,33 @@ _REWRITE_COMMENT: Final = "# Generated by CONFIG REWRITE"
 
 
 def _rewritten(text: str, entries: Iterable[Entry], values: Mapping[Setting, Value]) -> str:
-    """The text with changed values in place, and the missing ones that are not defaults at its end."""
+    """The text with changed values in place, and the missing ones that are not defaults at the end of its top level."""
     parts: list[str] = []
     at = 0
     present: set[Setting] = set()
     newline = "\r\n" if "\r\n" in text else "\n"
+    changes: list[tuple[int, int, str]] = []
     for entry in entries:
         present.add(entry.setting)
         value = values[entry.setting]
         if value != entry.value:
             former = text[entry.value_start : entry.value_stop]
-            parts += text[at : entry.value_start], _toml_in_place_of(former, entry.setting, value, newline)
-            at = entry.value_stop
-    parts.append(text[at:])
+            changed = _toml_in_place_of(former, entry.setting, value, newline)
+            changes.append((entry.value_start, entry.value_stop, changed))
     missing = [s for s in values if s not in present and values[s] != s.default]
     if missing:
+        place = _first_table(text)
         lines = [f"{setting.name} = {setting.toml(values[setting])}" for setting in missing]
-        if text and not text.endswith("\n"):
-            parts.append(newline)
         if _REWRITE_COMMENT not in text.splitlines():
-            lines = ["", _REWRITE_COMMENT, *lines] if text else [_REWRITE_COMMENT, *lines]
-        parts += (line + newline for line in lines)
-    return "".join(parts)
+            lines = ["", _REWRITE_COMMENT, *lines] if place else [_REWRITE_COMMENT, *lines]
+        if place < len(text):
+            lines.append("")
+        begin = newline if text[:place] and not text[:place].endswith("\n") else ""
+        changes.append((place, place, begin + "".join(line + newline for line in lines)))
+    for start, stop, wanted in sorted(changes):
+        parts += text[at:start], wanted
+        at = stop
+    return "".join([*parts, text[at:]])
 
 
 def _toml_in_place_of(former: str, setting: Setting, value: Value, newline: str) -> str:
@@ -1286,6 +1346,7 @@ def example_toml() -> str:
         "# A flag (--metrics-port 9090) outweighs the environment (KORA_METRICS_PORT=9090), and that this file.",
         "# Sizes are bytes, or take kb, mb and gb (1024s) or k, m and g (1000s).",
         "# Those marked 'at run time' also follow CONFIG SET, and CONFIG REWRITE writes them here.",
+        "# Names may have _ for -, and stand below the headings of TOML, such as [network], that the parts have here.",
     ]
     section = ""
     for setting in SETTINGS:

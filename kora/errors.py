@@ -7,6 +7,8 @@ ProtocolError            not RESP: answered as `-ERR Protocol error: <message>`,
 ConfigError              a setting is wrong: the server does not start, or CONFIG SET is refused
 """
 
+import secrets
+
 _PREFIX_MAX = 30
 
 
@@ -122,7 +124,11 @@ class CannotJournal(DiskFault):
 
 
 class InternalError(CommandError):
-    message = "ERR internal error"
+    """A bug of ours; the log has a line with the same error_id, and its traceback."""
+
+    def __init__(self) -> None:
+        self.error_id = make_error_id()
+        super().__init__(f"ERR internal error, error_id {self.error_id}")
 
 
 class SubscribersOnly(CommandError):
@@ -148,6 +154,11 @@ class ProtectedMode(CommandError):
         "Either set a password with 'requirepass', or turn the protection off with 'CONFIG SET protected-mode no' "
         "from this machine, or start the server with '--protected-mode no'."
     )
+
+
+def make_error_id() -> str:
+    """What joins the answer that somebody got to the line of the log that tells what went wrong."""
+    return secrets.token_hex(6)
 
 
 def wrong_arity(name: str) -> CommandError:

@@ -77,7 +77,12 @@ def config_set(client: Client, argv: list[bytes]) -> Reply:
     words = [_text(word) for word in argv[2:]]
     if len(words) % 2:
         raise SyntaxFault
-    client.engine.config.set(zip(words[::2], words[1::2], strict=True))
+    engine = client.engine
+    before = engine.config.masked()
+    engine.config.set(zip(words[::2], words[1::2], strict=True))
+    changed = {name: value for name, value in engine.config.masked().items() if value != before[name]}
+    if changed:
+        engine.log("info", "settings changed", changed=changed, client=client.address, user=client.user.name)
     return OK
 
 

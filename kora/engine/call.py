@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from kora.errors import (
     AuthRequired,
     CommandError,
-    InternalError,
     MonitorsOnly,
     OutOfMemory,
     ProtocolError,
@@ -527,9 +526,7 @@ def failed(client: Client, command: Command, error: Exception, argv: Sequence[by
     """The reply to a command that ran and raised: the client's mistake, or no more than that it was ours."""
     engine = client.engine
     if not isinstance(error, CommandError):
-        engine.internal_errors += 1
-        engine.log("error", "internal error", command=command.name, exc_info=error)
-        error = InternalError()
+        error = engine.note_bug(error, command=command.name, client=client.address, client_id=client.id)
     client.db.stats.commands[command.slot].failed += 1
     _note_error(client, command.name, _first_key(command, argv), error.prefix)
     return client.encode(error)

@@ -28,7 +28,7 @@ from kora.engine.saves import NoSaves, Saves
 from kora.engine.slowness import Slowness
 from kora.engine.tracking import Tracking
 from kora.engine.transactions import Watches
-from kora.errors import DiskFault
+from kora.errors import DiskFault, InternalError
 from kora.observe.board import BUSY, LOADED_BYTES, LOADING_BYTES, READY, STATE, Board
 from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
@@ -340,6 +340,13 @@ class Engine:
         if prefix not in self.errors and len(self.errors) >= ERROR_PREFIXES_MAX:
             prefix = OTHER_ERRORS
         self.errors[prefix] = self.errors.get(prefix, 0) + 1
+
+    def note_bug(self, error: BaseException, **fields: object) -> InternalError:
+        """A bug of ours has shown: count it, log it once with its traceback; returns what the client is told."""
+        self.internal_errors += 1
+        told = InternalError()
+        self.log("error", "internal error", error_id=told.error_id, **fields, exc_info=error)
+        return told
 
     def note_full_turn(self, client: Client, elapsed_ns: int) -> None:
         """A client had a turn of many commands, and has sent more."""

@@ -401,7 +401,7 @@ class Scripting:
         """What to answer when Lua gave up outside of a script's own reach: nothing else makes it do so."""
         self._lua.gccollect()
         if "not enough memory" not in str(error) and not isinstance(error, MemoryError):
-            self._engine.log("error", "internal error", command="lua", exc_info=error)
+            self._engine.note_bug(error, command="lua")
         return CommandError(_NO_MEMORY)
 
     # Functions
@@ -632,9 +632,7 @@ class Scripting:
         except CommandError as error:  # of _make_room()
             return error.message.encode(), _ERROR
         except Exception as error:  # Lua must not get hold of it
-            self._engine.internal_errors += 1
-            self._engine.log("error", "internal error", command="redis.call", exc_info=error)
-            return b"ERR internal error", _ERROR
+            return self._engine.note_bug(error, command="redis.call").message.encode(), _ERROR
 
     def _call_packed(self, lengths: bytes, words: bytes) -> Any:
         if not lengths:

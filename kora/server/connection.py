@@ -95,6 +95,7 @@ class Connection(asyncio.Protocol):
         client.data_age_ns = self._data_age_ns
         sock = transport.get_extra_info("socket")
         client.fd = sock.fileno()
+        log.debug("client connected", client=address, client_id=client.id)
         if engine.config.tcp_keepalive and sock.family != socket.AF_UNIX:
             _keep_alive(sock, engine.config.tcp_keepalive)
         self._is_tcp = sock.family != socket.AF_UNIX and sys.platform == "linux"
@@ -135,6 +136,7 @@ class Connection(asyncio.Protocol):
         if not hasattr(self, "_client"):
             return  # it was turned away
         client = self._client
+        log.debug("client disconnected", client=client.address, client_id=client.id, reason=str(error or ""))
         self._end_flush()
         self._receiver.release()
         self._engine.forget(client)

@@ -41,6 +41,8 @@ class Feed(asyncio.Protocol):
         # Done when the first sidecar listens; raises OSError, with the reason, where it cannot.
         self.started: asyncio.Task[None] = self._loop.create_task(self._first())
         self._first_answer: asyncio.Future[None] = self._loop.create_future()
+        # As it was opened here: a sidecar may be started after CONFIG SET has changed the folder.
+        self._logfile = os.path.abspath(engine.config.logfile) if engine.config.logfile else ""
         self._stopping = False
         self._backoff_s = _BACKOFF_MIN_S
         self._timer: asyncio.TimerHandle | None = None
@@ -191,7 +193,13 @@ class Feed(asyncio.Protocol):
             "keeps_history": True,
             "log_level": config.log_level,
             "log_format": config.log_format,
+            "logfile": self._logfile,
+            "log_repeats_max": config.log_repeats_max,
         }
+
+    def reopen_logs(self) -> None:
+        """Have the sidecar open its log anew, which it does whenever it is told its settings."""
+        self._send(["settings", self._settings()])
 
     def _settings_changed(self, _: Any) -> None:
         self._send(["settings", self._settings()])
@@ -229,6 +237,7 @@ _LIVE_SETTINGS: Final = (
     "debug-endpoints",
     "loop-stall-ms",
     "log-level",
+    "log-repeats-max",
     "metrics-series-max",
     "metrics-token",
     *(setting.name for name in SHOWN if (setting := lookup(name)) is not None and setting.mutable),

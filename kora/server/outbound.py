@@ -10,12 +10,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from kora.engine.outbound import CONNECTING, READING, WRITING, Exchange
-from kora.log import logger
 
 if TYPE_CHECKING:
     from kora.engine.engine import Engine
 
-log = logger("kora.server")
 
 # As in Redis (MIGRATE_SOCKET_CACHE_ITEMS and _TTL, cluster.c).
 _KEPT_MAX: Final = 64
@@ -99,8 +97,7 @@ class ServerOutbound:
                 failure, _ = await self._try(exchange)
             exchange.end(failure)
         except Exception as error:
-            self._engine.internal_errors += 1
-            log.error("internal error", command="migrate", exc_info=error)
+            self._engine.note_bug(error, command="migrate")
             exchange.end(READING)
 
     async def _try(self, exchange: Exchange) -> tuple[str, bool]:

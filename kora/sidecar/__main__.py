@@ -18,13 +18,13 @@ import logging
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
-from kora import log as logs
-from kora.log import logger
+from kora.log import REPEATS_S, Log, logger
 from kora.observe.board import Board
 from kora.observe.shared_counts import SharedCounts
 from kora.sidecar.feed import Feed
@@ -45,7 +45,8 @@ async def serve(feed_fd: int, board_fd: int, histograms_fd: int = -1) -> int:
     settings = await feed.first_settings()
     if settings is None:
         return 0
-    _configure_logs(settings)
+    feed.follow = follow = partial(_follow, _open_log(settings))
+    follow(settings)
     try:
         listeners = open_listeners(settings.metrics_bind, settings.metrics_port)
     except ListenError as error:
@@ -89,9 +90,31 @@ class _Handler(logging.Handler):
         log.error(record.getMessage(), source=record.name, **({"exc_info": error} if error else {}))
 
 
-def _configure_logs(settings: Settings) -> None:
-    logs.configure(settings.log_level, settings.log_format == "json", sys.stderr)
+def _open_log(settings: Settings) -> Log:
+    as_json = settings.log_format == "json"
+    try:
+        output = Log(settings.logfile, as_json, sys.stderr)
+    except OSError as error:
+        output = Log("", as_json, sys.stderr)
+        log.error("log not opened", path=settings.logfile, reason=error.strerror or str(error))
     logging.basicConfig(handlers=[_Handler()], level=logging.ERROR)
+    _tell_repeats(output)
+    return output
+
+
+def _follow(output: Log, settings: Settings) -> None:
+    """Settings have come: because some have changed, or because somebody has moved the log away."""
+    output.set_levels(settings.log_level)
+    output.repeats_max = settings.log_repeats_max
+    try:
+        output.reopen()
+    except OSError as error:
+        log.error("log not opened anew", path=settings.logfile, reason=error.strerror or str(error))
+
+
+def _tell_repeats(output: Log) -> None:
+    output.tell_repeats()
+    asyncio.get_running_loop().call_later(REPEATS_S, _tell_repeats, output)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ scrapers makes the data process work more than once at a time, and none piles up
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -72,6 +73,7 @@ class Feed(asyncio.Protocol):
         self._decoder = Decoder()
         # What has come.
         self.settings: Settings | None = None
+        self.follow: Callable[[Settings], object] = _follow_nobody
         self._told = asyncio.Event()  # there are settings, or there will never be any
         self.closed: asyncio.Future[None] = self._loop.create_future()  # the data process has gone
         self._latest: Snapshot | None = None
@@ -206,5 +208,10 @@ class Feed(asyncio.Protocol):
             case ["settings", values]:
                 self.settings = Settings.from_plain(values)
                 self._told.set()
+                self.follow(self.settings)
             case _:
                 raise AssertionError(f"not a message of the data process: {message[:2]!r}")
+
+
+def _follow_nobody(_: Settings) -> None:
+    pass

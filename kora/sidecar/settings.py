@@ -25,6 +25,8 @@ class Settings:
     # How the sidecar's own log lines look and which are written, as the settings of these names say.
     log_level: str = "info"
     log_format: str = "json"
+    logfile: str = ""  # absolute; opened anew whenever settings come
+    log_repeats_max: int = 100
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> "Settings":

@@ -12,13 +12,14 @@ import hmac
 import html
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import web
 
+from kora.errors import make_error_id
 from kora.log import logger
 from kora.observe.board import Board
 from kora.sidecar import protobuf_page
@@ -44,6 +45,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 LINE_MAX: Final = 4096
 FIELD_MAX: Final = 8190
 _BODY_MAX: Final = 4096
+# Characters of what a request is called.
+_NAME_MAX: Final = 128
 _OTHER: Final = "other"
 # How often the disk is tried, at most.
 _DISK_S: Final = 10.0
@@ -236,8 +239,10 @@ class Site:
             if refusal.status == HTTPStatus.UNAUTHORIZED:
                 response.headers["WWW-Authenticate"] = 'Bearer realm="kora", Basic realm="kora", charset="UTF-8"'
         except Exception as error:
-            log.error("request failed", path=request.path, exc_info=error)
-            response = _json({"error": HTTPStatus.INTERNAL_SERVER_ERROR.phrase.lower()}, 500)
+            told = make_error_id()
+            named = dict(_named(request))
+            log.error("request failed", error_id=told, path=request.path, **named, exc_info=error)
+            response = _json({"error": HTTPStatus.INTERNAL_SERVER_ERROR.phrase.lower(), "error_id": told}, 500)
         finally:
             if self.visitors is not None:
                 self.visitors.end(transport)
@@ -258,6 +263,13 @@ def _token_of(request: web.Request) -> bytes:
         with contextlib.suppress(ValueError):
             return base64.b64decode(given.strip()).partition(b":")[2]
     return given.strip().encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else b""
+
+
+def _named(request: web.Request) -> Iterator[tuple[str, str]]:
+    """What whoever asks calls the request, for the log."""
+    for field, header in (("request_id", "X-Request-ID"), ("traceparent", "traceparent")):
+        if given := request.headers.get(header):
+            yield field, given[:_NAME_MAX]
 
 
 def _takes_gzip(request: web.Request) -> bool:

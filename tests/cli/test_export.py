@@ -83,7 +83,7 @@ def test_compose_has_all_the_others_in_it(printed: Callable[..., str]) -> None:
 
 def test_log_shippers_read_what_the_log_has(printed: Callable[..., str]) -> None:
     file = io.StringIO()
-    logs.configure("info", True, file)
+    logs.Log(stream=file)
     try:
         logs.logger("kora.server").info("ready", port=6379)
     finally:

@@ -1,5 +1,7 @@
 """call() and the turns around it: what is measured, what is refused, and what ends a turn."""
 
+import re
+
 import pytest
 
 from kora import kernel
@@ -67,19 +69,21 @@ def test_nothing_is_timed_while_observation_is_off_but_errors_still_count(engine
 
 def test_a_bug_in_a_handler_is_answered_counted_and_logged_once(faulty):
     run = runner(faulty.connect())
-    with pytest.raises(CommandError, match=r"^ERR internal error$"):
+    with pytest.raises(CommandError, match=r"^ERR internal error, error_id [0-9a-f]{12}$") as refusal:
         run("TIME")
     assert run("PING") == "PONG"
     assert faulty.internal_errors == 1
     [(level, message, fields)] = faulty.logged
     assert (level, message, fields["command"]) == ("error", "internal error", "time")
+    assert fields["error_id"] == str(refusal.value)[-12:]
     assert isinstance(fields["exc_info"], ZeroDivisionError)
 
 
 def test_the_rest_of_a_pipeline_runs_after_a_bug(faulty):
     client = faulty.connect()
     data = encode_request(("TIME",)) + encode_request(("SET", "k", "v")) + encode_request(("GET", "k"))
-    assert client.engine.execute(client, data) == b"-ERR internal error\r\n+OK\r\n$1\r\nv\r\n"
+    replies = client.engine.execute(client, data)
+    assert re.fullmatch(rb"-ERR internal error, error_id \w+\r\n\+OK\r\n\$1\r\nv\r\n", replies)
 
 
 def test_a_long_pipeline_takes_several_turns_and_loses_nothing(client):

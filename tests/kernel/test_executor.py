@@ -300,7 +300,7 @@ def test_a_reply_that_cannot_be_encoded_leaves_no_half_of_it(
     registry.commands["time"].handler = lambda client, argv: reply
     ask(client, f"HELLO {protocol}")
     replies = ask(client, ("SET", "k", b"v" * 10_000), "GET k", "TIME", "GET k", "TIME")
-    assert [str(part) for part in replies[2::2]] == ["ERR internal error"] * 2
+    assert [str(part)[:18] for part in replies[2::2]] == ["ERR internal error"] * 2
     assert replies[0] == "OK"
     assert replies[1] == replies[3] == b"v" * 10_000
     assert logged == ["internal error"] * 2
@@ -380,7 +380,7 @@ engine.execute(client, encode(("SET", "k", b"x" * 50_000_000)))
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 for requests in (1, 2):
     data = encode(("PING",)) * (requests - 1) + encode(("MGET", *["k"] * 40))
-    print(engine.execute(client, data))
+    print(*[line.split(",")[0] for line in engine.execute(client, data).decode().splitlines()])
 print(len(engine.execute(client, encode(("GET", "k")))))
 """
 
@@ -392,8 +392,8 @@ def test_a_reply_that_there_is_no_memory_for_is_an_internal_error(compiled: Modu
         [sys.executable, "-c", _WITHOUT_MEMORY], capture_output=True, text=True, timeout=60, check=False, cwd=_ROOT
     )
     assert done.stdout.splitlines() == [
-        r"b'-ERR internal error\r\n'",
-        r"b'+PONG\r\n-ERR internal error\r\n'",
+        "-ERR internal error",
+        "+PONG -ERR internal error",
         "50000013",
     ], done.stderr
     assert done.returncode == 0

@@ -90,11 +90,11 @@ class DataProcess:
         """Whether a message of the sidecar waits to be read."""
         return bool(self._received or select.select([self.feed], [], [], 0)[0])
 
-    def get(self, path: str, accept: str = "", method: str = "GET") -> Answer:
+    def get(self, path: str, accept: str = "", method: str = "GET", headers: dict[str, str] | None = None) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
         try:
             started = time.monotonic()
-            connection.request(method, path, headers={"Accept": accept} if accept else {})
+            connection.request(method, path, headers={**({"Accept": accept} if accept else {}), **(headers or {})})
             response = connection.getresponse()
             body = response.read()
             return Answer(response.status, response.headers, body, (time.monotonic() - started) * 1000)

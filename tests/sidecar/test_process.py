@@ -428,8 +428,8 @@ def test_what_is_too_long_or_not_http_is_refused_without_a_word_in_the_log(
 
 def test_a_bug_is_answered_with_500_and_logged_in_the_shape_of_all_lines(listening: DataProcess) -> None:
     listening.board.words[STATE] = 99
-    bug = listening.get("/health/live")
-    assert (bug.code, bug.json) == (500, {"error": "internal server error"})
+    bug = listening.get("/health/live", headers={"X-Request-ID": "of-a-balancer"})
+    assert (bug.code, bug.json["error"]) == (500, "internal server error")
     listening.board.words[STATE] = 1
     assert listening.get("/health/live").code == 200
     listening.feed.close()
@@ -438,4 +438,6 @@ def test_a_bug_is_answered_with_500_and_logged_in_the_shape_of_all_lines(listeni
     assert set(logged) == {"timestamp", "level", "target", "message", "fields"}
     assert (logged["level"], logged["target"], logged["message"]) == ("ERROR", "kora.sidecar", "request failed")
     assert logged["fields"]["path"] == "/health/live"
+    assert logged["fields"]["error_id"] == bug.json["error_id"]
+    assert logged["fields"]["request_id"] == "of-a-balancer"
     assert "IndexError" in logged["fields"]["exception"]
