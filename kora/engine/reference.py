@@ -3,9 +3,7 @@
 The kernel (kora/kernel) is the other one.  Both make what counts, what holds keys and what parses, and run requests.
 """
 
-import signal
 from collections.abc import Callable, Sequence
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kora.clock import Clock
@@ -101,7 +99,7 @@ class Implementation(Protocol):
     def make_cpu_sampler(self, samples: CpuSamples, label: Callable[[], str]) -> "CpuSampler":
         """What counts in `samples` what the loop's thread is busy with; label() tells for whom.
 
-        Raises OSError where the system has no way to.
+        Raises OSError where there is no better way than Python's own.
         """
 
 
@@ -224,38 +222,17 @@ class Reference:
         return False
 
     def make_cpu_sampler(self, samples: CpuSamples, label: Callable[[], str]) -> "CpuSampler":
-        return CpuSampler(samples, label)
+        raise OSError("what runs is Python alone, which can sample itself")
 
 
-class CpuSampler:
-    """Samples of what the main thread is busy with, each time the process has run for so long.
-
-    By a signal, which Python sees at the next place where its stack is sound: what was running then in C, the event
-    loop's own work included, goes with the Python function that comes next.
-    """
-
-    def __init__(self, samples: CpuSamples, label: Callable[[], str]) -> None:
-        self._samples = samples
-        self._label = label
-        self._is_on = False
-
+class CpuSampler(Protocol):
     def start(self, period_ns: int, is_direct: bool) -> None:
         """On the loop's thread; `is_direct` where the loop calls this with no Python frame in between."""
-        self._is_on = True
-        signal.signal(signal.SIGPROF, self._look)
-        signal.siginterrupt(signal.SIGPROF, False)
-        signal.setitimer(signal.ITIMER_PROF, period_ns / 1e9, period_ns / 1e9)
 
-    def stop(self) -> None:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        self._is_on = False  # the handler stays: a signal may be under way
+    def stop(self) -> None: ...
 
     def take(self) -> None:
         """Every now and then, so that no samples are lost."""
-
-    def _look(self, number: int, frame: FrameType | None) -> None:
-        if self._is_on:
-            self._samples.add(self._label(), self._samples.stack(frame), "", 0, 1)
 
 
 class StandingClock(Clock):

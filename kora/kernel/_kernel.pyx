@@ -2347,7 +2347,7 @@ def keep_freed_memory():
 
 
 cdef class CpuSampler:
-    """kora.engine.reference.CpuSampler, which sees the loop's thread while no Python runs, too: see profile.c."""
+    """kora.engine.reference.CpuSampler, which sees what runs beside Python as well: see profile.c."""
 
     cdef Kernel _kernel
     cdef sampler *c  # owned

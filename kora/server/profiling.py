@@ -1,6 +1,6 @@
 """Profiles of the data process: one at a time, begun when the sidecar asks, and sent to it as plain counts.
 
-CPU time is sampled (kora/kernel/profile.c, kora/engine/reference.py); what is in memory is counted in a forked child,
+CPU time is sampled (kora/kernel/profile.c, kora/server/cpu_sampler.py); what is in memory is counted in a forked child,
 so that the loop goes on.  What it is all called, and how profiles are written, is the sidecar's business.
 """
 
@@ -14,16 +14,17 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from kora.engine.reference import CpuSampler
 from kora.observe.board import CLIENT
 from kora.observe.cpu_samples import CpuSamples
 from kora.observe.frame import Message
+from kora.server.cpu_sampler import PythonSampler
 from kora.server.forked import Forked
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
     from kora.engine.engine import Engine
+    from kora.engine.reference import CpuSampler
 
 # Samples are taken out of their ring long before it is full.
 _TAKE_S: Final = 0.2
@@ -148,10 +149,11 @@ class _CpuProfile:
         # uvloop calls what it is told to with no frame of Python's in between; asyncio is Python itself.
         self._is_direct = type(loop).__module__.partition(".")[0] == "uvloop"
         self._samples = CpuSamples(_loop_frame() if self._is_direct else None)
+        self._sampler: CpuSampler
         try:
             self._sampler = engine.implementation.make_cpu_sampler(self._samples, self._label)
-        except OSError:  # the kernel can do it on Linux only
-            self._sampler = CpuSampler(self._samples, self._label)
+        except OSError:
+            self._sampler = PythonSampler(self._samples, self._label)
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:

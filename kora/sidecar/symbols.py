@@ -55,7 +55,7 @@ class _File:
             if os.path.getsize(path) <= _FILE_BYTES_MAX:
                 with open(path, "rb") as file:
                     self._read(file.read())
-        except (OSError, struct.error, IndexError):
+        except (OSError, OverflowError, ValueError, struct.error, IndexError):
             pass  # deleted meanwhile, or not what it seems to be: addresses in it have no names
         self._functions.sort()
         self._starts = [function[0] for function in self._functions]

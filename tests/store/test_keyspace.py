@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from kora.errors import WrongType
+from kora.observe.recent import PREFIXES_MAX
 from kora.store.expiry import BATCH, expire_cycle
 from kora.store.lazyfree import EFFORT_MIN, free_some, pending_keys
 from kora.store.slots import slot_of
@@ -891,3 +892,21 @@ def test_a_large_value_is_freed_bit_by_bit_however_its_key_goes(store, kind, way
     # As many again, or a block of 512 items of the reference's list.
     assert steps >= min(2, (effort - EFFORT_MIN) // most)
     store.audit()
+
+
+def test_weights_tell_what_keys_take_by_type_and_prefix(store):
+    store.fill(3000, "user:%d", left_ms=100_000)
+    store.fill(4000, "session/{same}%d")
+    store.fill(1500, "%d:own")  # more prefixes than are told apart
+    members = store.db.make(Set)
+    members.add(b"member")
+    store.db.set(b"team:1", members)
+    weights = store.db.weights()
+    assert weights["string", "user:*"][0] == 3000
+    assert weights["string", "session/*"][0] == 4000
+    assert weights["set", "team:*"][0] == 1
+    assert len(weights) <= PREFIXES_MAX + 2
+    assert sum(keys for keys, _ in weights.values()) == store.keys
+    assert sum(size_bytes for _, size_bytes in weights.values()) == pytest.approx(store.memory_bytes, rel=0.1)
+    assert weights["string", "others"][0] > 0
+    assert store.databases[1].weights() == {}
