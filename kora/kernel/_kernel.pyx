@@ -1204,8 +1204,7 @@ cdef void _weigh(void *context, entry *entry) noexcept:
         if weight is None:
             weight = found[place] = [0, 0]
     weight[0] += 1
-    # A place in a table, at the mean of how full tables are.
-    weight[1] += entry_bytes(weighing.kernel, entry) + 12
+    weight[1] += entry_bytes(weighing.kernel, entry)
 
 
 @cython.no_gc_clear  # what it points to is needed until it is freed

@@ -96,6 +96,7 @@ class Profiling:
             for keyspace in engine.databases.used()
             for (kind, prefix), (keys, size_bytes) in keyspace.weights().items()
         ]
+        memory_bytes = engine.memory_bytes
         if engine.kernel == "python":
             # What keys hold is told above.  Here they are objects like others, and would be told twice.
             for keyspace in engine.databases.used():
@@ -103,7 +104,13 @@ class Profiling:
                 keyspace.flush()
             for shard in engine.shards:
                 shard.lazyfree.clear()
-        return {"keyspaces": keyspaces, "objects": [[*place, *weight] for place, weight in _objects().items()]}
+        # Tables, and what is being freed.
+        rest_bytes = max(0, memory_bytes - sum(row[-1] for row in keyspaces))
+        return {
+            "keyspaces": keyspaces,
+            "rest_bytes": rest_bytes,
+            "objects": [[*place, *weight] for place, weight in _objects().items()],
+        }
 
     def _trace(self, seconds: int) -> None:
         # Only now: it brings along what nobody else needs.

@@ -244,6 +244,8 @@ def heap_profile(values: dict[str, Any]) -> Profile:
         )
         for database, kind, prefix, keys, size_bytes in values["keyspaces"]
     ]
+    if values["rest_bytes"]:
+        samples.append(Sample((Frame("keyspace"), Frame("tables")), (0, values["rest_bytes"]), {}))
     samples += [
         Sample((Frame("live objects"), Frame(module), Frame(f"{module}.{name}")), (count, size_bytes), {})
         for module, name, count, size_bytes in values["objects"]

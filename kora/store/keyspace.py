@@ -561,7 +561,8 @@ class Keyspace:
     def weights(self) -> dict[tuple[str, str], tuple[int, int]]:
         """How many keys there are and what they take, in bytes, by kind of value and prefix; nothing is changed.
 
-        Takes as long as there are keys: for a process that was forked for it.
+        The kernel leaves out tables, which are nobody's own.  Takes as long as there are keys: for a process that was
+        forked for it.
         """
         found: dict[tuple[str, str], list[int]] = {}
         for slot in self._occupied:

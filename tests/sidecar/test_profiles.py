@@ -17,7 +17,12 @@ from tests.sidecar.data_process import Answer, DataProcess
 
 pytestmark = pytest.mark.once
 
-HEAP = {"keyspaces": [["db0", "string", "user:*", 10, 1000]], "objects": [["builtins", "dict", 3, 300]], "fork_ns": 7}
+HEAP = {
+    "keyspaces": [["db0", "string", "user:*", 10, 1000]],
+    "objects": [["builtins", "dict", 3, 300]],
+    "rest_bytes": 50,
+    "fork_ns": 7,
+}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +103,10 @@ def test_a_second_profile_is_refused_while_the_first_is_taken(profiled: DataProc
     assert [frame.name for frame in profile.samples[0].stack] == ["event loop", "kernel GET"]
     heap, message = asked(profiled, "/debug/pprof/heap?format=collapsed")
     profiled.send(["profile", message[1], HEAP, ""])
-    assert heap.result(20).body == b"keyspace;db0;string;user:* 1000\nlive objects;builtins;builtins.dict 300\n"
+    assert (
+        heap.result(20).body
+        == b"keyspace;db0;string;user:* 1000\nkeyspace;tables 50\nlive objects;builtins;builtins.dict 300\n"
+    )
 
 
 def test_what_cannot_be_had_is_told_with_its_reason(profiled: DataProcess) -> None:
@@ -115,7 +123,7 @@ def test_nobody_is_kept_waiting_for_one_that_nobody_waits_for(profiled: DataProc
     profiled.send(["profile", number, None, "it was given up"])
     answer, message = asked(profiled, "/debug/pprof/heap?format=speedscope")
     profiled.send(["profile", message[1], HEAP, ""])
-    assert json.loads(answer.result(20).body)["profiles"][1]["endValue"] == 1300
+    assert json.loads(answer.result(20).body)["profiles"][1]["endValue"] == 1350
 
 
 # From counts to profiles
