@@ -91,7 +91,7 @@ class Profiling:
     def _heap(self) -> dict[str, Any]:
         """In the child."""
         engine = self._engine
-        keyspaces = [
+        keyspaces: list[list[Any]] = [
             [f"db{keyspace.index}", kind, prefix, keys, size_bytes]
             for keyspace in engine.databases.used()
             for (kind, prefix), (keys, size_bytes) in keyspace.weights().items()
