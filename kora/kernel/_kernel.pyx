@@ -2835,7 +2835,6 @@ cdef class Kernel:
                     while True:
                         if plain:
                             start = place
-                            kernel.in_operation = True
                             place = batch_run(kernel, turn, batch, place, &room.output, TURN_BYTES_MAX)
                             kernel.in_operation = False
                             if place > start:

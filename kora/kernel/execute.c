@@ -1405,7 +1405,10 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
         if (UNLIKELY(kernel->saving.is_on) && command->writes)
             preserve_keys(turn->keyspace, command, argv, request->argc);
         size_t mark = output->bytes;
-        kernel->running = command;
+        if (UNLIKELY(kernel->is_sampled)) {
+            kernel->running = command;
+            kernel->in_operation = true;
+        }
         bool done = command->operation(kernel, turn, request, argv, output);
         if (UNLIKELY(is_journaled))
             end_journaling(kernel, turn, argv, request->argc, &journaling);

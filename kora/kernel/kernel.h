@@ -1348,9 +1348,11 @@ struct kernel {
     struct shard_stats **shards;                 /* owned list of borrowed blocks */
     size_t shards_count;
     char *board; /* borrowed: the page of the activity board (kora/observe/board.py) */
-    /* For samples of CPU time: the command that runs or was the last to, and whether that is an operation. */
-    const struct command *volatile running;
+    /* For samples of CPU time, while there are any: the command that runs or was the last to, and whether that is an
+     * operation. */
+    volatile bool is_sampled;
     volatile bool in_operation;
+    const struct command *volatile running;
     bool observing;
     struct hot_keys hot_keys;
     int64_t samples_left;   /* requests until the next is recorded for hot keys */

@@ -99,6 +99,8 @@ bool sampler_start(struct sampler *sampler, int64_t period_ns)
         return false;
     sampler->timer = timer;
     sampling = sampler;
+    sampler->kernel->running = NULL;
+    sampler->kernel->is_sampled = true;
     struct timespec period = {.tv_sec = period_ns / 1000000000, .tv_nsec = period_ns % 1000000000};
     struct itimerspec times = {.it_interval = period, .it_value = period};
     if (timer_settime(timer, 0, &times, NULL) != 0) {
@@ -113,6 +115,7 @@ void sampler_stop(struct sampler *sampler)
     if (sampling != sampler)
         return;
     sampling = NULL;
+    sampler->kernel->is_sampled = false;
     timer_delete(sampler->timer);
     /* The handler stays: a signal may be under way. */
 }
