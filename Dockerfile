@@ -21,14 +21,15 @@ RUN useradd --system --uid 10001 --create-home --home-dir /data kora
 USER 10001
 WORKDIR /data
 
-# Inside a container loopback reaches nobody, so both ports listen on every address, and what is published decides.
+# Inside a container loopback reaches nobody, so all ports listen on every address, and what is published decides.
 # Protected mode stays on: without KORA_REQUIREPASS, clients from outside the container are turned away with an error
 # that says so.  KORA_PROTECTED_MODE=no lets everybody in who reaches the port.  The sidecar asks for no password.
 ENV PATH=/opt/kora/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     KORA_BIND="* -::*" \
-    KORA_METRICS_BIND="* -::*"
-EXPOSE 6379 9090
+    KORA_METRICS_BIND="* -::*" \
+    KORA_EVENTS_BIND="* -::*"
+EXPOSE 6379 9090 3000
 
 # Live is 503, and urllib raises, while the server shuts down or its data loop is stuck.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["python", "-c", \

@@ -15,15 +15,18 @@ from kora.commands import make_registry
 from kora.config import Config
 from kora.engine.engine import Engine
 from kora.engine.loading import Loading
+from kora.engine.storage import StorageView
 from kora.errors import ConfigError
 from kora.log import REPEATS_S, Log, logger
 from kora.observe.board import DRAINING, READY, STATE, Board
 from kora.persist.journal import JournalKeeper
+from kora.persist.loading import Steps
 from kora.persist.recovery import CannotRecover, recover
 from kora.persist.saving import Saver
 from kora.persist.snapshots import Snapshots
 from kora.server.connection import Connection
 from kora.server.feed import Feed
+from kora.server.fetching import Fetching
 from kora.server.listener import Listeners
 from kora.server.outbound import ServerOutbound
 from kora.server.standstill import Standstill
@@ -37,6 +40,8 @@ engine_log = logger("kora.engine")
 _DESCRIPTORS_RESERVED = 32
 # How long connections may take to send their last replies when the server stops.
 _FLUSH_S = 2.0
+# How long loading waits for a store that is slower.
+_BEHIND_S = 0.005
 
 
 def serve(config: Config) -> int:
@@ -73,9 +78,9 @@ class Server:
         if compiled is not None:
             compiled.keep_freed_memory()
         engine = Engine(config, make_registry(), board=Board.shared(), kernel=compiled)
-        saver = Saver(engine)
-        engine.saves = Snapshots(engine, saver)
-        keeper = engine.journal.keeper = JournalKeeper(engine, saver, wake=loop.call_soon_threadsafe)
+        data: _InMemory | _Stored = (
+            _Stored(engine, loop) if config.storage_engine == "rocksdb" else _InMemory(engine, loop)
+        )
         engine.shutdown = self._stop_now
         engine.call_later = loop.call_later
         engine.log = _log_of_engine
@@ -85,7 +90,7 @@ class Server:
         listeners = Listeners()
         workers = Workers(engine)
         turns = LoopTurns(engine)
-        feed = Feed(engine) if config.metrics_port else None
+        feed = Feed(engine) if config.has_sidecar else None
         signals = {number: partial(self._signalled, engine, number) for number in (signal.SIGTERM, signal.SIGINT)}
         for number, handle in signals.items():
             loop.add_signal_handler(number, handle)
@@ -102,7 +107,7 @@ class Server:
             workers.start()
             if isinstance(loop, uvloop.Loop):
                 turns.start(uvloop.loop.__file__, _loop_capsule(loop))
-            if not await self._recover(engine, keeper):
+            if not await self._recover(engine, data):
                 return 0
             engine.saves.loaded()
             engine.board.words[STATE] = READY
@@ -120,6 +125,9 @@ class Server:
             if self._grace and config.shutdown_grace_ms:
                 await asyncio.sleep(config.shutdown_grace_ms / 1000)
             await _close_clients(engine)
+            if feed is not None:
+                await feed.drain()
+            engine.tracked.flush_all()
             # Again, if anybody has changed anything since it was found that this can be done.
             if self._saves and not engine.saves.save_before_the_end():
                 log.error("stopped without saving", changes=engine.saves.numbers()[0])
@@ -128,18 +136,18 @@ class Server:
             listeners.close()
             await turns.stop()
             await workers.stop()
-            keeper.stop()
+            data.stop()
             await outbound.close()
             if feed is not None:
                 await feed.stop()
         log.info("stopped")
         return 0
 
-    async def _recover(self, engine: Engine, keeper: JournalKeeper) -> bool:
+    async def _recover(self, engine: Engine, data: "_InMemory | _Stored") -> bool:
         """Load what an earlier process has left; False if it was told to stop meanwhile.  Raises CannotRecover."""
-        steps = recover(engine, keeper)
+        steps = data.recover()
         for _ in steps:
-            await asyncio.sleep(0)
+            await asyncio.sleep(_BEHIND_S if data.is_behind else 0)
             if self._stopping.is_set():
                 steps.close()
                 log.info("stopped while loading")
@@ -205,6 +213,85 @@ class Server:
         self._grace = False
         self._saves = saves
         self._stopping.set()
+
+
+class _InMemory:
+    """The data of a server that has all of it in memory: snapshots, and a journal."""
+
+    is_behind = False
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self._engine = engine
+        saver = Saver(engine)
+        engine.saves = Snapshots(engine, saver)
+        self._keeper = engine.journal.keeper = JournalKeeper(engine, saver, wake=loop.call_soon_threadsafe)
+
+    def recover(self) -> Steps[None]:
+        return recover(self._engine, self._keeper)
+
+    def stop(self) -> None:
+        self._keeper.stop()
+
+
+class _Stored:
+    """The data of a server that has it in RocksDB."""
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        """Raises ConfigError and CannotRecover."""
+        try:
+            from kora.engines.rocksdb import checkpoints, keeper, opening, store
+        except ImportError as error:
+            raise ConfigError(
+                "storage-engine: rocksdb needs the Python package rocksdict, which is not installed: "
+                "pip install 'kora-server[rocksdb]'"
+            ) from error
+        config = engine.config
+        opening.check_settings(config)
+        path = os.path.normpath(os.path.join(config.dir, config.rocksdb_dir))
+        started_ns = engine.monotonic_ns()
+        try:
+            self._store = opening.open_store(engine, path)
+            self._is_new = opening.is_new(self._store)
+        except store.CannotOpen as error:
+            raise CannotRecover(str(error)) from error
+        elapsed_ms = (engine.monotonic_ns() - started_ns) // 1_000_000
+        log.info("store opened", path=path, batches=self._store.generation, elapsed_ms=elapsed_ms)
+        self._engine = engine
+        self._opening = opening
+        self._cannot_open = store.CannotOpen
+        engine.back(self._store)
+        self._fetching = Fetching(self._store, loop)
+        assert engine.cache is not None
+        engine.cache.fetch = self._fetching.fetch
+        self._keeper = keeper.StoreKeeper(engine, self._store, wake=loop.call_soon_threadsafe)
+        engine.journal.keeper = engine.write_back = self._keeper
+        engine.storage = StorageView(self._store.statistics, engine.cache.numbers, self._keeper.counted)
+        engine.saves = checkpoints.Checkpoints(engine, self._keeper)
+
+    @property
+    def is_behind(self) -> bool:
+        return self._keeper.is_behind
+
+    def recover(self) -> Steps[None]:
+        engine = self._engine
+        snapshot = os.path.join(engine.config.dir, engine.config.dbfilename)
+        try:
+            if self._is_new and os.path.exists(snapshot):
+                # Nobody is to take half of it for all.
+                self._opening.note_import(self._store, True)
+                yield from recover(engine)
+                if not self._keeper.write_back():
+                    raise CannotRecover(f"{self._store.path}: the snapshot cannot be stored")
+                self._opening.note_import(self._store, False)
+                log.info("snapshot taken over into the store", path=snapshot)
+            self._opening.begin(engine, self._keeper)
+        except self._cannot_open as error:
+            raise CannotRecover(str(error)) from error
+        yield
+
+    def stop(self) -> None:
+        self._fetching.stop()
+        self._keeper.stop()
 
 
 def _loop_capsule(loop: asyncio.AbstractEventLoop) -> object:

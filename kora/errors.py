@@ -123,6 +123,23 @@ class CannotJournal(DiskFault):
         )
 
 
+class CannotStore(DiskFault):
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"MISCONF Errors writing to RocksDB: {reason}")
+        self.of_scripts = (
+            "MISCONF Redis is configured to persist data to RocksDB, but it's currently unable to persist to disk."
+            f" Writable scripts are blocked. Use 'no-writes' flag for read only scripts. RocksDB error: {reason}"
+        )
+
+
+class StorageFault(CommandError):
+    """What is on the disk cannot be read."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"ERR The storage engine failed to read: {reason}")
+        self.reason = reason
+
+
 class InternalError(CommandError):
     """A bug of ours; the log has a line with the same error_id, and its traceback."""
 
@@ -142,6 +159,10 @@ class SubscribersOnly(CommandError):
 class MonitorsOnly(CommandError):
     # In Redis a client that monitors counts as a replica.
     message = "ERR Replica can't interact with the keyspace"
+
+
+class AuditLogFull(CommandError):
+    message = "ERR the audit log is full, and nothing may go unrecorded"
 
 
 class TooManyClients(CommandError):

@@ -22,6 +22,10 @@ from tests.resp_reader import read_replies
 # Random programs are the same ones each time, so that a failure is found by everybody; KORA_LONG=1 takes many times
 # as many, and new ones.  No test asserts on times, so none has a deadline.
 LONG = bool(os.environ.get("KORA_LONG"))
+# Whether all keys of these engines are in a store, and in memory only while a request runs.
+STORED = os.environ.get("KORA_TEST_STORAGE") == "rocksdb"
+if STORED:
+    from tests.engines.stored import NOT_IN_STORES, put_into_store
 settings.register_profile(
     "kora",
     deadline=None,
@@ -45,6 +49,8 @@ if sys.dont_write_bytecode:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What is said of the reference alone need not be said again beside the kernel."""
     for item in items:
+        if STORED and (reason := NOT_IN_STORES.get(item.name.partition("[")[0])):
+            item.add_marker(pytest.mark.skip(reason=reason))
         if (
             isinstance(item, pytest.Function)
             and hasattr(item, "callspec")
@@ -70,7 +76,10 @@ def make_engine(clock: ManualClock) -> Callable[..., Engine]:
     """Engines with settings given as flags: make_engine("--databases", "4")."""
 
     def make(*flags: str) -> Engine:
-        return Engine(Config.load([*flags], {}), make_registry(), clock, kernel=kernel.load())
+        engine = Engine(Config.load([*flags], {}), make_registry(), clock, kernel=kernel.load())
+        if STORED:
+            put_into_store(engine)
+        return engine
 
     return make
 

@@ -185,7 +185,7 @@ def test_the_image_is_built_from_what_the_package_needs() -> None:
 def test_the_image_runs_as_somebody_harmless_and_is_reachable() -> None:
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     assert re.findall(r"^USER (\d+)$", text, flags=re.MULTILINE) == ["10001"]
-    ports = {lookup(name).default for name in ("port", "metrics-port")}  # type: ignore[union-attr]
+    ports = {lookup(name).default for name in ("port", "metrics-port", "events-port")}  # type: ignore[union-attr]
     [exposed] = re.findall(r"^EXPOSE (.+)$", text, flags=re.MULTILINE)
     assert set(map(int, exposed.split())) == ports
     assert 'ENTRYPOINT ["kora-server"]' in text

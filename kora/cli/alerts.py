@@ -105,7 +105,8 @@ ALERTS: Final[tuple[Alert, ...]] = (
           "{{ $value | humanize }} slow commands per second at {{ $labels.instance }}",
           "SLOWLOG GET shows which, and whose."),
     Alert("KoraLatencySpikes", "warning",
-          'sum by (instance) (increase(kora_latency_spikes_total{event!~"command|fast-command"}[5m])) > 10', "5m",
+          "sum by (instance)"
+          ' (increase(kora_latency_spikes_total{event!~"command|fast-command|storage-.*"}[5m])) > 10', "5m",
           "{{ $labels.instance }} itself makes everybody wait",
           "LATENCY LATEST says what: expiry, eviction, freeing, garbage or the disk."),
 
@@ -160,6 +161,46 @@ ALERTS: Final[tuple[Alert, ...]] = (
     Alert("KoraWritesRefused", "critical", 'increase(kora_errors_total{prefix="MISCONF"}[5m]) > 0', "",
           "{{ $labels.instance }} refuses writes, since it cannot save them",
           "Free the disk; stop-writes-on-bgsave-error no would accept writes that are not saved."),
+
+    # RocksDB, where the data is in it.
+    Alert("KoraStorageErrors", "critical",
+          "increase(kora_storage_background_errors_total[10m]) > 0 or increase(kora_storage_file_errors_total[10m]) > 0"
+          " or increase(kora_storage_corruptions_total[10m]) > 0", "",
+          "RocksDB of {{ $labels.instance }} cannot read or write its files",
+          "DOCTOR and the server's log say which: a full disk, a failing one, or a file that is corrupt."),
+    Alert("KoraStorageNotWriting", "critical", "increase(kora_storage_commit_errors_total[2m]) > 0", "1m",
+          "{{ $labels.instance }} cannot write what has changed to RocksDB",
+          "Changes are kept in memory, and writes are refused: its log says why, most often the disk is full."),
+    Alert("KoraStorageStalled", "warning",
+          "sum by (instance) (rate(kora_storage_write_stall_seconds_total[5m])) > 0.05", "5m",
+          "RocksDB of {{ $labels.instance }} holds up writes for {{ $value | humanizePercentage }} of the time",
+          "kora_storage_write_stalls_total says why: more memory for what is written, a faster disk, or fewer writes."),
+    Alert("KoraStorageStopped", "critical", "kora_storage_writes_stopped > 0", "1m",
+          "RocksDB of {{ $labels.instance }} takes no writes in {{ $value }} shards",
+          "Flushes or compactions do not end: look at the disk, and at RocksDB's own log."),
+    Alert("KoraStorageCompactionBehind", "warning",
+          "kora_storage_pending_compaction_bytes > 1e9"
+          " and kora_storage_pending_compaction_bytes > 0.5 * kora_storage_live_file_bytes", "15m",
+          "RocksDB of {{ $labels.instance }} has {{ $value | humanize1024 }}B to compact",
+          "Reads get slower, and writes will be held up: write less, or give it a faster disk or more processors."),
+    Alert("KoraStorageCacheSmall", "warning",
+          "rate(kora_storage_cache_cold_fetches_total[10m]) > 100 and rate(kora_storage_cache_dropped_total[10m]) > 50"
+          " and rate(kora_storage_cache_cold_fetches_total[10m]) / (rate(kora_storage_cache_cold_fetches_total[10m])"
+          " + rate(kora_storage_cache_hits_total[10m])) > 0.2", "15m",
+          "A fifth of the keys that are used at {{ $labels.instance }} have to be fetched from RocksDB",
+          "CONFIG SET rocksdb-cache-bytes gives more memory to keys and values."),
+
+    # The audit log.
+    Alert("KoraAuditNotWritten", "critical", "kora_audit_healthy == 0", "1m",
+          "{{ $labels.instance }} cannot write its audit log",
+          "AUDIT STATUS says why; with audit-on-full block, clients wait once the queue is full."),
+    Alert("KoraAuditRecordsMissing", "critical", "increase(kora_audit_missing_total[10m]) > 0", "",
+          "{{ $value }} records of the audit log of {{ $labels.instance }} are missing",
+          "More was recorded than could be written, or a process was killed: the log says when. Record less, or raise "
+          "audit-queue-size."),
+    Alert("KoraAuditChanged", "critical", "kora_audit_chain_valid == 0", "",
+          "The audit log of {{ $labels.instance }} is not as it was written",
+          "AUDIT VERIFY names the first record that was changed, taken out or moved: keep a copy, and see who did it."),
 
     # What is easily forgotten.
     Alert("KoraCertificateExpires", "warning",

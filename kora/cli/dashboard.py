@@ -33,6 +33,10 @@ def _quantile(quantile: float, labels: str) -> str:
 
 
 _HITS: Final = "sum(rate(kora_keyspace_hits_total{SERVER}[RATE]))"
+_CACHE_HITS: Final = "sum(rate(kora_storage_cache_hits_total{SERVER}[RATE]))"
+_CACHE_MISSES: Final = "sum(rate(kora_storage_cache_misses_total{SERVER}[RATE]))"
+_BLOCK_HITS: Final = "sum by (kind) (rate(kora_storage_block_cache_hits_total{SERVER}[RATE]))"
+_BLOCK_MISSES: Final = "sum by (kind) (rate(kora_storage_block_cache_misses_total{SERVER}[RATE]))"
 _MISSES: Final = "sum(rate(kora_keyspace_misses_total{SERVER}[RATE]))"
 
 # fmt: off
@@ -98,6 +102,44 @@ PANELS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
         Panel("Accesses to the hottest key", (
               ("max by (instance) (kora_hottest_key_accesses_per_second{SERVER})", "{{instance}}"),), "ops"),
         Panel("Keys by shard", (("sum by (shard) (kora_shard_keys{SERVER})", "{{shard}}"),)),
+    )),
+    # Empty where all data is in memory.
+    ("RocksDB", (
+        Panel("Bytes", (
+              ("sum(rate(kora_storage_written_bytes_total{SERVER}[RATE]))", "written"),
+              ("sum(rate(kora_storage_read_bytes_total{SERVER}[RATE]))", "read"),
+              ("sum(rate(kora_storage_flushed_bytes_total{SERVER}[RATE]))", "flushed"),
+              ("sum(rate(kora_storage_compaction_written_bytes_total{SERVER}[RATE]))", "compacted")), "Bps"),
+        Panel("Hit ratios", (
+              (f"{_CACHE_HITS} / ({_CACHE_HITS} + {_CACHE_MISSES})", "keys in memory"),
+              (f"{_BLOCK_HITS} / ({_BLOCK_HITS} + {_BLOCK_MISSES})", "{{kind}} blocks")), "percentunit"),
+        Panel("Keys fetched, and dropped", (
+              ("sum(rate(kora_storage_cache_cold_fetches_total{SERVER}[RATE]))", "fetched beside the loop"),
+              ("sum(rate(kora_storage_cache_sync_fetches_total{SERVER}[RATE]))", "fetched on the loop"),
+              ("sum(rate(kora_storage_cache_dropped_total{SERVER}[RATE]))", "dropped")), "ops"),
+        Panel("Writes held up, by cause", (
+              ("sum by (cause) (rate(kora_storage_write_stall_seconds_total{SERVER}[RATE]))", "{{cause}}"),
+              ("sum(rate(kora_storage_commit_seconds_total{SERVER}[RATE]))", "writing")), "percentunit"),
+        Panel("Keys in memory", (
+              ("sum(kora_storage_cache_bytes{SERVER})", "keys and values"),
+              ("sum(kora_storage_cache_dirty_bytes{SERVER})", "to be written"),
+              ("sum(kora_storage_cache_capacity_bytes{SERVER})", "allowed"),
+              ("sum(kora_storage_block_cache_bytes{SERVER})", "blocks"),
+              ("sum(kora_storage_memtable_bytes{SERVER})", "memtables")), "bytes"),
+        Panel("Files by level", (("sum by (level) (kora_storage_level_bytes{SERVER})", "{{level}}"),
+                                 ("sum(kora_storage_pending_compaction_bytes{SERVER})", "to be compacted")), "bytes"),
+        Panel("Amplification", (
+              ("max(kora_storage_write_amplification{SERVER})", "writes"),
+              ("max(kora_storage_read_amplification{SERVER})", "reads"),
+              ("max(kora_storage_space_amplification{SERVER})", "space"))),
+        Panel("Flushes and compactions", (
+              ("sum(rate(kora_storage_flush_duration_seconds_sum{SERVER}[RATE]))", "flushing"),
+              ("sum(rate(kora_storage_compaction_duration_seconds_sum{SERVER}[RATE]))", "compacting")), "percentunit"),
+        Panel("What fails", (
+              ("sum(increase(kora_storage_background_errors_total{SERVER}[RATE]))", "flushes and compactions"),
+              ("sum(increase(kora_storage_file_errors_total{SERVER}[RATE]))", "files"),
+              ("sum(increase(kora_storage_corruptions_total{SERVER}[RATE]))", "corrupt blocks"),
+              ("sum(increase(kora_storage_commit_errors_total{SERVER}[RATE]))", "batches of changes"))),
     )),
     ("Network and clients", (
         Panel("Network", (

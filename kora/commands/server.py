@@ -82,7 +82,8 @@ def config_set(client: Client, argv: list[bytes]) -> Reply:
     engine.config.set(zip(words[::2], words[1::2], strict=True))
     changed = {name: value for name, value in engine.config.masked().items() if value != before[name]}
     if changed:
-        engine.log("info", "settings changed", changed=changed, client=client.address, user=client.user.name)
+        user = client.user.name.decode(errors="replace")
+        engine.log("info", "settings changed", changed=changed, client=client.address, user=user)
     return OK
 
 

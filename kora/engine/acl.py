@@ -362,6 +362,13 @@ class User:
     def may_read_any(self, command: "Command", argv: Sequence[bytes]) -> bool:
         return any(selector.may_read_any(command, argv) for selector in self.selectors)
 
+    def may_access(self, command: "Command", argv: Sequence[bytes], key: bytes, needed: int) -> bool:
+        """Whether the request may do with a key what is needed, which is not among its words."""
+        return any(
+            selector.may_run(command, argv) and (selector.all_keys or selector.may_access(key, needed))
+            for selector in self.selectors
+        )
+
     def may_hear(self, channel: bytes, is_pattern: bool) -> bool:
         return any(selector.may_hear(channel, is_pattern) for selector in self.selectors)
 
@@ -501,6 +508,21 @@ class Acl:
                 f"This command is no longer allowed for the following reason: {_MEANWHILE[denial.reason]}"
             )
         return CommandError(f"NOPERM {why}")
+
+    def denial_of_key(self, client: "Client", argv: list[bytes], key: bytes, needed: int) -> CommandError | None:
+        """As denial(), for a key that a command uses without naming it: for its handler."""
+        engine = self._engine
+        scripting = engine.scripting
+        user = scripting.caller.user if client.is_script and scripting is not None else client.user
+        if user.may_do_all or user.may_access(engine.registry.find(argv), argv, key, needed):
+            return None
+        self.log.add(client, "key", key, user.name)
+        where = "ACL failure in script: " if engine.in_script else ""
+        return CommandError(f"NOPERM {where}No permissions to access a key")
+
+    def make_almighty(self) -> User:
+        """Somebody who is not among the users, and may do everything: for what the server does itself."""
+        return self._make_default("")
 
     # Changing
 

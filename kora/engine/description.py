@@ -71,7 +71,7 @@ def _flags(client: "Client") -> str:
     flags = "O" * client.is_monitor + "P" * bool(client.subscriptions_count)
     if client.transaction is not None:
         flags += "x"
-    if client.parked:
+    if client.parked and client.fetching is None:
         flags += "b"
     wish = client.tracking
     if wish is not None:

@@ -12,6 +12,7 @@ from kora.observe.hot_windows import Ranking
 from kora.observe.recent import Counts
 from kora.observe.shard_stats import COUNTERS
 from kora.observe.spikes import NOBODY, Offender
+from kora.observe.storage import Storage
 
 if TYPE_CHECKING:
     from kora.engine.client import Client
@@ -25,6 +26,7 @@ _SETTINGS: Final = (
     "maxmemory-policy",
     "no-appendfsync-on-rewrite",
     "observation",
+    "rocksdb-large-value-bytes",
 )
 _HOT_KEYS: Final = 3
 _CULPRITS: Final = 16
@@ -58,12 +60,47 @@ def counts(engine: "Engine") -> Counts:
     found["total", "connections"] = engine.connections_received
     found["total", "rejected"] = engine.connections_rejected
     found["total", "internal_errors"] = engine.internal_errors
+    found["total", "audit_dropped"] = engine.audit.dropped
+    if engine.storage is not None:
+        _count_storage(found, engine.storage.latest())
     found["total", "processor_ns"], found["total", "processor_wait_ns"] = engine.processor_ns()
     return found
 
 
 def _add(found: Counts, kind: str, name: str, count: int) -> None:
     found[kind, name] = found.get((kind, name), 0) + count
+
+
+def _count_storage(found: Counts, storage: Storage) -> None:
+    reading = storage.reading
+    for name, count in storage.counted.items():
+        found["storage", name] = count
+    for name in _STORAGE_TICKERS:
+        found["storage", name] = reading.tickers.get(name, 0)
+    found["storage", "background-errors"] = reading.properties.get("background-errors", 0)
+    for cause, stalled_us in reading.stall_us.items():
+        found["stalled_us", cause] = stalled_us
+
+
+# What rules look at.
+_STORAGE_TICKERS: Final = ("no.file.errors", "block.checksum.mismatch.count", "footer.corruption.count")
+_STORAGE_PROPERTIES: Final = ("estimate-pending-compaction-bytes", "live-sst-files-size", "is-write-stopped")
+# Memory that is RocksDB's, and what it takes without any data: its code, threads, and the log of batches.
+_STORAGE_BYTES_MIN: Final = 64 << 20
+_STORAGE_BYTES: Final = ("block-cache-usage", "size-all-mem-tables", "estimate-table-readers-mem")
+
+
+def _storage_numbers(storage: Storage | None, shards: int) -> dict[str, int]:
+    if storage is None:
+        return {}
+    properties = storage.reading.properties
+    return {
+        "storage_bytes": _STORAGE_BYTES_MIN + sum(properties.get(name, 0) for name in _STORAGE_BYTES),
+        "shards": shards,
+        "level0_files": storage.reading.levels[0][0] if storage.reading.levels else 0,
+        "cache_bytes": storage.counted.get("capacity_bytes", 0),
+        **{name: properties.get(name, 0) for name in _STORAGE_PROPERTIES},
+    }
 
 
 def begin_recent(engine: "Engine") -> None:
@@ -126,6 +163,8 @@ def gather(engine: "Engine", seconds: int) -> Facts:
             "clients_bytes": snapshot.clients_memory_bytes,
             "save_failed": int(not snapshot.saves[3]),
             "changes_unsaved": snapshot.saves[0],
+            **engine.audit.numbers(),
+            **_storage_numbers(snapshot.stored, len(engine.shards)),
         },
         settings={
             name: getattr(config, attribute)

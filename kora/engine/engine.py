@@ -11,8 +11,10 @@ from kora.clock import Clock
 from kora.config import Config, output_limits
 from kora.engine import call
 from kora.engine.acl import Acl
+from kora.engine.audit import Audit
 from kora.engine.blame import BlameRecords
 from kora.engine.blocking import Blocking
+from kora.engine.cache import Cache
 from kora.engine.client import Client
 from kora.engine.client_memory import ClientEvictor
 from kora.engine.doctor import end_second
@@ -24,8 +26,11 @@ from kora.engine.outbound import NoOutbound, Outbound, Travels
 from kora.engine.pubsub import PubSub
 from kora.engine.reference import Implementation, Reference
 from kora.engine.registry import Registry
-from kora.engine.saves import NoSaves, Saves
+from kora.engine.saves import NoSaves, Saves, WritesBack
 from kora.engine.slowness import Slowness
+from kora.engine.storage import StorageView
+from kora.engine.tracing import Tracing
+from kora.engine.tracked import Tracked
 from kora.engine.tracking import Tracking
 from kora.engine.transactions import Watches
 from kora.errors import DiskFault, InternalError
@@ -34,6 +39,7 @@ from kora.observe.loop_stats import JobStats, LoopStats
 from kora.observe.rates import Rates
 from kora.observe.recent import CONNECTIONS, TURNS, Recent, host_of
 from kora.observe.spikes import NEVER_NS, NOBODY, Offender
+from kora.store.backing import Backing
 from kora.store.eviction import Evictor
 from kora.store.fields import FieldDeadlines
 from kora.store.indexing import Indexing
@@ -114,12 +120,14 @@ class Engine:
         self.service = implementation.make_service(len(registry.slots))
         self.blame = BlameRecords(self)
         self.field_deadlines: dict[int, FieldDeadlines] = {}  # by the database's number
+        self.cache: Cache | None = None  # where the data is in a store, and only a part of it in memory
         self.databases = Databases(self._make_database, config.databases)
         self.indexing = Indexing()
         self.journal = Journal(self, implementation.effects)
         self.is_replaying = False  # what runs comes from the journal
         # What took long, and who is shown everything.  Above these somebody wants to know; see engine/slowness.py.
         self.slow_ns = self.large_reply_bytes = self.large_request_bytes = NEVER_NS
+        self.tracing = Tracing(self)
         self.slowness = Slowness(self)
         self._evictor = Evictor(self.clock, self.hot_keys.recorder.estimate, self.slowness.note_event)
         # Who wants to know what happens to it.
@@ -129,11 +137,13 @@ class Engine:
         self.watches = Watches()
         self.tracking = Tracking(self)
         self.travels = Travels()
+        self.tracked = Tracked(self)
         # Who may do what.
         self.acl = Acl(self)
         config.on_change("requirepass", self.acl.set_default_password)
         # The clients, by id.
         self.clients: dict[int, Client] = {}
+        self.audit = Audit(self)
         self.client_evictor = ClientEvictor(self)
         self._next_client_id = 1
         self.connections_received = 0
@@ -144,10 +154,15 @@ class Engine:
         self.internal_errors = 0
         self.paused_until_ms = 0  # CLIENT PAUSE
         self.paused_writes_only = False
+        self.writes_wait = False  # what they change cannot be stored as fast as it comes
         self.active_expire = True  # DEBUG SET-ACTIVE-EXPIRE
         self.loading: Loading | None = None  # while data is being loaded
         self.loaded_keys = self.loaded_expired = 0  # by the last snapshot that was: keys, and those whose time was over
         self.saves: Saves = NoSaves(self)  # set by whoever has files
+        self.write_back: WritesBack | None = None  # where the data is in a store; set by whoever has opened it
+        self.storage: StorageView | None = (
+            None  # what holds the keys that memory does not, set by whoever has opened it
+        )
         self.disk_faults: dict[str, DiskFault] = {}  # why writes are refused, by who cannot write to the disk
         # shutdown(saves): whether to save the data where snapshots are wanted; set by whoever runs the server.
         self.shutdown: Callable[[bool], None] = _no_server
@@ -187,6 +202,7 @@ class Engine:
         config.on_change("notify-keyspace-events", self._set_notifications)
         config.on_change("proto-max-bulk-len", self._set_bulk_max)
         self._set_observing(config.observation)
+        self.tracing.start()
         self._set_notifications(config.notify_keyspace_events)
         self.update_gate()
 
@@ -196,6 +212,7 @@ class Engine:
         self.connections_received += 1
         self.recent.note(CONNECTIONS, host_of(address))
         self.clients[client.id] = client
+        self.audit.connected(client)
         return client
 
     def make_replaying_client(self) -> Client:
@@ -205,7 +222,9 @@ class Engine:
     def forget(self, client: Client) -> None:
         """A client's connection is closed: it waits, watches and listens no more."""
         if self.clients.pop(client.id, None) is not None:
+            self.audit.disconnected(client)
             self.blocking.forget(client)
+            client.fetching = None
             self.watches.unwatch(client)
             self.pubsub.forget(client)
             self.tracking.stop(client)
@@ -250,7 +269,14 @@ class Engine:
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at every request; it tests only this one flag."""
         is_loading = self.loading is not None
-        is_narrow = bool(self.paused_until_ms or self.busy_script or is_loading or self.disk_faults)
+        is_narrow = bool(
+            self.paused_until_ms
+            or self.busy_script
+            or is_loading
+            or self.disk_faults
+            or self.writes_wait
+            or self.audit.is_holding
+        )
         self.gated = is_narrow or bool(self.config.maxmemory)
         # The kernel does not show monitors what it runs.
         aside = is_narrow or bool(self.slowness.monitors)
@@ -295,10 +321,21 @@ class Engine:
         self.paused_writes_only = writes_only
         self.update_gate()
         if not until_ms:
-            for client in list(self.clients.values()):
-                if client.parked and client.waiting is None:
-                    client.parked = False
-                    client.kick()
+            self.release_parked()
+
+    def set_writes_wait(self, writes_wait: bool) -> None:
+        """Park clients that want to write, until they may."""
+        self.writes_wait = writes_wait
+        self.update_gate()
+        if not writes_wait:
+            self.release_parked()
+
+    def release_parked(self) -> None:
+        """Let clients go on that were held before their request ran; who has another reason to wait is held again."""
+        for client in list(self.clients.values()):
+            if client.parked and client.waiting is None and client.fetching is None:
+                client.parked = False
+                client.kick()
 
     def tick(self) -> None:
         """Several times per second: refresh what is read from a coarse clock, sample, and end a pause that is over."""
@@ -312,9 +349,11 @@ class Engine:
         if self.journal.keeper is not None:
             self.journal.keeper.tick()
         self.slowness.monitors.flush()
+        self.audit.tick()
         self.update_memory_peak()
         self.hot_keys.advance()
         self.blame.advance()
+        self.tracing.tick()
         now_ns = self.clock.monotonic_ns()
         if self.rates.is_due(now_ns):
             blocks = [shard.stats for shard in self.shards]
@@ -324,6 +363,8 @@ class Engine:
             self.hot_keys.adapt(self.rates.latest(0))
         if self.recent.is_due(now_ns):
             end_second(self, now_ns)
+            if self.storage is not None:
+                self.storage.look(self)
 
     def catch_up(self) -> None:
         """Keys may have ended without a command: tell those who wait for them or keep copies of them."""
@@ -387,7 +428,20 @@ class Engine:
         self.field_deadlines[index] = FieldDeadlines()
         keyspace.note_fields = self.field_deadlines[index].note
         self.journal.follow(keyspace)
+        self._back(keyspace)
         return keyspace
+
+    def back(self, store: Backing) -> None:
+        """Before there are any keys: have them all in a store, and in memory no more than is in use."""
+        self.cache = Cache(self, store)
+        for keyspace in self.databases.used():
+            self._back(keyspace)
+        for index in store.databases:
+            self.databases[index]
+
+    def _back(self, keyspace: Keyspace) -> None:
+        if self.cache is not None:
+            keyspace.back(self.cache, self.cache.databases.get(keyspace.index) or self.cache.new_id())
 
     def set_replaying(self, is_replaying: bool) -> None:
         """While a journal is loaded nothing ends by itself: what has ended, and when, is in the journal."""
@@ -412,6 +466,8 @@ class Engine:
     def flush_database(self, keyspace: Keyspace) -> int:
         """Forget all keys of a database, and return how many."""
         self.field_deadlines[keyspace.index].clear()
+        if keyspace.index == 0:
+            self.tracked.forget()
         return keyspace.flush()
 
     def frequency(self, key: bytes) -> int:
@@ -464,7 +520,7 @@ class Engine:
     def _set_observing(self, observing: bool) -> None:
         self.observing = observing
         self.implementation.set_observing(observing)
-        self.slowness.update()
+        self.tracing.update()
 
 
 def _no_loop(delay_s: float, function: Callable[[], None]) -> None:

@@ -15,6 +15,7 @@ from kora import REDIS_VERSION
 from kora.engine.loading import percent_loaded
 from kora.engine.snapshot import Snapshot, by_lowest
 from kora.observe.histogram import Counts, merged, percentiles
+from kora.observe.storage import CACHE, COMMITS, STALLS, divided, kip_metrics
 from kora.observe.units import human_bytes
 
 Field: TypeAlias = tuple[str, object]
@@ -39,7 +40,12 @@ def wanted_sections(names: Iterable[str]) -> list[str]:
 
 def render(snapshot: Snapshot, sections: Iterable[str]) -> str:
     """The text of some sections; a snapshot without histograms will do unless `latencystats` is among them."""
-    return "\r\n".join(f"{_title(section)}\r\n{_lines(_SECTIONS[section](snapshot))}" for section in sections)
+    return "\r\n".join(
+        f"{_title(section)}\r\n{_lines(_SECTIONS[section](snapshot))}"
+        for section in sections
+        # What is not there has no section, as in a Redis without modules.
+        if section != _STORAGE or snapshot.stored is not None
+    )
 
 
 def fields(snapshot: Snapshot) -> dict[str, object]:
@@ -53,7 +59,11 @@ def error_name(prefix: str) -> str:
 
 
 def _title(section: str) -> str:
-    return f"# {'CPU' if section == 'cpu' else section.capitalize()}"
+    return f"# {_TITLES.get(section) or section.capitalize()}"
+
+
+_STORAGE: Final = "rocksdb"
+_TITLES: Final = {"cpu": "CPU", _STORAGE: "RocksDB"}
 
 
 def _lines(fields: Iterable[Field]) -> str:
@@ -64,6 +74,7 @@ def _server(snapshot: Snapshot) -> Iterator[Field]:
     yield "redis_version", REDIS_VERSION
     yield "kora_version", snapshot.version
     yield "kernel", snapshot.kernel
+    yield "storage_engine", "memory" if snapshot.stored is None else "rocksdb"
     yield "redis_mode", "standalone"
     yield "os", _OS
     yield "arch_bits", _ARCH_BITS
@@ -186,6 +197,14 @@ def _stats(snapshot: Snapshot) -> Iterator[Field]:
     yield "reads_waited_max_usec", snapshot.suffered_ns_max // 1_000
 
 
+def _events(snapshot: Snapshot) -> Iterator[Field]:
+    for name, number in snapshot.tracked.items():
+        if name == "flush_ns":
+            yield "events_flush_usec", number // 1_000
+        else:
+            yield f"events_{name}", number
+
+
 def _replication(snapshot: Snapshot) -> Iterator[Field]:
     yield "role", "master"
     yield "connected_slaves", 0
@@ -275,6 +294,33 @@ def _hotkeys(snapshot: Snapshot) -> Iterator[Field]:
     yield "hottest_key_accesses_per_sec", snapshot.hottest_rate
 
 
+def _storage(snapshot: Snapshot) -> Iterator[Field]:
+    """What Kora counts itself, then the metrics of KIP-471 and KIP-607 by their own names."""
+    storage = snapshot.stored
+    if storage is None:
+        return
+    reading = storage.reading
+    yield "storage_metrics_level", storage.level
+    for row in CACHE + COMMITS:
+        if row.name in storage.counted:
+            yield row.name, storage.counted[row.name]
+    hits, misses = storage.counted.get("hits", 0), storage.counted.get("misses", 0)
+    if (share := divided(hits, hits + misses)) is not None:
+        yield "hit_ratio", f"{share:.4f}"
+    yield "collection_usec", storage.read_ns // 1_000
+    for level, (files, size_bytes) in enumerate(reading.levels):
+        yield f"level{level}", f"files={files},bytes={size_bytes}"
+    for name, cause, kind in STALLS:
+        yield f"stalls_{cause}_{kind}".replace("-", "_"), reading.stalls.get(name, 0)
+    for cause, stalled_us in reading.stall_us.items():
+        yield f"stalled_usec_{cause}".replace("-", "_"), stalled_us
+    for name in ("write_amplification", "read_amplification", "space_amplification"):
+        if (value := getattr(storage, name)) is not None:
+            yield name, f"{value:.2f}"
+    for name, number in kip_metrics(storage):
+        yield name, number if isinstance(number, int) else f"{number:.4f}"
+
+
 # In the order in which they are shown.
 _SECTIONS: Final[dict[str, Callable[[Snapshot], Iterator[Field]]]] = {
     "server": _server,
@@ -290,13 +336,15 @@ _SECTIONS: Final[dict[str, Callable[[Snapshot], Iterator[Field]]]] = {
     "cluster": _cluster,
     "keyspace": _keyspace,
     "keysizes": _keysizes,
+    "events": _events,
     "hotkeys": _hotkeys,
+    _STORAGE: _storage,
 }
 _SCALARS: Final = tuple(
     section
     for section in _SECTIONS
-    if section not in ("commandstats", "errorstats", "latencystats", "keyspace", "keysizes", "hotkeys")
+    if section not in ("commandstats", "errorstats", "latencystats", "keyspace", "keysizes", "hotkeys", _STORAGE)
 )
 # What INFO shows unasked: all but the two that grow with the number of commands, and those that Redis 7 does not have:
 # there are tools that take any name which begins with `db0` for a database.
-_DEFAULT: Final = frozenset(_SECTIONS) - {"commandstats", "latencystats", "keysizes", "hotkeys"}
+_DEFAULT: Final = frozenset(_SECTIONS) - {"commandstats", "latencystats", "keysizes", "hotkeys", "events"}

@@ -97,8 +97,11 @@ class Receiver:
         client = self._client
         if client is None:
             return
+        was_more = client.more
         if execute(client, data, self.send):
-            if client.more:
+            if client.more and (was_more or client.fetching is None):
                 self._attend()
-        elif client.more or client.parser.buffered_bytes > client.engine.config.client_query_buffer_limit:
+        elif (
+            client.more and (was_more or client.fetching is None)
+        ) or client.parser.buffered_bytes > client.engine.config.client_query_buffer_limit:
             self._attend()

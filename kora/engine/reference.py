@@ -3,9 +3,10 @@
 The kernel (kora/kernel) is the other one.  Both make what counts, what holds keys and what parses, and run requests.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kora.audit.ring import Ring
 from kora.clock import Clock
 from kora.engine import call
 from kora.engine.effects import Effects
@@ -20,10 +21,26 @@ from kora.store.shard import Shard
 from kora.store.walk import Databases, Layout, ReferenceWalk, Walk
 from kora.types.limits import Limits
 from kora.types.rdb.payload import Tools
+from kora.types.tallies import Tallies
+from kora.types.tally import Cell, Tally
 
 if TYPE_CHECKING:
     from kora.engine.client import Client
     from kora.engine.engine import Engine
+
+
+class Tallied(Protocol):
+    """kora/types/tallies.py says what each does."""
+
+    values: int
+
+    def __len__(self) -> int: ...
+    def __contains__(self, key: bytes) -> bool: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+    def add(self, key: bytes, units: int, at_ms: int) -> None: ...
+    def merge(self, cell: Cell) -> None: ...
+    def get(self, key: bytes) -> Tally | None: ...
+    def take(self, count: int) -> list[Cell]: ...
 
 
 class Implementation(Protocol):
@@ -86,11 +103,37 @@ class Implementation(Protocol):
         """An offset from where the file's commands begin, and how many commands behind it the one is that runs."""
 
     def set_replaying(self, is_replaying: bool) -> None: ...  # keys do not end: a journal says what has ended
+    # Values to count, by the interval that they belong to; and where those of now go, until it ends, or None.
+    def make_tallies(self) -> Tallied: ...
+    def count_into(self, tallies: Tallied | None, start_ms: int, stop_ms: int) -> None: ...
     def interrupt(self) -> None: ...
     def set_observing(self, observing: bool) -> None: ...
+
+    def set_audit(
+        self,
+        queue: Ring | None,
+        slots: bytes,
+        blocks: bool,
+        wants_words: bool,
+        include_keys: Sequence[bytes],
+        exclude_keys: Sequence[bytes],
+    ) -> None:
+        """What is recorded from now on, and where to: see kora.engine.audit; None for nothing."""
+
     # From where on engine.slowness wants to know of a command.
     def set_slow(self, slow_ns: int, reply_bytes: int, request_bytes: int) -> None: ...
     def set_sampling_ratio(self, ratio: int) -> None: ...
+
+    def set_tracing(self, is_on: bool, ratio: float, slow_ns: int, asks: bool, spans_max: int) -> None:
+        """Which part of requests leaves a span, from where on all do, and how many spans are kept.
+
+        `asks` is for engine.tracing to record each.
+        """
+
+    def take_spans(self, first: int) -> tuple[bytes, int]:
+        """What was recorded here, as kora.observe.traces unpacks it, from a number on, and the number of the next."""
+
+    def forget_spans(self) -> None: ...
     def reset_stats(self) -> None: ...
 
     def share_histograms(self, fd: int) -> bool:
@@ -203,16 +246,42 @@ class Reference:
         for keyspace in self._keyspaces:
             keyspace.follow(self._keys_clock)
 
+    def make_tallies(self) -> Tallied:
+        return Tallies()
+
+    def count_into(self, tallies: Tallied | None, start_ms: int, stop_ms: int) -> None:
+        pass
+
     def interrupt(self) -> None:
         pass
 
     def set_observing(self, observing: bool) -> None:
         pass
 
+    def set_audit(
+        self,
+        queue: Ring | None,
+        slots: bytes,
+        blocks: bool,
+        wants_words: bool,
+        include_keys: Sequence[bytes],
+        exclude_keys: Sequence[bytes],
+    ) -> None:
+        pass
+
     def set_slow(self, slow_ns: int, reply_bytes: int, request_bytes: int) -> None:
         pass
 
     def set_sampling_ratio(self, ratio: int) -> None:
+        pass
+
+    def set_tracing(self, is_on: bool, ratio: float, slow_ns: int, asks: bool, spans_max: int) -> None:
+        pass
+
+    def take_spans(self, first: int) -> tuple[bytes, int]:
+        return b"", 0  # call() has engine.tracing record all
+
+    def forget_spans(self) -> None:
         pass
 
     def reset_stats(self) -> None:

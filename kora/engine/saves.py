@@ -51,6 +51,16 @@ class Saves(Protocol):
         """For Snapshot.saves, which says what they are."""
 
 
+class WritesBack(Protocol):
+    """What background jobs ask where the data is in a store: kora/engines/rocksdb/keeper.py."""
+
+    def step(self) -> None:
+        """Begin to write back what has changed, and see what has been written."""
+
+    def expire(self, budget_ns: int) -> bool:
+        """End keys that nobody asks for, wherever they are; returns whether there is more to do right now."""
+
+
 class NoSaves:
     """Of an engine by itself, which has no files: all that it has changed is unsaved."""
 

@@ -16,6 +16,7 @@ from kora.engine.client_memory import memory_bytes
 from kora.observe import histogram
 from kora.observe.service import Service
 from kora.observe.shard_stats import COUNTERS, GAUGES, ShardStats, merge
+from kora.observe.storage import Storage
 from kora.store.lazyfree import pending_keys
 
 if TYPE_CHECKING:
@@ -108,8 +109,9 @@ class Snapshot:
     command_logs: dict[str, list[int]]
     spikes: dict[str, list[int]]
     spikes_seen: dict[str, list[int]]
-    last_slow: dict[str, list[int]]  # by command: [id in the slow log, µs, Unix time] of its last entry
+    last_slow: dict[str, list[int]]  # by command: [id in the slow log, µs, Unix time, trace] of its last entry
     monitors: int
+    traces: dict[str, int]  # as Tracing.numbers() has them
     # The loop.
     turn_max_ns: int
     lag_ns: int
@@ -135,6 +137,8 @@ class Snapshot:
     hz: int
     config_file: str
     journal: dict[str, int]  # aof_… of INFO, without that; empty where nobody keeps one
+    tracked: dict[str, int]  # as kora.engine.tracked.Tracked.numbers() has it
+    storage: list[Plain]  # a Storage as plain data; empty where all data is in memory
 
     def to_plain(self) -> list[Plain]:
         return [getattr(self, field.name) for field in fields(self)]
@@ -197,6 +201,11 @@ class Snapshot:
     def commands_processed(self) -> int:
         return sum(command.calls for command in self.totals.commands)
 
+    @cached_property
+    def stored(self) -> Storage | None:
+        """What is under the keys; None where all of them are in memory."""
+        return Storage.from_plain(self.storage) if self.storage else None
+
     @property
     def uptime_s(self) -> int:
         return self.uptime_ns // 1_000_000_000
@@ -234,7 +243,7 @@ def take(
         clients=len(engine.clients),
         clients_max=engine.config.maxclients,
         # By a pause, or in a command that waits.
-        clients_blocked=sum(client.parked for client in clients),
+        clients_blocked=sum(client.parked and client.fetching is None for client in clients),
         clients_watching=sum(bool(client.watched) for client in clients),
         blocking_keys=engine.blocking.keys,
         pubsub_channels=len(engine.pubsub.channels.listeners),
@@ -287,6 +296,7 @@ def take(
         },
         last_slow=engine.slowness.last_kept(),
         monitors=len(engine.slowness.monitors),
+        traces=engine.tracing.numbers(),
         turn_max_ns=loop.turn_max_ns,
         lag_ns=loop.lag_ns,
         lag_max_ns=loop.lag_max_ns,
@@ -308,6 +318,8 @@ def take(
         hz=engine.config.hz,
         config_file=engine.config.file or "",
         journal=engine.journal.keeper.numbers() if engine.journal.keeper is not None else {},
+        tracked=engine.tracked.numbers(),
+        storage=engine.storage.numbers() if engine.storage is not None else [],
     )
 
 

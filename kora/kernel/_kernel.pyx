@@ -23,18 +23,22 @@ import os
 import signal
 
 from kora.clock import JIFFY_NS, Clock
-from kora.errors import ProtocolError, TooLong, WrongType
+from kora.errors import ProtocolError, StorageFault, TooLong, WrongType
 from kora.observe.hotkeys import Row
 from kora.observe.recent import OTHERS, PREFIXES_MAX, prefix_of
 from kora.observe.service import EVENT_LOOP, Charge
+from kora.resp.parser import Attributes
 from kora.resp.reply import Simple
 from kora.resp.reply import encode2 as _encode2
 from kora.resp.reply import encode3 as _encode3
+from kora.store import backing as _backing
+from kora.store.backing import read_value as _read_value
 from kora.store.keyspace import nobody as _nobody
 from kora.store.lazyfree import EFFORT_MIN, DiscardedValue, discard_value
 from kora.types.limits import Limits
 from kora.types.rdb.payload import Tools
 from kora.types.rdb.streams import write_behind_blocks as _write_behind_blocks
+from kora.types.rdb.values import NEWEST as _NEWEST
 from kora.types.rdb.values import type_of as _type_of
 from kora.types.rdb.values import write as _write
 from kora.types.rdb.writer import Writer
@@ -100,6 +104,14 @@ cdef extern from *:
 
 
 cdef extern from "kernel.h":
+    struct tracked:
+        pass
+
+    struct tallies:
+        tracked **tallies
+        size_t count
+        uint64_t values
+
     int SLOTS, RUN_BITS, LENGTH_BINS, BATCH_REQUESTS, HISTOGRAM_HALF, SHARED_COUNTS_BYTES, SKETCH_DEPTH, SKETCH_WIDTH, HOT_KEYS
     uint64_t KEY_BYTES_MAX
     int NO_OBJECT, OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, STREAM_OBJECT
@@ -121,6 +133,7 @@ cdef extern from "kernel.h":
         char *block
         size_t block_capacity
     size_t BLOCK_TAKEN
+    const char *attributes_mark
 
     struct request:
         size_t first
@@ -133,6 +146,7 @@ cdef extern from "kernel.h":
         argument *arguments
 
     void batch_init(batch *batch)
+    argument *batch_take(batch *batch, size_t argc)
     void batch_reset(batch *batch)
     void batch_free(batch *batch)
 
@@ -264,6 +278,20 @@ cdef extern from "kernel.h":
         uint32_t count
         uint32_t volatile_count
 
+    struct ghosts:
+        size_t count
+        int64_t bytes
+
+    struct backing:
+        bint is_loading
+        uint64_t count
+        uint64_t volatile_count
+        int64_t *counts_by_run
+        uint64_t dirty_keys
+        int64_t dirty_bytes
+        uint64_t hits
+        ghosts ghosts
+
     struct saved_part:
         uint32_t database
         unsigned slot
@@ -274,6 +302,7 @@ cdef extern from "kernel.h":
         void *owner
         bint attends_all
         bint tells_ends
+        backing *backing
         table *slots
         uint64_t count
         uint64_t volatile_count
@@ -338,6 +367,31 @@ cdef extern from "kernel.h":
     discarded keyspace_discard(keyspace *keyspace, unsigned start, unsigned stop)
     uint64_t discarded_free_some(kernel *kernel, discarded *discarded, shard_stats *stats, uint64_t entries_max)
     void discarded_free(kernel *kernel, discarded *discarded)
+    void keyspace_back(keyspace *keyspace)
+    void backing_flushed(keyspace *keyspace)
+    bint keyspace_knows(keyspace *keyspace, const key *key)
+    bint keys_are_known(keyspace *keyspace, const command *command, const argument *argv, size_t argc)
+    bint keyspace_await(keyspace *keyspace, const key *key)
+    bint keyspace_awaits(keyspace *keyspace, const key *key)
+    void keyspace_forget_awaited(keyspace *keyspace, const key *key)
+    void keyspace_absent(keyspace *keyspace, const key *key)
+    size_t keyspace_take_dirty(keyspace *keyspace, size_t bytes_max,
+                               void (*visit)(void *context, text key, text record, bint is_gone,
+                                             unsigned was) noexcept,
+                               void *context)
+    void keyspace_written(keyspace *keyspace)
+    void keyspace_not_written(keyspace *keyspace, const key *key, unsigned was)
+    void keyspace_end_flight(keyspace *keyspace)
+    void keyspace_walk_unsettled(keyspace *keyspace, uint64_t start, uint64_t stop,
+                                 void (*visit)(void *context, entry *entry) noexcept, void *context)
+
+    struct dropped:
+        int64_t bytes
+        uint64_t keys, looked
+
+    dropped keyspace_drop_clean(keyspace *keyspace, int64_t bytes_max, uint64_t keys_max, uint64_t looks_max)
+    size_t keyspace_drop_ghosts(keyspace *keyspace, size_t count_max)
+    bint load_value(keyspace *keyspace, const key *key, int64_t deadline_ms, text value, size_t string_bytes_max)
     const char *keyspace_audit(const keyspace *keyspace, int64_t *memory_bytes)
 
     int NO_STAMPS, IDLE_STAMPS, FREQUENCY_STAMPS
@@ -379,15 +433,18 @@ cdef extern from "kernel.h":
     void output_header(output *output, char kind, size_t count)
 
     struct command:
+        void *operation
         unsigned stats_slot
         size_t argc_min
         size_t argc_max
         bint writes
         bint has_keys
+        bint declares_keys
         unsigned first_key
         int last_key
         unsigned key_step
         bint denyoom
+        unsigned char audited
         bint lengthy
         bint is_container
         bint is_subcommand
@@ -422,7 +479,26 @@ cdef extern from "kernel.h":
         int64_t piece_ns
         unsigned slot
         unsigned count
+        uint64_t parsed
+        size_t spans_count
         size_t runs_count
+
+    struct traced:
+        pass
+    struct spans:
+        bint is_on
+        bint asks
+        bint is_late
+        int64_t slow_ns
+        traced *ring
+        uint64_t capacity
+        uint64_t count
+        uint64_t first
+
+    void spans_choose(kernel *kernel, double ratio)
+    void spans_resize(spans *spans, uint64_t capacity)
+    void samples_settle(kernel *kernel)
+    void samples_begin(kernel *kernel)
 
     struct service:
         reading *reading
@@ -469,16 +545,36 @@ cdef extern from "kernel.h":
     void journal_clear(journal *journal)
     bint journal_is_plain(const parser *parser, const batch *batch, size_t bytes)
 
+    size_t COMMANDS_BITS
+
+    struct trail:
+        uint64_t *words
+        char *data
+        uint64_t capacity
+        bint blocks
+        bint wants_words
+        text *included
+        text *excluded
+        size_t included_count
+        size_t excluded_count
+
+    bint audit_blocks(const kernel *kernel)
+    void audit_forget(trail *audit)
+    void audit_add_prefix(text **prefixes, size_t *count, const char *data, size_t bytes)
+
     struct kernel:
         uint64_t *secret
         clock clock
         int64_t now_ms
         bint is_replaying
         journal journal
+        trail audit
+        command *commands
         void (*release)(kernel *kernel, void *object) noexcept
         int64_t (*object_bytes)(void *object) noexcept
         size_t (*object_length)(void *object) noexcept
         void *(*make_object)(kernel *kernel, int object_kind) noexcept
+        bint (*is_held)(void *object) noexcept
         size_t *object_head_bytes
         limits *limits
         void (*touched)(void *owner, const char *key, size_t bytes) noexcept
@@ -493,12 +589,17 @@ cdef extern from "kernel.h":
         bint in_operation
         bint observing
         hot_keys hot_keys
-        int64_t samples_left
+        int64_t hot_left
         int64_t sampling_ratio
+        spans spans
+        bint is_traced
         hot_access unnamed
         service service
         bint notes_unnamed
         uint64_t maxmemory
+        tallies *tallies
+        int64_t tallies_start_ms
+        int64_t tallies_stop_ms
         uint64_t slow_ns
         uint64_t large_reply_bytes
         void (*note)(turn *turn, const command *command, const argument *argv, size_t argc, size_t reply_bytes) noexcept
@@ -521,6 +622,8 @@ cdef extern from "kernel.h":
         uint64_t started
         uint64_t elapsed_ns
         const char *address
+        const char *identity
+        size_t identity_bytes
         uint64_t client_id
         uint32_t database
         void *owner
@@ -610,6 +713,10 @@ cdef int64_t _object_bytes(void *value) noexcept:
 
 cdef size_t _object_length(void *value) noexcept:
     return len(<object>value)
+
+
+cdef bint _is_held(void *value) noexcept:
+    return (<PyObject *>value).ob_refcnt > 1
 
 
 cdef void _touched(void *owner, const char *key, size_t key_bytes) noexcept:
@@ -896,12 +1003,25 @@ cdef class Service:
             entry.wait_us = max(0, started_ns - self.c.reading.arrived_ns) // 1000
             self._entries.append((<size_t>self.c.reading, entry))
 
+    def follow(self, span):
+        """kora.observe.service.Service.follow()."""
+        cdef reading *reading = self.c.reading
+        if not reading.is_timed:
+            return False
+        span.arrived_ns = reading.arrived_ns
+        span.begun_ns = reading.begun_ns
+        if reading.parsed:
+            span.parsed_ns = reading.begun_ns + <int64_t>clock_elapsed_ns(
+                &self._kernel.c.clock, reading.begun, reading.parsed)
+        self._entries.append((<size_t>reading, span))
+        return True
+
     cdef int tell(self, reading *reading, int64_t now_ns) except -1:
-        """Entries of the slow log learn how long the service took to which they belong."""
+        """Entries of the slow log, and spans, learn when their requests were answered."""
         left = []
         for at, entry in self._entries:
             if at == <size_t>reading:
-                entry.service_us = max(0, now_ns - reading.arrived_ns) // 1000
+                entry.answered(reading.arrived_ns, now_ns)
             else:
                 left.append((at, entry))
         self._entries = left
@@ -1160,6 +1280,11 @@ cdef struct _Found:  # what _collect() adds to
     int64_t now_ms
 
 
+cdef void _collect_change(void *context, text key, text record, bint is_gone, unsigned was) noexcept:
+    data = None if is_gone else PyBytes_FromStringAndSize(record.data, record.bytes)
+    (<list>context).append((PyBytes_FromStringAndSize(key.data, key.bytes), data, was))
+
+
 cdef void _collect(void *context, entry *entry) noexcept:
     cdef _Found *found = <_Found *>context
     cdef text key = entry_key(entry)
@@ -1249,6 +1374,9 @@ cdef class Keyspace:
     cdef public object effect
     cdef readonly int index
     cdef public object average_ttl_ms
+    # Where only a part of the keys is held: see kora/store/backing.py.
+    cdef object _backing
+    cdef readonly object store_id
 
     def __cinit__(self, Kernel kernel not None, int index, shards):
         cdef ShardStats stats
@@ -1260,6 +1388,7 @@ cdef class Keyspace:
         ]
         self.index = index
         self.average_ttl_ms = 0
+        self.store_id = 0
         self._attended = {}
         self._notify = self.touched = self.note_fields = self.effect = _nobody
         keyspace_init(&self.c, kernel.c)
@@ -1284,7 +1413,49 @@ cdef class Keyspace:
 
     cdef entry *_find(self, bytes name, key *place) except? NULL:
         place[0] = self._locate(name)
-        return keyspace_find(&self.c, place)
+        cdef entry *entry = keyspace_find(&self.c, place)
+        if entry is NULL and self.c.backing is not NULL:
+            if not keyspace_knows(&self.c, place):
+                self._fetch(place)
+            entry = keyspace_find(&self.c, place)
+        return entry
+
+    cdef int _know(self, key *key) except -1:
+        """Have a key here, or known to be absent, before what takes either for granted."""
+        if self.c.backing is not NULL and not keyspace_knows(&self.c, key):
+            self._fetch(key)
+        return 0
+
+    cdef int _fetch(self, key *key) except -1:
+        """Ask the backing for a key that is cold, while all wait."""
+        cdef bytes name = PyBytes_FromStringAndSize(key.data, key.bytes)
+        record = self._backing.get(self.store_id, name)
+        self._install(key, record)
+        return 0
+
+    cdef int _install(self, key *key, bytes record) except -1:
+        cdef text value
+        cdef int64_t deadline_ms
+        if record is None:
+            keyspace_absent(&self.c, key)
+            return 0
+        deadline_ms = int.from_bytes(record[:8], "big")
+        if PyBytes_GET_SIZE(record) > 8:
+            value.data = PyBytes_AS_STRING(record) + 8
+            value.bytes = PyBytes_GET_SIZE(record) - 8
+            if load_value(&self.c, key, deadline_ms, value, PACK_BYTES_MAX):
+                return 0
+        made = _read_value(record, self.make)
+        self.c.backing.is_loading = True
+        try:
+            entry = self._store(key, NULL, made)
+            if deadline_ms:
+                keyspace_set_deadline(&self.c, key, entry, deadline_ms)
+        finally:
+            self.c.backing.is_loading = False
+        if type(made) is not bytes:
+            self._note(key, made)
+        return 0
 
     cdef entry *_peek(self, bytes name, key *place) except? NULL:
         """As _find(), for a key that was found by the command that runs: the time that has passed since is none."""
@@ -1341,7 +1512,7 @@ cdef class Keyspace:
 
     @property
     def volatile(self):
-        return self.c.volatile_count
+        return self.c.volatile_count if self.c.backing is NULL else self.c.backing.volatile_count
 
     def lengths(self):
         cdef int object_kind, count
@@ -1521,6 +1692,7 @@ cdef class Keyspace:
         return keyspace_store_object(&self.c, key, entry, <void *>value, object_kind)
 
     cdef int _set(self, key *key, object value) except -1:
+        self._know(key)
         cdef entry *entry = keyspace_find(&self.c, key)
         cdef bint is_new = entry is NULL
         if entry is not NULL and entry_has_deadline(entry):
@@ -1646,6 +1818,7 @@ cdef class Keyspace:
         cdef Keyspace other = self if target_keyspace is None else target_keyspace
         self._peek(source, &source_key)
         target_key = other._locate(target)
+        other._know(&target_key)
         is_new = other.tells_more and keyspace_find(&other.c, &target_key) is NULL
         keyspace_move(&self.c, &source_key, &other.c, &target_key)
         cdef entry *entry = keyspace_peek(&other.c, &target_key)
@@ -1701,7 +1874,7 @@ cdef class Keyspace:
     # The whole
 
     def __len__(self):
-        return self.c.count
+        return self.c.count if self.c.backing is NULL else self.c.backing.count
 
     def __bool__(self):
         return True
@@ -1727,6 +1900,9 @@ cdef class Keyspace:
     def __iter__(self):
         cdef unsigned slot = 0
         cdef uint64_t place
+        if self.c.backing is not NULL:
+            yield from _all_keys(self)
+            return
         while (slot := self._occupied_slot(slot)) < <unsigned>SLOTS:
             place = 0
             while True:
@@ -1764,6 +1940,8 @@ cdef class Keyspace:
         cdef list keys = []
         cdef list dead = []
         cdef key key
+        if self.c.backing is not NULL:
+            return self._scan_all(cursor, count)
         self._kernel.c.now_ms = 0
         following = 0
         while (slot := self._occupied_slot(slot)) < <unsigned>SLOTS:
@@ -1782,10 +1960,45 @@ cdef class Keyspace:
             self._find(name, &key)
         return following, keys
 
+    def _scan_all(self, uint64_t position, Py_ssize_t count):
+        """scan(), of what is held and what is in the backing; the cursor is a position."""
+        cdef _Found found
+        cdef list keys = []
+        cdef list dead = []
+        cdef list alive = []
+        cdef key key
+        cdef entry *entry
+        if position >= <uint64_t>_POSITION_END:
+            return 0, []
+        self._kernel.c.now_ms = 0
+        stored, following = self._backing.scan(self.store_id, position, count, kernel_now_ms(self._kernel.c))
+        found.keys = <PyObject *>keys
+        found.dead = <PyObject *>dead
+        found.now_ms = kernel_now_ms(self._kernel.c)
+        keyspace_walk_unsettled(&self.c, position, following, _collect, &found)
+        seen = set(keys)
+        for name in stored:
+            if name in seen:
+                continue
+            key = key_of(self._kernel.c, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
+            entry = keyspace_peek(&self.c, &key)
+            if entry is not NULL:
+                if entry_has_deadline(entry) and entry_deadline_ms(entry) < found.now_ms:
+                    dead.append(name)
+                    continue
+            elif keyspace_knows(&self.c, &key):
+                continue  # it is gone, and the store does not know yet
+            seen.add(name)
+        for name in dead:
+            self._find(name, &key)
+        return following if following < _POSITION_END else 0, list(seen)
+
     def random(self):
         cdef entry *entry
         cdef text text
         cdef key key
+        if self.c.backing is not NULL and self.c.backing.count > self.c.count:
+            return _random_key(self)
         while True:
             entry = keyspace_random(&self.c)
             if entry is NULL:
@@ -1808,10 +2021,14 @@ cdef class Keyspace:
         return keys
 
     def count_in_slot(self, unsigned slot):
+        if self.c.backing is not NULL:
+            return len(_keys_of_slot(self, slot, -1))
         return self.c.slots[slot].count if self.c.slots is not NULL else 0
 
     def keys_in_slot(self, unsigned slot, Py_ssize_t count):
         cdef uint64_t place = 0
+        if self.c.backing is not NULL:
+            return _keys_of_slot(self, slot, count)
         keys = []
         while self.c.slots is not NULL and len(keys) < count:
             place = self._walk(slot, place, keys, keys)
@@ -1856,23 +2073,41 @@ cdef class Keyspace:
         cdef key key
         for name in list(self._attended):
             key = self._locate(name)
+            if self.c.backing is not NULL:
+                self._know_if_possible(&key)
+                other._know_if_possible(&key)
             if keyspace_peek(&self.c, &key) is not NULL or keyspace_peek(&other.c, &key) is not NULL:
                 self._kernel.c.interrupted = True
                 self.touched(self, name)
         return 0
 
+    cdef int _know_if_possible(self, key *key) except -1:
+        try:
+            self._know(key)
+        except StorageFault:
+            pass  # nobody will ever know, since all keys are about to go elsewhere
+        return 0
+
     def flush(self):
         cdef Discarded part
-        forgotten = self.c.count
+        cdef shard_stats *stats
+        cdef int run
+        forgotten = len(self)
         self._tell_all_attended(self)
         for shard in self._shards:
+            if self.c.backing is not NULL:
+                stats = (<ShardStats?>shard.stats).c
+                for run in range(shard.slot_start >> RUN_BITS, shard.slot_stop >> RUN_BITS):
+                    # Those that are held are taken off by what discards them.
+                    stats.keys -= self.c.backing.counts_by_run[run] - self.c.counts_by_run[run]
             part = Discarded.__new__(Discarded)
             part._kernel = self._kernel
             part.c = keyspace_discard(&self.c, shard.slot_start, shard.slot_stop)
             if not part.c.keys:
                 continue
             if (
-                self._kernel.c.saving.is_on
+                self.c.backing is NULL
+                and self._kernel.c.saving.is_on
                 and not self._kernel.c.saving.is_muted
                 and self.c.saved.slot < <unsigned>SLOTS
             ):
@@ -1883,14 +2118,101 @@ cdef class Keyspace:
         self.c.saved.slot = SLOTS
         self.average_ttl_ms = 0
         self.c.changes += forgotten
+        if self.c.backing is not NULL:
+            backing_flushed(&self.c)
+            self.store_id = self._backing.new_id()
         return forgotten
 
     def swap(self, Keyspace other not None):
         keyspace_swap(&self.c, &other.c)
         self.average_ttl_ms, other.average_ttl_ms = other.average_ttl_ms, self.average_ttl_ms
+        self.store_id, other.store_id = other.store_id, self.store_id
         self.c.changes += 1
         self._tell_all_attended(other)
         other._tell_all_attended(self)
+
+    # Above a backing: kora.store.backing.Backed
+
+    def back(self, backing, id):
+        cdef int64_t keys
+        assert not self.c.count, "keys came before what they are to be kept in"
+        keyspace_back(&self.c)
+        self._kernel.c.saving.version = _NEWEST
+        self._backing = backing
+        self.store_id = id
+        for shard, (keys, volatile) in zip(self._shards, backing.counts_by_shard(id)):
+            self.c.backing.count += keys
+            self.c.backing.volatile_count += volatile
+            self.c.backing.counts_by_run[shard.slot_start >> RUN_BITS] = keys
+            (<ShardStats?>shard.stats).c.keys += keys
+
+    @property
+    def dirty_keys(self):
+        return 0 if self.c.backing is NULL else self.c.backing.dirty_keys
+
+    @property
+    def dirty_bytes(self):
+        return 0 if self.c.backing is NULL else self.c.backing.dirty_bytes
+
+    @property
+    def resident_keys(self):
+        return self.c.count
+
+    @property
+    def ghost_bytes(self):
+        return 0 if self.c.backing is NULL else self.c.backing.ghosts.bytes
+
+    @property
+    def hits(self):
+        return 0 if self.c.backing is NULL else self.c.backing.hits
+
+    def take_dirty(self, size_t bytes_max):
+        cdef list changes = []
+        if self.c.backing is not NULL and self.c.backing.dirty_keys:
+            keyspace_take_dirty(&self.c, bytes_max, _collect_change, <void *>changes)
+        return changes
+
+    def written(self):
+        keyspace_written(&self.c)
+
+    def not_written(self, changes):
+        cdef key key
+        for name, _, was in changes:
+            key = self._locate(name)
+            keyspace_not_written(&self.c, &key, was)
+        keyspace_end_flight(&self.c)
+
+    def is_known(self, bytes name not None):
+        cdef key key = self._locate(name)
+        return self.c.backing is NULL or keyspace_knows(&self.c, &key)
+
+    def await_record(self, bytes name not None):
+        cdef key key = self._locate(name)
+        return keyspace_await(&self.c, &key)
+
+    def install(self, id, bytes name not None, bytes record):
+        cdef key key = self._locate(name)
+        if self.store_id != id or not keyspace_awaits(&self.c, &key):
+            return False
+        keyspace_forget_awaited(&self.c, &key)
+        self._install(&key, record)
+        return True
+
+    def give_up_waiting(self, id, bytes name not None):
+        cdef key key = self._locate(name)
+        if self.store_id == id:
+            keyspace_forget_awaited(&self.c, &key)
+
+    def drop_clean(self, bytes_max, uint64_t keys_max):
+        """Where bytes_max is None, all."""
+        cdef int64_t bytes_limit = INT64_MAX if bytes_max is None else bytes_max
+        cdef dropped dropped = keyspace_drop_clean(
+            &self.c, bytes_limit, UINT64_MAX if bytes_max is None else keys_max,
+            UINT64_MAX if bytes_max is None or keys_max >> 60 else 16 * keys_max)
+        return dropped.bytes, dropped.keys
+
+    def drop_ghosts(self, size_t keys_max):
+        return keyspace_drop_ghosts(&self.c, keys_max)
 
     def audit(self):
         """Count everything again, for tests; returns the bytes of each run of slots.
@@ -1907,6 +2229,10 @@ cdef class Keyspace:
         if wrong is not NULL:
             raise AssertionError(wrong.decode())
         return sums
+
+
+_POSITION_END = _backing.POSITION_END
+_all_keys, _keys_of_slot, _random_key = _backing.all_keys, _backing.keys_of_slot, _backing.random_key
 
 
 cdef class Walk:
@@ -2003,6 +2329,7 @@ cdef class Walk:
 include "hashes.pxi"
 include "lists.pxi"
 include "streams.pxi"
+include "tallies.pxi"
 
 cdef size_t _EFFORT_MIN = EFFORT_MIN
 
@@ -2102,10 +2429,29 @@ cdef str _fault(parser *parser):
     return (<bytes>parser.fault).decode("utf-8", "surrogateescape")
 
 
-cdef list _argv(batch *batch, const request *request):
+cdef int _unpack(batch *batch, list requests) except -1:
+    """Requests, as _argv() has made them, as a batch; their words have to outlive it."""
+    cdef argument *argument
+    for words in requests:
+        argument = batch_take(batch, len(words))
+        for word in <list>words:
+            argument.data = PyBytes_AS_STRING(word)
+            argument.bytes = PyBytes_GET_SIZE(word)
+            argument.block = NULL
+            argument.block_capacity = 0
+            argument += 1
+        if type(words) is Attributes:
+            (argument - len(words)).data = attributes_mark
+    return 0
+
+
+cdef object _argv(batch *batch, const request *request):
     """A request as a handler gets it."""
     cdef size_t place
     cdef const argument *argument = batch.arguments + request.first
+    if argument.data == attributes_mark:
+        return Attributes(
+            [PyBytes_FromStringAndSize(argument[place].data, argument[place].bytes) for place in range(request.argc)])
     cdef list argv = PyList_New(request.argc)
     for place in range(request.argc):
         word = PyBytes_FromStringAndSize(argument[place].data, argument[place].bytes)
@@ -2173,6 +2519,11 @@ cdef class Effects:
 
 # --- Execution ---
 
+# What Kernel._hold() answers.
+cdef int HELD = 1
+cdef int RELEASED = 2
+
+
 cdef class ClientState:
     """What is asked of a client at every turn: kora.engine.client.Client is made from this where there is a kernel."""
 
@@ -2180,6 +2531,7 @@ cdef class ClientState:
     cdef public object encode
     cdef public object parser
     cdef public object command
+    cdef public bytes identity
     cdef public list backlog
     cdef public bytes board_address
     cdef public int64_t id
@@ -2187,6 +2539,8 @@ cdef class ClientState:
     cdef public int64_t arrived_ns
     cdef public int64_t pause_ns
     cdef public bint gated
+    cdef public object fetching
+    cdef public bint fetched
     cdef public bint more
     cdef public bint halted
     cdef public bint parked
@@ -2263,15 +2617,19 @@ cdef class Receiver:
         cdef ClientState client = self._client
         cdef bytes reply
         cdef size_t pending_bytes
+        cdef bint was_more, needs_attention
         if client is None:
             return
+        was_more = client.more
         reply = self._kernel._execute(client, data, self, None)
+        # Who waits for what is fetched is read from once more, since that is over soon.
+        needs_attention = client.more and (was_more or client.fetching is None)
         if PyBytes_GET_SIZE(reply):
-            if client.more:
+            if needs_attention:
                 self._attend()
         else:
             pending_bytes = parser_pending_bytes(&(<Parser?>client.parser).c)
-            if client.more or (
+            if needs_attention or (
                 pending_bytes and pending_bytes > <size_t>self._kernel._engine.config.client_query_buffer_limit
             ):
                 self._attend()
@@ -2425,11 +2783,13 @@ cdef class Kernel:
     cdef object _failed
     cdef list _rows  # keeps alive what the table of commands points to
     cdef list _stats  # and what the list of shards does
+    cdef Tallies _tallies  # and what its tallies do
     cdef bint aside  # everything is for the reference, for now
     cdef object _lazyfree  # where values go that are no keyspace's any more: the first shard's
     cdef bint _leaves  # whether they do; False while one goes that is there already
     cdef object _run_errands
     cdef object _first_key
+    cdef object _audit_queue
     cdef public object running  # the client whose turn it is
     cdef Service _service
     cdef readonly Walk walk  # of the snapshot under way
@@ -2457,6 +2817,7 @@ cdef class Kernel:
         self.c.object_bytes = _object_bytes
         self.c.object_length = _object_length
         self.c.make_object = _make_object
+        self.c.is_held = _is_held
         self.c.note = _note
         self.c.tell_object = _tell_object
         self.c.touched = _touched
@@ -2585,6 +2946,7 @@ cdef class Kernel:
         memcpy(command.board_name, PyBytes_AS_STRING(row.board_name), 32)
         command.first_key, command.last_key, command.key_step = row.key_places or (0, 0, 1)
         command.has_keys = row.names_keys
+        command.declares_keys = row.has_keys
         command.writes = "write" in row.flags
         return command
 
@@ -2602,12 +2964,51 @@ cdef class Kernel:
         self.c.is_replaying = is_replaying
         self.c.now_ms = 0
 
+    def make_tallies(self):
+        return Tallies(self)
+
+    def count_into(self, Tallies tallies, int64_t start_ms, int64_t stop_ms):
+        """Where TRACK counts from start to stop; None: nowhere, for now."""
+        self._tallies = tallies
+        self.c.tallies = &tallies.c if tallies is not None else NULL
+        self.c.tallies_start_ms = start_ms
+        self.c.tallies_stop_ms = stop_ms
+
     def interrupt(self):
         """The command that runs leaves errands: see kora.engine.call.run_errands()."""
         self.c.interrupted = True
 
     def set_observing(self, bint observing):
         self.c.observing = observing
+
+    def set_audit(self, queue, bytes slots not None, bint blocks, bint wants_words, include_keys, exclude_keys):
+        """What is recorded from now on, and where to: see kora.engine.audit; None for nothing."""
+        cdef trail *audit = &self.c.audit
+        cdef command *command
+        cdef size_t place
+        cdef Py_buffer page
+        audit_forget(audit)
+        self._audit_queue = queue
+        audit.blocks = blocks
+        audit.wants_words = wants_words
+        for prefix in include_keys:
+            audit_add_prefix(&audit.included, &audit.included_count, PyBytes_AS_STRING(prefix), len(prefix))
+        for prefix in exclude_keys:
+            audit_add_prefix(&audit.excluded, &audit.excluded_count, PyBytes_AS_STRING(prefix), len(prefix))
+        if queue is not None:
+            # Their addresses are good for as long as the queue, which is held here, and nobody resizes it.
+            PyObject_GetBuffer(queue.words, &page, PyBUF_SIMPLE)
+            audit.words = <uint64_t *>page.buf
+            PyBuffer_Release(&page)
+            PyObject_GetBuffer(queue.data, &page, PyBUF_SIMPLE)
+            audit.data = <char *>page.buf
+            PyBuffer_Release(&page)
+            audit.capacity = queue.capacity
+        for place in range(<size_t>1 << COMMANDS_BITS):
+            command = &self.c.commands[place]
+            if command.row is not NULL:
+                slot = (<object>command.row).slot
+                command.audited = slots[slot] if queue is not None and slot >= 0 else 0
 
     def set_slow(self, uint64_t slow_ns, uint64_t reply_bytes, uint64_t request_bytes):
         """From where on engine.slowness wants to know of a command."""
@@ -2617,8 +3018,38 @@ cdef class Kernel:
 
     def set_sampling_ratio(self, int64_t ratio):
         """One request in so many is recorded for hot keys; 0: none."""
+        samples_settle(self.c)
         self.c.sampling_ratio = ratio
-        self.c.samples_left = 1 + <int64_t>(kernel_random(self.c) % <uint64_t>(2 * ratio - 1)) if ratio else INT64_MAX
+        self.c.hot_left = 1 + <int64_t>(kernel_random(self.c) % <uint64_t>(2 * ratio - 1)) if ratio else INT64_MAX
+        samples_begin(self.c)
+
+    def set_tracing(self, bint is_on, double ratio, int64_t slow_ns, bint asks, uint64_t spans_max):
+        """kora.engine.reference.Implementation.set_tracing()."""
+        self.c.spans.is_on = is_on
+        self.c.spans.slow_ns = slow_ns
+        self.c.spans.asks = asks
+        spans_choose(self.c, ratio if is_on else 0)
+        spans_resize(&self.c.spans, spans_max if is_on else 0)
+
+    def take_spans(self, uint64_t first):
+        """Those from a number on that are still there, as kora.observe.traces unpacks them, and the number of the next."""
+        cdef spans *spans = &self.c.spans
+        cdef uint64_t count, at, part
+        first = min(max(first, spans.first, spans.count - min(spans.count, spans.capacity)), spans.count)
+        count = spans.count - first
+        cdef bytes data = PyBytes_FromStringAndSize(NULL, count * sizeof(traced))
+        cdef char *target = PyBytes_AS_STRING(data)
+        while count:
+            at = first % spans.capacity
+            part = min(count, spans.capacity - at)
+            memcpy(target, spans.ring + at, part * sizeof(traced))
+            target += part * sizeof(traced)
+            first += part
+            count -= part
+        return data, spans.count
+
+    def forget_spans(self):
+        self.c.spans.first = self.c.spans.count
 
     def load_records(self, Keyspace keyspace not None, bytes window not None, size_t at, size_t stop, now_ms,
                      size_t string_bytes_max, bint is_lfu):
@@ -2671,7 +3102,7 @@ cdef class Kernel:
         cdef bytes reply
         if client.parked or client.closing:
             return b""
-        if client.backlog:
+        if client.backlog and self._engine.cache is None:
             return self._resume(client, send)
         self._begin(client, &reading, False)
         try:
@@ -2688,7 +3119,8 @@ cdef class Kernel:
         cdef bint is_told
         reading.outer = service.reading
         reading.count = reading.slot = 0
-        reading.runs_count = 0
+        reading.runs_count = reading.spans_count = 0
+        reading.parsed = 0
         reading.is_timed = self.c.observing
         reading.begun_ns = clock_begin(&self.c.clock, &reading.begun)
         if reading.is_timed:
@@ -2702,10 +3134,16 @@ cdef class Kernel:
             else:
                 reading.arrived_ns = client.arrived_ns or reading.begun_ns
         service.reading = reading
+        if self.c.spans.is_on and reading.is_timed and reading.begun_ns - reading.arrived_ns >= self.c.spans.slow_ns:
+            self.c.spans.is_late = True
+            self._engine.tracing.begin_late()
         return 0
 
     cdef int _end(self, ClientState client, reading *reading) except -1:
         self.c.service.reading = reading.outer
+        if self.c.spans.is_late:
+            self.c.spans.is_late = False
+            self._engine.tracing.end_late()
         if reading.is_timed:
             client.last_ns = service_end(self.c, reading, PyBytes_AS_STRING(client.board_address), client.id)
             if PyList_GET_SIZE(self._service._entries):
@@ -2741,6 +3179,7 @@ cdef class Kernel:
         turn.client = <void *>client
         kernel.observing = False
         self._look(client, &turn)
+        turn.identity_bytes = 0
         parser_feed(&parser.c, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         self._replay_fed += PyBytes_GET_SIZE(data)
         try:
@@ -2770,6 +3209,7 @@ cdef class Kernel:
                     kernel.now_ms = 0
                     in_transaction = run(_argv(batch, &batch.requests[place]))
                     self._look(client, &turn)
+                    turn.identity_bytes = 0
                     place += 1
                 self._replay_index = batch.count
                 commands += batch.count
@@ -2796,7 +3236,7 @@ cdef class Kernel:
         finally:
             self._busy = False
 
-    cdef bytes _take_turn(self, ClientState client, Parser parser, _Room room, turn *turn, const reading *reading):
+    cdef bytes _take_turn(self, ClientState client, Parser parser, _Room room, turn *turn, reading *reading):
         """Run requests for as long as the turn lasts; what is left is in client.backlog and the parser."""
         cdef kernel *kernel = self.c
         cdef batch *batch = &room.batch
@@ -2810,6 +3250,7 @@ cdef class Kernel:
         cdef bint weighs = False
         cdef const command *last = NULL
         cdef int64_t elapsed_ns
+        cdef int waits
         turn.begun_ns = reading.begun_ns
         turn.started = turn.begun = reading.begun
         turn.address = PyBytes_AS_STRING(client.board_address)
@@ -2824,8 +3265,17 @@ cdef class Kernel:
         plain = self._look(client, turn)
         try:
             while not halted:
-                # AUTH changes what the bytes after it may be, so nothing is parsed before it has been run.
-                may_be_more = parser_next(&parser.c, batch, BATCH_REQUESTS if parser.c.authenticated else 1)
+                if client.backlog:
+                    # Where the data is in a store, turns often begin with what was held.
+                    backlog, client.backlog = client.backlog[:BATCH_REQUESTS], client.backlog[BATCH_REQUESTS:]
+                    _unpack(batch, backlog)
+                    may_be_more = True
+                    is_heavy |= client.has_heavy_backlog
+                else:
+                    # AUTH changes what the bytes after it may be, so nothing is parsed before it has been run.
+                    may_be_more = parser_next(&parser.c, batch, BATCH_REQUESTS if parser.c.authenticated else 1)
+                if kernel.spans.is_on and not reading.parsed:
+                    reading.parsed = clock_now(&kernel.clock)
                 if batch.count:
                     if is_heavy and not weighs:
                         weighs = True
@@ -2856,6 +3306,13 @@ cdef class Kernel:
                         if last is not NULL:
                             client.command = <object>last.row
                             last = NULL
+                        if turn.keyspace.backing is not NULL:
+                            waits = self._hold(client, turn, batch, place)
+                            if waits == HELD:
+                                halted = True
+                                break
+                            if waits == RELEASED and plain:
+                                continue
                         place += self._run_in_python(client, room, turn, batch, place, plain)
                         if client.halted:
                             halted = True
@@ -2863,7 +3320,8 @@ cdef class Kernel:
                         plain = self._look(client, turn)
                     commands += batch.count
                     if halted and not client.closing and place < batch.count:
-                        client.backlog = [_argv(batch, &batch.requests[at]) for at in range(place, batch.count)]
+                        held_back = [_argv(batch, &batch.requests[at]) for at in range(place, batch.count)]
+                        client.backlog = held_back + client.backlog
                         client.has_heavy_backlog = weighs
                     batch_reset(batch)
                 if parser.c.faulty or not may_be_more:
@@ -2879,6 +3337,7 @@ cdef class Kernel:
             parser._more = may_be_more or parser.c.faulty
             if client.halted:
                 client.halted = False
+            client.fetched = False
             # One that is closing stays as it is: there is nothing more to do for it.
             if not (client.more and client.closing):
                 client.more = may_be_more or halted
@@ -2899,11 +3358,47 @@ cdef class Kernel:
             reply += self._refuse(client, ProtocolError(_fault(&parser.c)))
         return reply
 
+    cdef int _hold(self, ClientState client, turn *turn, batch *batch, size_t place) except -1:
+        """Whether a client has to wait before a request runs, for keys that only the store has: HELD.
+
+        RELEASED: it need not, for these keys are known now, so that an operation may run that could not before.
+        """
+        cdef const request *request = &batch.requests[place]
+        cdef const command *command = request.command
+        cdef size_t at
+        if command is NULL or client.fetched or request.argc < command.argc_min:
+            return 0
+        if not client.gated and (
+            not command.declares_keys
+            or (
+                command.first_key
+                and keys_are_known(turn.keyspace, command, batch.arguments + request.first, request.argc)
+            )
+        ):
+            return 0
+        requests = [_argv(batch, &batch.requests[at]) for at in range(place, batch.count)]
+        if self._engine.cache.hold(client, requests):
+            return HELD
+        if (
+            command.operation is not NULL
+            and not client.gated
+            and keys_are_known(turn.keyspace, command, batch.arguments + request.first, request.argc)
+        ):
+            return RELEASED
+        return 0
+
     cdef bint _look(self, ClientState client, turn *turn) except -1:
         """See in what state a client is; returns whether its requests may be answered here."""
         cdef Keyspace db = client.db
         turn.keyspace = &db.c
         turn.database = db.index
+        if self.c.audit.words is not NULL:
+            if client.identity is None:
+                self._engine.audit.identify(client)
+            turn.identity = PyBytes_AS_STRING(client.identity)
+            turn.identity_bytes = PyBytes_GET_SIZE(client.identity)
+        else:
+            turn.identity_bytes = 0
         turn.bulk_max = (<Parser?>client.parser).c.bulk_max
         encode = client.encode
         if encode is encode2:
@@ -2921,12 +3416,15 @@ cdef class Kernel:
         cdef const command *command = request.command
         cdef const argument *argv = batch.arguments + request.first
         cdef size_t mark = room.output.bytes
-        cdef list words = _argv(batch, request)
+        words = _argv(batch, request)
         cdef int64_t elapsed_ns
         cdef bint is_journaled = kernel.journal.on
         kernel.now_ms = 0
         if command is not NULL:
             kernel.running = command
+        if plain and command is not NULL and command.audited and audit_blocks(kernel):
+            self._engine.audit.hold()
+            plain = False
         if not kernel.observing:
             turn.started = clock_now(&kernel.clock)
         if (
@@ -2972,6 +3470,8 @@ cdef class Kernel:
             turn.keyspace = &(<Keyspace?>client.db).c
             turn.database = (<Keyspace>client.db).index
             if settle(kernel, turn, command, argv, request.argc, room.output.bytes - mark):
+                if kernel.is_traced:
+                    self._tell_traced()
                 self._engine.slowness.note(client, row, words, turn.elapsed_ns, room.output.bytes - mark)
                 turn.started = clock_now(&kernel.clock)
             if kernel.unnamed.weight:
@@ -2981,9 +3481,17 @@ cdef class Kernel:
                 self._service.name(self._first_key(row, words))
         if command.lengthy:
             board_end(kernel)
+        if command.audited:
+            self._engine.audit.note(client, row, words, room.output.data[mark : min(room.output.bytes, mark + 32)])
         if kernel.interrupted:
             self._settle_errands(client, room)
         return 1
+
+    cdef int _tell_traced(self) except -1:
+        """The request that was settled last was chosen to be traced, and is about to be noted."""
+        self.c.is_traced = False
+        self._engine.tracing.is_due = True
+        return 0
 
     cdef int _settle_errands(self, ClientState client, _Room room) except -1:
         """Run what the command has left to do; what was pushed to its client goes behind its reply."""
@@ -3040,6 +3548,8 @@ cdef void _note(turn *turn, const command *command, const argument *argv, size_t
     cdef size_t request_bytes = _digits(argc) + 3
     cdef list words = []
     row = <object>command.row
+    if kernel.c.is_traced:
+        kernel._tell_traced()
     for place in range(argc):
         request_bytes += argv[place].bytes + _digits(argv[place].bytes) + 5
         if place < WORDS_MAX:

@@ -205,3 +205,27 @@ static inline uint64_t short_word_at(const char *data, size_t bytes)
     uint64_t middle = byte[bytes / 2], last = byte[bytes - 1];
     return byte[0] | middle << (8 * (bytes / 2)) | last << (8 * (bytes - 1));
 }
+
+/* The polynomial of Ethernet, from the low bit up. */
+static uint32_t CRC32[256];
+
+uint32_t crc32_of(const char *data, size_t bytes)
+{
+    if (UNLIKELY(CRC32[1] == 0)) {
+        for (uint32_t byte = 0; byte < 256; byte++) {
+            uint32_t sum = byte;
+            for (int bit = 0; bit < 8; bit++)
+                sum = sum >> 1 ^ (sum & 1 ? 0xEDB88320u : 0);
+            CRC32[byte] = sum;
+        }
+    }
+    uint32_t crc = ~0u;
+    for (size_t at = 0; at < bytes; at++)
+        crc = crc >> 8 ^ CRC32[(crc ^ (unsigned char)data[at]) & 0xFF];
+    return ~crc;
+}
+
+uint64_t position_of(const char *key, size_t bytes)
+{
+    return (uint64_t)slot_of(key, bytes) << POSITION_BITS | crc32_of(key, bytes);
+}

@@ -3,6 +3,7 @@
 #include "stats.c" /* first, since it says which features of the system it needs */
 
 #include "execute.c"
+#include "audit.c"
 #include "bits.c"
 #include "hash.c"
 #include "journal.c"
@@ -13,7 +14,9 @@
 #include "rdb.c"
 #include "save.c"
 #include "service.c"
+#include "spans.c"
 #include "table.c"
+#include "tally.c"
 #include "text.c"
 #include "type_hash.c"
 #include "type_list.c"
@@ -21,4 +24,5 @@
 #include "type_sorted_set.c"
 #include "type_stream.c"
 
-#include "load.c" /* last, since it makes values of all types */
+#include "backing.c" /* behind table.c, of which it looks at the inside */
+#include "load.c"    /* last, since it makes values of all types */

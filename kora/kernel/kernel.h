@@ -16,10 +16,14 @@
  *               the types of values that are no strings, one a file, and their commands
  *   bits.c      commands on strings as rows of bits
  *   stats.c     clocks, histograms, hot keys
+ *   spans.c     requests that are traced
  *   rdb.c       the checksum of Redis' dumps, and the compression of strings in them
+ *   tally.c     what was tracked, until it is written into streams
  *   journal.c   what changes, on its way to the journal
+ *   audit.c     who has asked for what, on its way to the audit log
  *   load.c      records of a snapshot, straight into a database
  *   profile.c   samples of what the processor is busy with
+ *   backing.c   databases of which a part is in memory
  *   save.c      snapshots: keys and values as Redis' RDB files have them
  *   execute.c   the batch executor and the commands that it knows
  *
@@ -239,6 +243,8 @@ bool is_word(struct text given, const char *word);
 uint64_t keyed_hash(const uint64_t secret[2], const char *data, size_t bytes);
 /* CRC-16/XMODEM of the key or of its {tag}, & 16383: Redis Cluster specification, "Hash tags". */
 unsigned slot_of(const char *key, size_t bytes);
+/* CRC-32 as zlib has it. */
+uint32_t crc32_of(const char *data, size_t bytes);
 
 /* --- Values that are no strings ---
  *
@@ -653,6 +659,48 @@ static inline struct block *stream_block(const struct stream *stream, uint32_t p
     return stream->blocks[stream->start + place];
 }
 
+/* --- Tallies of tracked values (tally.c) --- */
+
+typedef __int128 integer128;
+
+struct tracked;
+struct tallies_place;
+
+/* Those of one interval, by key. */
+struct tallies {
+    struct tracked **tallies; /* owned, as is each; in the order in which they came */
+    size_t count;
+    struct tallies_place *index; /* owned: `capacity` places, a power of two, or NULL */
+    size_t capacity;
+    uint64_t values; /* that were ever added */
+    uint64_t secret[2];
+};
+
+struct tally_numbers {
+    uint64_t count;
+    int64_t last_ms;
+    integer128 sum, min, max, last;
+};
+
+void tallies_init(struct tallies *tallies, const uint64_t secret[2]);
+void tallies_free(struct tallies *tallies);
+struct tracked *tallies_find(const struct tallies *tallies, struct text key); /* or NULL */
+void tallies_add(struct tallies *tallies, struct text key, integer128 units, int64_t at_ms);
+/* Add a tally that somebody else has counted; false: the histogram is none. */
+bool tallies_merge(struct tallies *tallies, struct text key, const struct tally_numbers *numbers,
+                   struct text histogram);
+void tallies_pop(struct tallies *tallies); /* the last; there is one */
+struct text tally_key(const struct tracked *tally);
+struct tally_numbers tally_numbers(const struct tracked *tally);
+struct buffer;
+void tally_encode(const struct tracked *tally,
+                  struct buffer *buffer); /* its histogram; nothing, if it has one bucket */
+bool tally_bucket(const struct tracked *tally, uint32_t place, int64_t *bucket, uint64_t *count); /* false: no more */
+/* Cython knows no such integers. */
+int64_t high_half(integer128 units);
+uint64_t low_half(integer128 units);
+integer128 of_halves(int64_t high, uint64_t low);
+
 /* --- Requests (parser.c) --- */
 
 /* Strings of at least so many bytes have a block of their own: the parser collects one that comes in pieces in the
@@ -661,6 +709,8 @@ static inline struct block *stream_block(const struct stream *stream, uint32_t p
 
 #define LINE_BYTES_MAX (64 * 1024) /* PROTO_INLINE_MAX_SIZE: inline requests, and the length lines of multibulk */
 #define MULTIBULK_MAX (1024 * 1024)
+#define ATTRIBUTES_MAX 16 /* pairs before one request */
+#define ATTRIBUTES_BYTES_MAX 4096
 #define UNAUTHENTICATED_MULTIBULK_MAX 10
 #define UNAUTHENTICATED_BULK_BYTES_MAX 16384
 
@@ -674,6 +724,10 @@ struct argument {
 };
 
 #define BLOCK_TAKEN SIZE_MAX
+
+/* Where the first word of what is no request points to, but what stood before one (RESP3's attributes): behind it names
+ * and values by turns.  The word is empty, so that no command has its name. */
+extern const char attributes_mark[1];
 
 struct command;
 
@@ -701,6 +755,8 @@ struct batch {
 void batch_init(struct batch *batch);
 void batch_reset(struct batch *batch); /* for the next use; keeps the room of an ordinary batch */
 void batch_free(struct batch *batch);
+/* Room for one more request of so many words, which are for the caller to fill in. */
+struct argument *batch_take(struct batch *batch, size_t argc);
 
 #define FAULT_BYTES 64
 
@@ -937,6 +993,9 @@ struct reading {
     unsigned slot;
     unsigned count;
     uint64_t first, last;
+    uint64_t parsed;      /* when its first requests were parsed, as clock_now(); 0 where nobody asks */
+    uint64_t spans_first; /* of the spans of its requests, and how many there are */
+    size_t spans_count;
     size_t runs_count;
     struct run runs[RUNS];
 };
@@ -994,6 +1053,47 @@ void service_note_job(struct service *service, int label, int64_t start_ns, int6
 void service_lag(struct service *service, int64_t client_id);
 void service_forget(struct service *service, int64_t client_id);
 void command_stats_record_many(struct command_stats *stats, uint64_t elapsed_ns, uint64_t count);
+
+/* --- Requests that are traced (spans.c): kora/engine/tracing.py says which and why --- */
+
+/* What kora/observe/traces.py unpacks; times are CLOCK_MONOTONIC. */
+struct traced {
+    uint64_t trace_id[2], span_id;
+    int64_t arrived_ns, begun_ns, parsed_ns; /* of the read that it came with; parsed_ns may be 0 */
+    int64_t started_ns, stopped_ns;
+    int64_t flushed_ns; /* 0: its reply is not handed over yet */
+    int64_t client_id;
+    uint32_t slot; /* the command's in the registry */
+    uint32_t database;
+    char address[ADDRESS_BYTES];
+};
+
+#define SPANS_NEVER INT64_MAX
+
+/* The last spans, a ring. */
+struct spans {
+    bool is_on;
+    bool asks;    /* a request that is chosen is for Python to record */
+    bool is_late; /* what is read now has waited for so long: Python was told */
+    int64_t slow_ns;
+    double log_rest;     /* of the part of requests that is not chosen, its logarithm; 0 where all are or none is */
+    int64_t left;        /* requests until one is chosen, as of when kernel.samples_left was set */
+    struct traced *ring; /* owned; NULL while tracing is off */
+    uint64_t capacity;
+    uint64_t count; /* that there ever were */
+    uint64_t first; /* what is in front of this number is forgotten */
+};
+
+/* Choose such a part of all requests, 0 to 1. */
+void spans_choose(struct kernel *kernel, double ratio);
+/* With room for so many; 0 frees it. */
+void spans_resize(struct spans *spans, uint64_t capacity);
+int64_t spans_step(struct kernel *kernel); /* how many requests come until one is chosen */
+void spans_record(struct kernel *kernel, const struct turn *turn, unsigned slot, uint64_t started, uint64_t stopped);
+void spans_flushed(struct spans *spans, const struct reading *reading, int64_t client_id, int64_t now_ns);
+/* The rest until the nearest of what is sampled has to be counted anew: before one of the two is changed, and after. */
+void samples_settle(struct kernel *kernel);
+void samples_begin(struct kernel *kernel);
 
 /* --- Entries, tables, databases (table.c) --- */
 
@@ -1061,8 +1161,9 @@ struct keyspace {
     uint32_t *attended;
     size_t attended_count;
     bool attends_all;
-    bool tells_ends;     /* whether ended() wants to be called */
-    struct table *slots; /* owned: SLOTS of them, or NULL before the first key */
+    bool tells_ends;         /* whether ended() wants to be called */
+    struct backing *backing; /* owned; NULL where all keys are held: see below */
+    struct table *slots;     /* owned: SLOTS of them, or NULL before the first key */
     uint64_t count;
     uint64_t volatile_count;
     uint32_t counts_by_run[SLOTS >> RUN_BITS]; /* keys in each run of slots: random keys, and skipping what is empty */
@@ -1181,6 +1282,97 @@ uint64_t discarded_free_some(struct kernel *kernel, struct discarded *discarded,
                              uint64_t entries_max);
 void discarded_free(struct kernel *kernel, struct discarded *discarded); /* all, counted nowhere */
 
+/* --- Databases of which a part is in memory (backing.c): kora/store/backing.py --- */
+
+/* What is known of a key that is held, in place of its epoch, or of a ghost. */
+#define STATE_DIRTY 1    /* the store has to be told; there is a mark for it */
+#define STATE_FLIGHT 2   /* it was given out to be written, and is not known to be; there is a mark, too */
+#define STATE_STORED 4   /* the store has the key, or will have it with what was given out */
+#define STATE_VOLATILE 8 /* and with a deadline */
+#define STATE_AWAITED 16 /* of a ghost: the key is not known at all, but a record of it was asked for */
+
+/* What the store has of a key before a change: kora/store/backing.py */
+enum { WAS_ABSENT, WAS_LASTING, WAS_VOLATILE };
+
+#define POSITION_BITS 32 /* a position is the slot of a key, above so many bits of a checksum */
+
+struct mark {
+    uint64_t hash;
+    unsigned slot;
+};
+
+struct marks {
+    struct mark *items; /* owned */
+    size_t first, count, capacity;
+};
+
+/* A key that is not there, whatever the store says, or is awaited. */
+struct ghost {
+    uint64_t hash;
+    uint32_t slot;
+    uint32_t key_bytes;
+    uint8_t state;
+    char key[];
+};
+
+struct ghosts {
+    struct ghost **places; /* owned, and what they point to */
+    unsigned bits;
+    size_t count;
+    int64_t bytes;
+};
+
+struct backing {
+    bool is_loading; /* what is inserted comes from the store */
+    uint64_t count;  /* keys in all */
+    uint64_t volatile_count;
+    int64_t counts_by_run[SLOTS >> RUN_BITS]; /* what was there at first is all in the first run of its shard */
+    struct marks dirty, flight;
+    struct ghosts ghosts;
+    uint64_t dirty_keys;
+    int64_t dirty_bytes; /* about */
+    uint64_t hits;       /* keys of requests that were known */
+    /* Where keyspace_drop_clean() goes on. */
+    unsigned hand_slot;
+    uint64_t hand_place;
+};
+
+void keyspace_back(struct keyspace *keyspace);
+void backing_free(struct keyspace *keyspace);
+void backing_flushed(struct keyspace *keyspace); /* there are no keys any more */
+/* For table.c: an entry is about to change, was inserted, is about to be freed since its key goes. */
+void backing_changes(struct keyspace *keyspace, struct entry *entry);
+void backing_born(struct keyspace *keyspace, const struct key *key, struct entry *entry, struct shard_stats *stats);
+void backing_gone(struct keyspace *keyspace, unsigned slot, uint64_t hash, const struct entry *entry);
+/* Whether a look at a key needs no store, and at all those that the words of a request name by their places. */
+bool keyspace_knows(struct keyspace *keyspace, const struct key *key);
+bool keys_are_known(struct keyspace *keyspace, const struct command *command, const struct argument *argv, size_t argc);
+/* A record is asked for: false where the key is known, or awaited already. */
+bool keyspace_await(struct keyspace *keyspace, const struct key *key);
+bool keyspace_awaits(struct keyspace *keyspace, const struct key *key);
+void keyspace_forget_awaited(struct keyspace *keyspace, const struct key *key);
+/* The store does not have the key. */
+void keyspace_absent(struct keyspace *keyspace, const struct key *key);
+/* Give out changes of so many bytes, about; returns how many could not be told, and stay. */
+typedef void (*visit_change)(void *context, struct text key, struct text record, int is_gone, unsigned was);
+size_t keyspace_take_dirty(struct keyspace *keyspace, size_t bytes_max, visit_change visit, void *context);
+/* What was given out is in the store; or it is not, which is said of each key, and then that this was all. */
+void keyspace_written(struct keyspace *keyspace);
+void keyspace_not_written(struct keyspace *keyspace, const struct key *key, unsigned was);
+void keyspace_end_flight(struct keyspace *keyspace);
+/* Visit all entries of which the store may not have what they are, in a range of positions; some of them twice. */
+void keyspace_walk_unsettled(struct keyspace *keyspace, uint64_t start, uint64_t stop, visit visit, void *context);
+uint64_t position_of(const char *key, size_t bytes);
+/* Free entries that are clean, and were not used for longest, as far as a short look tells; all, if it is to be
+ * INT64_MAX bytes. */
+struct dropped {
+    int64_t bytes;
+    uint64_t keys, looked;
+};
+struct dropped keyspace_drop_clean(struct keyspace *keyspace, int64_t bytes_max, uint64_t keys_max, uint64_t looks_max);
+/* Forget ghosts that nobody needs if there are more than so many ghosts; returns how many are left. */
+size_t keyspace_drop_ghosts(struct keyspace *keyspace, size_t count_max);
+
 /* Count everything a database holds again, from scratch, for tests: each table's counts, each key's place.  Adds the
  * memory of each run of slots to memory_bytes[]; returns what is wrong, or NULL. */
 const char *keyspace_audit(const struct keyspace *keyspace, int64_t memory_bytes[SLOTS >> RUN_BITS]);
@@ -1221,6 +1413,8 @@ bool saving_begin(struct saving *saving);
 void saving_end(struct saving *saving);
 /* Write an entry, and mark it. */
 void save_entry(struct kernel *kernel, struct entry *entry, uint32_t database);
+/* Append a value as a record of kora/store/backing.py; false where it cannot be told. */
+bool save_value(struct kernel *kernel, const struct entry *entry);
 /* Save what is unsaved, from a place on, until a point in time or so many records; false: there is more. */
 bool saving_walk(struct kernel *kernel, struct table *slots, unsigned slots_count, struct saved_part *part,
                  int64_t stop_ns, uint64_t records_max);
@@ -1271,10 +1465,12 @@ struct command {
     size_t argc_max;
     bool writes;
     bool has_keys;      /* at places that first_key may tell, or not */
+    bool declares_keys; /* as that, scripts included */
     unsigned first_key; /* places in argv, as in COMMAND INFO; 0 for none */
     int last_key;       /* negative: counted from the end */
     unsigned key_step;
     bool denyoom;
+    uint8_t audited;    /* the category of its records in the audit log; 0: none are kept */
     bool lengthy;       /* can take long: the activity board names it while it runs */
     bool is_container;  /* has subcommands */
     bool is_subcommand; /* its name is that of both: `config|get` */
@@ -1325,12 +1521,43 @@ void journal_value(struct kernel *kernel, const struct turn *turn, const struct 
                    const int64_t *deadline_ms);
 void journal_removal(struct kernel *kernel, const struct turn *turn, const struct argument *key);
 
+/* --- What the audit log is told (audit.c) --- */
+
+#define AUDIT_RECORD_MAX 8192 /* kora/audit/ring.py: RECORD_BYTES_MAX */
+
+struct trail {
+    uint64_t *words; /* borrowed: the head of the ring; NULL: nothing is recorded */
+    char *data;      /* borrowed: the ring's bytes */
+    uint64_t capacity;
+    bool blocks;                      /* what cannot be recorded does not run */
+    bool wants_words;                 /* besides keys */
+    struct text *included, *excluded; /* owned, and their texts: what keys begin with */
+    size_t included_count, excluded_count;
+    size_t bytes; /* of the record of the operation that runs; 0: there is none */
+    char record[AUDIT_RECORD_MAX];
+};
+
+struct turn;
+struct command;
+struct kernel;
+
+/* Before an operation of a command that is audited: false where the reference has to run it. */
+bool audit_begin(struct kernel *kernel, const struct turn *turn, const struct command *command,
+                 const struct argument *argv, size_t argc);
+/* It has run, and this is its reply. */
+void audit_end(struct kernel *kernel, const char *reply, size_t reply_bytes);
+/* Whether clients have to wait, since there is no room for records. */
+bool audit_blocks(const struct kernel *kernel);
+void audit_forget(struct trail *audit);
+void audit_add_prefix(struct text **prefixes, size_t *count, const char *data, size_t bytes);
+
 struct kernel {
     uint64_t secret[2];
     struct clock clock;
     int64_t now_ms;    /* wall clock, read at most once per batch; 0: not read yet */
     bool is_replaying; /* nothing ends by itself: the journal says what ended, and when */
     struct journal journal;
+    struct trail audit;
     /* Gives back a reference to an OBJECT; must not come back into the kernel. */
     void (*release)(struct kernel *kernel, void *object);
     int64_t (*object_bytes)(void *object); /* what is counted for one that is not the kernel's own */
@@ -1355,19 +1582,27 @@ struct kernel {
     const struct command *volatile running;
     bool observing;
     struct hot_keys hot_keys;
-    int64_t samples_left;   /* requests until the next is recorded for hot keys */
-    int64_t sampling_ratio; /* 0: none is */
+    /* Requests until one is recorded for hot keys or traced, whichever comes first, and how many they were in the
+     * beginning: one count for both, since each would cost every command as much. */
+    int64_t samples_left, samples_step;
+    int64_t hot_left;       /* as spans.left, for hot keys */
+    int64_t sampling_ratio; /* of hot keys; 0: none is */
+    struct spans spans;
+    bool is_traced; /* the request that was settled last was chosen, for Python to record */
     /* A request that was chosen, and of which only the reference can tell the keys; a weight of 0 for none. */
     struct hot_access unnamed;
     struct service service;
-    bool notes_unnamed; /* the newest interval is of a command of which only the reference can tell the keys */
-    uint64_t maxmemory; /* bytes; 0: no limit */
+    bool notes_unnamed;      /* the newest interval is of a command of which only the reference can tell the keys */
+    uint64_t maxmemory;      /* bytes; 0: no limit */
+    struct tallies *tallies; /* borrowed: where TRACK counts from start to stop; or NULL */
+    int64_t tallies_start_ms, tallies_stop_ms;
     /* From where on note() is called about a command that an operation has run (kora/engine/slowness.py). */
     uint64_t slow_ns;
     uint64_t large_reply_bytes;
     void (*note)(struct turn *turn, const struct command *command, const struct argument *argv, size_t argc,
                  size_t reply_bytes);
     struct saving saving;
+    int (*is_held)(void *object); /* by anybody else than its entry */
     /* Append the type of RDB and the value of an object that only Python can tell, or of a stream what follows its
      * blocks; 0 where it cannot. */
     int (*tell_object)(struct kernel *kernel, void *object, struct buffer *buffer);
@@ -1377,8 +1612,12 @@ struct kernel {
 static inline void preserve(struct keyspace *keyspace, struct entry *entry)
 {
     struct kernel *kernel = keyspace->kernel;
-    if (UNLIKELY(kernel->saving.is_on) && !is_saved(&kernel->saving, entry))
-        save_entry(kernel, entry, keyspace->saved.database);
+    if (UNLIKELY(kernel->saving.is_on) && !is_saved(&kernel->saving, entry)) {
+        if (keyspace->backing != NULL)
+            backing_changes(keyspace, entry);
+        else
+            save_entry(kernel, entry, keyspace->saved.database);
+    }
 }
 
 void kernel_init(struct kernel *kernel, const uint64_t secret[2]);
@@ -1397,11 +1636,13 @@ struct turn {
     struct keyspace *keyspace; /* borrowed: the client's database */
     int protocol;              /* 2 or 3 */
     uint64_t bulk_max;
-    int64_t begun_ns;    /* CLOCK_MONOTONIC when the turn began */
-    uint64_t begun;      /* the same, as clock_now() */
-    uint64_t started;    /* clock_now() when the running command began, which is when the one before it ended */
-    uint64_t elapsed_ns; /* of the command that was settled last, where that was worth a note */
-    const char *address; /* 64 bytes for the activity board; borrowed */
+    int64_t begun_ns;      /* CLOCK_MONOTONIC when the turn began */
+    uint64_t begun;        /* the same, as clock_now() */
+    uint64_t started;      /* clock_now() when the running command began, which is when the one before it ended */
+    uint64_t elapsed_ns;   /* of the command that was settled last, where that was worth a note */
+    const char *address;   /* 64 bytes for the activity board; borrowed */
+    const char *identity;  /* who the client is, in the audit log; borrowed */
+    size_t identity_bytes; /* 0: it is in no record */
     uint64_t client_id;
     uint32_t database; /* the number of that keyspace */
     void *owner;       /* borrowed: what note() needs */
@@ -1446,8 +1687,8 @@ struct sampler {
     struct kernel *kernel; /* borrowed */
     void *owner;           /* borrowed: what the two below get; they are called in a signal handler */
     bool (*is_in_loop)(void *owner);
-    void (*ask)(void *owner); /* have Python's stack looked at */
-    void *timer;              /* a timer_t */
+    void (*ask)(void *owner);      /* have Python's stack looked at */
+    void *timer;                   /* a timer_t */
     volatile uint32_t first, last; /* of the ring, going round */
     struct cpu_sample ring[CPU_SAMPLES];
 };
@@ -1497,5 +1738,10 @@ struct loaded {
  * is for the reference to read.  Keys that are loaded were not there before. */
 struct loaded load_records(struct keyspace *keyspace, const unsigned char *data, size_t at, size_t stop, size_t bytes,
                            const struct load_terms *terms);
+
+/* Store the value of a record whose deadline is known, for a key that is not held.  False where it is for the reference to
+ * read, or is damaged. */
+bool load_value(struct keyspace *keyspace, const struct key *key, int64_t deadline_ms, struct text value,
+                size_t string_bytes_max);
 
 #endif

@@ -666,3 +666,43 @@ struct loaded load_records(struct keyspace *keyspace, const unsigned char *data,
     free(load.second.block);
     return loaded;
 }
+
+bool load_value(struct keyspace *keyspace, const struct key *key, int64_t deadline_ms, struct text value,
+                size_t string_bytes_max)
+{
+    struct backing *backing = keyspace->backing;
+    const unsigned char *data = (const unsigned char *)value.data;
+    if (value.bytes == 0)
+        return false;
+    unsigned type = data[0];
+    enum object_kind object_kind = kind_of(type);
+    if (type != TYPE_STRING && object_kind == OTHER_OBJECT)
+        return false;
+    struct load load = {
+        .keyspace = keyspace,
+        .cursor = {.at = data + 1, .end = data + value.bytes, .string_bytes_max = string_bytes_max},
+    };
+    struct text text = {NULL, 0};
+    void *object = NULL;
+    bool is_whole =
+        type == TYPE_STRING ? take_text(&load.cursor, &load.first, &text) : (object = take_object(&load, type, object_kind)) != NULL;
+    is_whole = is_whole && load.cursor.at == load.cursor.end;
+    if (is_whole) {
+        backing->is_loading = true;
+        struct entry *entry;
+        if (object != NULL) {
+            entry = keyspace_store_object(keyspace, key, NULL, object, object_kind);
+        } else {
+            struct argument argument = {.data = text.data, .bytes = text.bytes};
+            entry = keyspace_store(keyspace, key, NULL, &argument);
+        }
+        if (deadline_ms > 0)
+            keyspace_set_deadline(keyspace, key, entry, deadline_ms);
+        backing->is_loading = false;
+    } else if (object != NULL) {
+        keyspace->kernel->release(keyspace->kernel, object);
+    }
+    free(load.first.block);
+    free(load.second.block);
+    return is_whole;
+}

@@ -543,6 +543,29 @@ void save_entry(struct kernel *kernel, struct entry *entry, uint32_t database)
     saving->records++;
 }
 
+bool save_value(struct kernel *kernel, const struct entry *entry)
+{
+    struct saving *saving = &kernel->saving;
+    struct buffer *out = &saving->out;
+    enum rdb_type type = type_of_entry(saving, entry);
+    struct buffer told = {0};
+    bool is_told = type == RDB_TOLD || type == RDB_STREAM_LISTPACKS_2 || type == RDB_STREAM_LISTPACKS_3;
+    if (is_empty(entry) || (is_told && !kernel->tell_object(kernel, entry_object(entry), &told))) {
+        buffer_free(&told);
+        return false;
+    }
+    put_big(out, entry_has_deadline(entry) ? (uint64_t)entry_deadline_ms(entry) : 0, 8);
+    put_byte(out, type == RDB_TOLD ? (unsigned char)told.data[0] : type);
+    if (type == RDB_TOLD) {
+        buffer_append(out, told.data + 1, told.bytes - 1);
+    } else {
+        put_value(saving, entry, type);
+        buffer_append(out, told.data, told.bytes);
+    }
+    buffer_free(&told);
+    return true;
+}
+
 bool saving_begin(struct saving *saving)
 {
     if (saving->unfinished == EPOCHS - 1)

@@ -451,6 +451,7 @@ void keyspace_free(struct keyspace *keyspace)
     keyspace->slots = NULL;
     free(keyspace->attended);
     keyspace->attended = NULL;
+    backing_free(keyspace);
 }
 
 struct key key_of(const struct kernel *kernel, const char *data, size_t bytes)
@@ -533,14 +534,13 @@ void keyspace_disregard(struct keyspace *keyspace, const struct key *key)
     }
 }
 
-/* Remove an entry that was just looked up, and free it. */
-static void remove_entry(struct keyspace *keyspace, unsigned slot, uint64_t hash, struct table *table,
-                         struct entry *entry)
+/* Take an entry out of its table, and free it. */
+static inline void take_out(struct keyspace *keyspace, unsigned slot, uint64_t hash, struct table *table,
+                            struct entry *entry)
 {
     struct shard_stats *stats = stats_of(keyspace, slot);
     struct table *whole = &keyspace->slots[slot];
     unsigned is_volatile = entry->flags & FLAG_DEADLINE ? 1 : 0;
-    preserve(keyspace, entry);
     clear_place(table, place_of(table, hash, entry));
     table->count--;
     table->volatile_count -= is_volatile;
@@ -552,7 +552,6 @@ static void remove_entry(struct keyspace *keyspace, unsigned slot, uint64_t hash
     keyspace->volatile_count -= is_volatile;
     keyspace->counts_by_run[slot >> RUN_BITS]--;
     forget_length(keyspace, entry);
-    stats->keys--;
     stats->memory_bytes -= entry_bytes(keyspace->kernel, entry);
     if (whole->count == 0)
         forget_arrays(whole, stats);
@@ -561,6 +560,25 @@ static void remove_entry(struct keyspace *keyspace, unsigned slot, uint64_t hash
     /* Last, since giving back an object may run Python. */
     release_value(keyspace->kernel, entry);
     free(entry);
+}
+
+/* Remove an entry that was just looked up. */
+static void remove_entry(struct keyspace *keyspace, unsigned slot, uint64_t hash, struct table *table,
+                         struct entry *entry)
+{
+    preserve(keyspace, entry);
+    if (UNLIKELY(keyspace->backing != NULL))
+        backing_gone(keyspace, slot, hash, entry);
+    stats_of(keyspace, slot)->keys--;
+    take_out(keyspace, slot, hash, table, entry);
+}
+
+/* Free an entry whose key stays, since the store has it. */
+static void drop_entry(struct keyspace *keyspace, unsigned slot, struct entry *entry)
+{
+    struct text key = entry_key(entry);
+    uint64_t hash = keyed_hash(keyspace->kernel->secret, key.data, key.bytes);
+    take_out(keyspace, slot, hash, part_of(&keyspace->slots[slot], hash), entry);
 }
 
 struct entry *keyspace_find(struct keyspace *keyspace, const struct key *key)
@@ -660,6 +678,8 @@ static struct entry *insert(struct keyspace *keyspace, const struct key *key, en
     keyspace->counts_by_run[key->slot >> RUN_BITS]++;
     stats->keys++;
     stats->memory_bytes += (int64_t)block_bytes(entry);
+    if (UNLIKELY(keyspace->backing != NULL))
+        backing_born(keyspace, key, entry, stats);
     return entry;
 }
 
@@ -709,6 +729,11 @@ static struct entry *reshape(struct keyspace *keyspace, const struct key *key, s
             if (slot != table)
                 slot->volatile_count += change;
             keyspace->volatile_count += has_deadline ? 1 : (uint64_t)-1;
+            struct backing *backing = keyspace->backing;
+            if (backing != NULL && backing->is_loading)
+                entry->epoch |= STATE_VOLATILE; /* it was counted before */
+            else if (backing != NULL)
+                backing->volatile_count += has_deadline ? 1 : (uint64_t)-1;
         }
     }
     if (moves) {
@@ -987,12 +1012,14 @@ void keyspace_swap(struct keyspace *keyspace, struct keyspace *other)
     memcpy(keyspace->counts_by_run, other->counts_by_run, sizeof keyspace->counts_by_run);
     memcpy(keyspace->lengths, other->lengths, sizeof keyspace->lengths);
     keyspace->saved = other->saved;
+    keyspace->backing = other->backing;
     other->slots = kept.slots;
     other->count = kept.count;
     other->volatile_count = kept.volatile_count;
     memcpy(other->counts_by_run, kept.counts_by_run, sizeof other->counts_by_run);
     memcpy(other->lengths, kept.lengths, sizeof other->lengths);
     other->saved = kept.saved;
+    other->backing = kept.backing;
 }
 
 /* --- Walks --- */

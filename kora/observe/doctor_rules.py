@@ -6,6 +6,7 @@ does must stay below.  Commands that a rule proposes are exact, so that they can
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from os import strerror
 from typing import Final
 
 from kora.observe.commandlog import Entry
@@ -22,7 +23,7 @@ from kora.observe.doctor import (
     shown_command,
     stolen_share,
 )
-from kora.observe.recent import CONNECTIONS, ENDED, ERRORS, LOGINS, TURNS
+from kora.observe.recent import CONNECTIONS, ENDED, ERRORS, LARGE_VALUES, LOGINS, TURNS
 from kora.observe.spikes import EVENTS_BY_NAME, NOBODY, Offender, Sample
 from kora.observe.units import human_bytes
 
@@ -56,6 +57,11 @@ RSS_RATIO: Final = 2.0
 RSS_OF_NOTHING_BYTES: Final = 64 << 20
 CLIENT_BYTES: Final = 200_000
 CLIENTS_SHARE: Final = 0.9
+STALLED_NS: Final = 100 * MS
+COLD_SHARE: Final = 0.2
+COLD_RATE: Final = 100
+LEVEL0_FILES: Final = 12
+PENDING_BYTES: Final = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -622,6 +628,34 @@ def _failed_save(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def _audit_log(facts: Facts) -> Iterator[Finding]:
+    dropped = facts.total("total", "audit_dropped")
+    fault, waits = facts.numbers.get("audit_fault", 0), facts.numbers.get("audit_clients_wait", 0)
+    queued_bytes, limit_bytes = facts.numbers.get("audit_queue_bytes", 0), facts.numbers.get("audit_limit_bytes", 1)
+    if not (dropped or fault or waits):
+        return
+    evidence = "More is recorded than can be written"
+    if fault:
+        evidence = f"The audit log cannot be written ({strerror(fault)})"
+    if waits:
+        evidence += ", and clients that want what is recorded wait."
+    elif dropped:
+        evidence += f": {_number(dropped, 'record')} of the audit log {'was' if dropped == 1 else 'were'} dropped."
+    else:
+        evidence += f"; its queue is full to {queued_bytes / limit_bytes:.0%}."
+    yield Finding(
+        CRITICAL,
+        evidence,
+        {"dropped": dropped, "errno": fault, "clients_wait": waits, "queue_bytes": queued_bytes},
+        "Nobody will know who did what meanwhile." if not waits else "The server stands still for whoever is recorded.",
+        "CONFIG SET audit-on-full drop" if waits else "AUDIT STATUS",
+        bool(waits),
+        "AUDIT STATUS has no fault, and dropped stays as it is.",
+        "Make room on the disk, or have it written elsewhere; record less (audit-categories), or let more wait "
+        "(audit-queue-size).",
+    )
+
+
 def _internal_errors(facts: Facts) -> Iterator[Finding]:
     count = facts.total("total", "internal_errors")
     if count:
@@ -735,6 +769,139 @@ def _slow_eviction(facts: Facts) -> Iterator[Finding]:
     )
 
 
+# The engine under the keys.
+
+
+def _storage_errors(facts: Facts) -> Iterator[Finding]:
+    counts = {name: facts.total("storage", source) for name, source in _STORAGE_FAULTS.items()}
+    counts["corruptions"] += facts.total("storage", "footer.corruption.count")
+    if not any(counts.values()):
+        return
+    told = ", ".join(_number(count, name.replace("_", " ")[:-1]) for name, count in counts.items() if count)
+    yield Finding(
+        CRITICAL,
+        f"RocksDB: {told}.",
+        counts,
+        "Keys may not be readable, and what is written may not be kept.",
+        "INFO rocksdb",
+        False,
+        "number-file-errors-total and background-errors of INFO rocksdb stay as they are.",
+        "The server's log, and RocksDB's own beside its files, have the file's name and the reason: a full or failing "
+        "disk. What is corrupt has to be restored from a copy.",
+    )
+
+
+# By names of counts in kora/engine/doctor.py.
+_STORAGE_FAULTS: Final = {
+    "background_errors": "background-errors",
+    "failed_commits": "commit_errors",
+    "file_errors": "no.file.errors",
+    "corruptions": "block.checksum.mismatch.count",
+}
+
+
+def _storage_stall(facts: Facts) -> Iterator[Finding]:
+    by_cause = facts.by_name("stalled_us")
+    stalled_ns = 1_000 * sum(by_cause.values())
+    stopped = facts.numbers.get("is-write-stopped", 0)
+    if stalled_ns < STALLED_NS and not stopped:
+        return
+    cause = max(by_cause, key=lambda name: by_cause[name]) if by_cause else ""
+    share = stalled_ns / facts.elapsed_ns
+    why, advice = _STALLS.get(cause, _STALLS[""])
+    yield Finding(
+        CRITICAL if stopped or share >= CRITICAL_SHARE else WARNING,
+        f"RocksDB held up writes for {_time(stalled_ns)}, {share:.0%} of the time"
+        + (f", most of it because of its {cause.replace('-', ' ')}" if cause in _STALLS else "")
+        + (f"; {_number(stopped, 'shard')} cannot write at all right now." if stopped else "."),
+        {"stalled_ms": stalled_ns // MS, "share": round(share, 4), "shards_stopped": stopped},
+        f"{why} Changes gather in memory meanwhile, and then writers have to wait.",
+        "INFO rocksdb",
+        False,
+        "write-stall-duration-total of INFO rocksdb stays as it is.",
+        advice,
+        cost_ns=stalled_ns,
+    )
+
+
+_COMPACT_MORE: Final = "Write less, or more evenly; give it a faster disk, or more processors."
+_STALLS: Final = {
+    "memtables": (
+        "More is written than is flushed to files.",
+        "Raise rocksdb-write-buffer-bytes for bursts; if it goes on, the disk is too slow for what is written.",
+    ),
+    "level0-files": ("More files are flushed than compactions merge.", _COMPACT_MORE),
+    "pending-compaction": ("Compactions do not keep up with what is written.", _COMPACT_MORE),
+    "write-buffer-manager": (
+        "All shards together have more in memory than rocksdb-write-buffer-bytes.",
+        "Raise rocksdb-write-buffer-bytes.",
+    ),
+    "": ("Flushes and compactions do not keep up with what is written.", _COMPACT_MORE),
+}
+
+
+def _compaction_behind(facts: Facts) -> Iterator[Finding]:
+    files, shards = facts.numbers.get("level0_files", 0), max(1, facts.numbers.get("shards", 1))
+    pending = facts.numbers.get("estimate-pending-compaction-bytes", 0)
+    live = facts.numbers.get("live-sst-files-size", 0)
+    if files < LEVEL0_FILES * shards and not (pending >= PENDING_BYTES and pending >= live / 2):
+        return
+    yield Finding(
+        WARNING,
+        f"Compaction is behind: {_number(files, 'file')} in level 0 of {_number(shards, 'shard')}, and about "
+        f"{human_bytes(pending)} of {human_bytes(live)} to be compacted.",
+        {"level0_files": files, "shards": shards, "pending_bytes": pending, "live_bytes": live},
+        "Reads look through more files, and writes are held up if it goes on.",
+        "INFO rocksdb",
+        False,
+        "estimate-pending-compaction-bytes and level0 of INFO rocksdb fall.",
+        _COMPACT_MORE,
+    )
+
+
+def _cache_small(facts: Facts) -> Iterator[Finding]:
+    cold = facts.total("storage", "cold_fetches") + facts.total("storage", "sync_fetches")
+    hits, dropped = facts.total("storage", "hits"), facts.total("storage", "dropped")
+    # While it fills, as after a start, nothing has to leave.
+    if cold < COLD_SHARE * (hits + cold) or cold < COLD_RATE * facts.elapsed_s or 2 * dropped < cold:
+        return
+    cache_bytes = facts.numbers.get("cache_bytes", 0)
+    is_room = 0 < 2 * cache_bytes <= 0.5 * facts.numbers.get("system_bytes", 0)
+    yield Finding(
+        WARNING,
+        f"{cold:,} keys had to be fetched from RocksDB, {cold / (hits + cold):.0%} of those that were looked for, and "
+        f"{dropped:,} had to leave for them: {human_bytes(cache_bytes)} are too little for what is in use.",
+        {"fetched": cold, "hits": hits, "dropped": dropped, "cache_bytes": cache_bytes},
+        "Each of them makes its client wait for a read from the disk.",
+        f"CONFIG SET rocksdb-cache-bytes {2 * cache_bytes}" if is_room else "INFO rocksdb",
+        is_room,
+        "dropped of INFO rocksdb grows slowly.",
+        "Give more memory to rocksdb-cache-bytes, or read fewer keys that were not used for long.",
+    )
+
+
+def _large_values(facts: Facts) -> Iterator[Finding]:
+    count, size_bytes = facts.total("storage", "large_values"), facts.total("storage", "large_bytes")
+    # Once it is written as every value is.
+    if count < 2:
+        return
+    beyond = facts.settings.get("rocksdb-large-value-bytes", 0)
+    deeds = facts.deeds(LARGE_VALUES)
+    culprit = deeds[0][1].offender if deeds else NOBODY
+    yield Finding(
+        WARNING if size_bytes >= HUGE_BYTES else INFO,
+        f"Values beyond {human_bytes(beyond)} were written to RocksDB {_times(count)}, {human_bytes(size_bytes)} in "
+        "all.",
+        {"values": count, "bytes": size_bytes},
+        "A value is written as a whole, however little of it has changed, and read as a whole.",
+        f"MEMORY USAGE {argument(culprit.key)}" if culprit.key else "INFO rocksdb",
+        False,
+        "large_values of INFO rocksdb stays as it is.",
+        "Split large collections over several keys, by a part of the field or the member.",
+        culprit,
+    )
+
+
 def _garbage(facts: Facts) -> Iterator[Finding]:
     elapsed_ns = facts.own_ns("jobs", "gc")
     if elapsed_ns >= PIPELINE_SHARE * facts.elapsed_ns and elapsed_ns >= COSTLY_NS:
@@ -841,7 +1008,9 @@ def _peak(facts: Facts) -> Iterator[Finding]:
 
 
 def _resident(facts: Facts) -> Iterator[Finding]:
-    used, rss = facts.numbers.get("used_bytes", 0), facts.numbers.get("rss_bytes", 0)
+    # What the engine under the keys takes has settings of its own.
+    rss = facts.numbers.get("rss_bytes", 0) - facts.numbers.get("storage_bytes", 0)
+    used = facts.numbers.get("used_bytes", 0)
     if used >= LITTLE_BYTES and rss > used * RSS_RATIO + RSS_OF_NOTHING_BYTES:
         yield Finding(
             INFO,
@@ -916,7 +1085,14 @@ _COMMAND_WHEN: Final = (
 RULES: Final = (
     Rule("internal-errors", "errors", "Any. There should be none.", _internal_errors),
     Rule("writes-refused", "persistence", "Any: data is not being kept.", _write_refusals),
+    Rule("audit-log", "security", "Any: what is to be recorded is not, or holds others up.", _audit_log),
     Rule("failed-save", "persistence", "The last save failed: data is not being kept.", _failed_save),
+    Rule(
+        "storage-errors",
+        "persistence",
+        "RocksDB could not open, read or write a file, or read something else than was written. There should be none.",
+        _storage_errors,
+    ),
     Rule("out-of-memory", "memory", "Any: data is not being kept.", _out_of_memory),
     Rule(
         "connections-rejected",
@@ -940,6 +1116,13 @@ RULES: Final = (
         "aof- and rdb- events of the latency monitor take 100 ms or more: ten times what a disk of today needs for an "
         "fsync. Critical from a second.",
         _disk,
+    ),
+    Rule(
+        "storage-stall",
+        "latency",
+        "RocksDB held up writes for 100 ms or more, or does so right now: it does so when it does not keep up.  "
+        "Critical from a quarter of the time, or where it writes nothing at all.",
+        _storage_stall,
     ),
     Rule(
         "slow-eviction",
@@ -982,6 +1165,26 @@ RULES: Final = (
         "100 keys or more were evicted, and at this rate all that are kept are gone within 100 s: a cache whose keys "
         "stay for less has little use.",
         _eviction,
+    ),
+    Rule(
+        "storage-cache-small",
+        "memory",
+        "A fifth of the keys that were looked for, and 100 a second, had to be fetched from RocksDB, while half as "
+        "many had to leave memory: what is in use does not fit.",
+        _cache_small,
+    ),
+    Rule(
+        "compaction-behind",
+        "persistence",
+        "Shards have 12 files in level 0 each, of 20 from which on RocksDB holds up writes, and 4 that it begins to "
+        "compact at; or half of all files, and 1 GB, are to be compacted.",
+        _compaction_behind,
+    ),
+    Rule(
+        "large-values",
+        "keys",
+        "Values beyond rocksdb-large-value-bytes were written to RocksDB twice or more: each is written as a whole.",
+        _large_values,
     ),
     Rule(
         "mass-expiry",

@@ -26,6 +26,7 @@ LOGINS: Final = "logins"  # that failed, by host
 ERRORS: Final = "errors"  # by prefix and command
 TURNS: Final = "turns"  # of a client that had more than one at once, by its id
 ENDED: Final = "ended"  # keys, by what they begin with
+LARGE_VALUES: Final = "large-values"  # written to the engine under the keys, by what keys begin with
 
 # What counts are told as: ("calls", "get"), ("total", "expired"), …
 Counts: TypeAlias = dict[tuple[str, str], int]

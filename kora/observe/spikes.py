@@ -57,12 +57,21 @@ EVENTS: Final = (
         "",
         never="that is in the next increment already",
     ),
+    Event("events-flush", "A turn of the job that writes what was tracked into streams.", "server/workers"),
+    Event("events-rollup", "A turn of the job that adds such entries up to minutes and hours.", "server/workers"),
     Event("gc", "A garbage collection of the interpreter.", "server/workers"),
     Event("snapshot-step", "A turn of the job that walks over the data for a snapshot.", "server/workers"),
     Event("rdb-save", "Writing a snapshot while nobody is served: SAVE, SHUTDOWN.", "persist/snapshots"),
     Event(
         "rdb-unlink-temp-file", "Removing the file of a snapshot that was given up, beside the loop.", "persist/saving"
     ),
+    Event(
+        "storage-read",
+        "Getting keys from RocksDB that were not in memory: on the loop, or for a client that waited.",
+        "engine/cache",
+    ),
+    Event("storage-commit", "Writing a batch of changes to RocksDB, which a thread does.", "engines/rocksdb/keeper"),
+    Event("storage-stall", "How long RocksDB held up writes in a second.", "engine/storage"),
     Event("fork", "fork(2), for a profile of memory: snapshots and rewrites do not fork.", "server/profiling"),
     Event("active-defrag-cycle", "Moving values together.", "", never="memory is not defragmented"),
 )

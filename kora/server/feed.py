@@ -9,13 +9,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from kora.config import lookup
+from kora.config import SETTINGS, lookup
 from kora.engine import glance, snapshot
 from kora.engine.doctor import gather
 from kora.log import logger
 from kora.observe.doctor import LAST_S, to_json
 from kora.observe.doctor_rules import examine
 from kora.observe.frame import Decoder, Message, encode
+from kora.observe.traces import Plain
+from kora.server.audit import LIVE as AUDIT_SETTINGS
+from kora.server.audit import AuditFeed
+from kora.server.events import Events
 from kora.server.profiling import Profiling
 
 if TYPE_CHECKING:
@@ -28,6 +32,8 @@ _BACKOFF_MAX_S: Final = 5.0
 # A sidecar that lived so long did not die of how it was started.
 _STEADY_S: Final = 10.0
 _EXIT_WAIT_S: Final = 1.0
+# What may wait to be taken by the sidecar before spans wait on this side.
+_SPANS_BEHIND_BYTES: Final = 1 << 20
 
 
 class Feed(asyncio.Protocol):
@@ -57,6 +63,11 @@ class Feed(asyncio.Protocol):
             os.close(self._histograms_fd)
             self._histograms_fd = -1
         self._profiling = Profiling(engine, self._send)
+        # What is tracked over HTTP.
+        self._events = Events(engine, self._send)
+        self._drained: asyncio.Future[None] | None = None
+        engine.tracing.ship = self._ship_spans
+        self._audit = AuditFeed(engine, self._send, lambda: self._transport is not None)
         for name in _LIVE_SETTINGS:
             engine.config.on_change(name, self._settings_changed)
 
@@ -67,12 +78,11 @@ class Feed(asyncio.Protocol):
     async def start(self) -> None:
         ours, theirs = socket.socketpair()
         fds = [theirs.fileno(), self._engine.board.fd]
-        if self._histograms_fd >= 0:
-            fds.append(self._histograms_fd)
+        fds += [self._histograms_fd, self._events.ring.fd]
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START, *map(str, fds)],
             stdin=subprocess.DEVNULL,
-            pass_fds=fds,
+            pass_fds=[fd for fd in (*fds, *self._audit.fds) if fd >= 0],
         )
         theirs.close()
         ours.setblocking(False)
@@ -83,8 +93,25 @@ class Feed(asyncio.Protocol):
     async def _first(self) -> None:
         await self._first_answer
 
+    async def drain(self) -> None:
+        """Count all that was tracked over HTTP, and let no more be: the server is about to end."""
+        await self._audit.drain()
+        if self._transport is not None:
+            self._drained = self._loop.create_future()
+            self._send(["drain"])
+            await asyncio.wait([self._drained], timeout=_EXIT_WAIT_S)
+        if self._drained is None or not self._drained.done() or self._drained.cancelled():
+            # It is dead already, or as good as that: what it has written down is counted here.
+            self._stopping = True
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._process is not None:
+                await self._loop.run_in_executor(None, _end, self._process, 0.0)
+        self._events.count_the_rest()
+
     async def stop(self) -> None:
         """Close the feed, at which the sidecar ends; make sure that it does."""
+        await self._audit.drain()
         self._stopping = True
         if self._timer is not None:
             self._timer.cancel()
@@ -96,12 +123,14 @@ class Feed(asyncio.Protocol):
         if self._histograms_fd >= 0:
             os.close(self._histograms_fd)
             self._histograms_fd = -1
+        self._events.stop()
 
     # From the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._send(["settings", self._settings()])
+        self._events.begin()
 
     def data_received(self, data: bytes) -> None:
         for message in self._decoder.feed(data):
@@ -110,6 +139,9 @@ class Feed(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._profiling.stop()
+        self._audit.lost()
+        if self._drained is not None:
+            self._drained.cancel()
         if self._stopping or not self._first_answer.done():
             if not self._first_answer.done():
                 self._first_answer.set_exception(OSError("the sidecar ended before it was listening"))
@@ -141,6 +173,20 @@ class Feed(asyncio.Protocol):
                 self._profiling.start(number, kind, seconds, hz)
             case ["profile-stop", number]:
                 self._profiling.stop(number)
+            case ["audit", number, reply]:
+                self._audit.answer(number, reply)
+            case ["tracked"]:
+                self._events.look()
+            case ["ask", number, name, details]:
+                self._events.ask(number, name, details)
+            case ["drained"] if self._drained is not None:
+                if not self._drained.done():
+                    self._drained.set_result(None)
+            case ["events listening"]:
+                log.info("listening for events", port=self._engine.config.events_port)
+            case ["events not listening", text]:
+                remedy = "choose another events-port, or 0 for none"
+                log.warning("not listening for events", reason=text, remedy=remedy)
             case ["listening"]:
                 log.info("sidecar listening", port=self._engine.config.metrics_port, pid=self.pid)
                 if not self._first_answer.done():
@@ -174,6 +220,14 @@ class Feed(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(encode(message))
 
+    def _ship_spans(self, spans: list[Plain], packed: bytes, shift_ns: int) -> bool:
+        """Have the sidecar export them; False while it is not there, or has not taken the last ones yet."""
+        transport = self._transport
+        if transport is None or transport.get_write_buffer_size() > _SPANS_BEHIND_BYTES:
+            return False
+        self._send(["spans", spans, packed, shift_ns])
+        return True
+
     def _settings(self) -> dict[str, Any]:
         engine, config = self._engine, self._engine.config
         return {
@@ -191,10 +245,23 @@ class Feed(asyncio.Protocol):
             "tls_cert_file": config.tls_cert_file if config.tls_port else "",
             "config": config.get(*SHOWN),
             "keeps_history": True,
+            "tracing_enabled": config.tracing_enabled,
+            "tracing_endpoint": config.tracing_endpoint,
+            "tracing_queue_max": config.tracing_queue_max,
+            "commands": engine.tracing.names,
+            "run_id": engine.run_id,
+            "audit": self._audit.settings(),
             "log_level": config.log_level,
             "log_format": config.log_format,
             "logfile": self._logfile,
             "log_repeats_max": config.log_repeats_max,
+            "events_port": config.events_port if config.wants_events else 0,
+            "events_port_chosen": config.source("events-port") != "default",
+            "events_bind": list(config.events_bind),
+            "events_token": config.events_token,
+            "events_rate_limit": config.events_rate_limit,
+            "events_flush_interval": config.events_flush_interval,
+            "events_negative": config.events_negative,
         }
 
     def reopen_logs(self) -> None:
@@ -238,8 +305,13 @@ _LIVE_SETTINGS: Final = (
     "loop-stall-ms",
     "log-level",
     "log-repeats-max",
+    *(setting.name for setting in SETTINGS if setting.section == "Events" and setting.mutable),
     "metrics-series-max",
     "metrics-token",
+    "tracing-enabled",
+    "tracing-endpoint",
+    "tracing-queue-max",
+    *AUDIT_SETTINGS,
     *(setting.name for name in SHOWN if (setting := lookup(name)) is not None and setting.mutable),
 )
 

@@ -46,6 +46,7 @@ class Job:
     share: float  # of the loop, at most, while there is more to do
     period_s: float = 0.0  # 0: hz times per second
     event: str = ""  # of the latency monitor, where a turn is one
+    of_store: bool = False  # only where the data is in a store
 
 
 @dataclass
@@ -137,6 +138,18 @@ def _index_vectors(worker: Worker) -> bool:
     return engine.indexing.run(engine.databases, BUDGET_NS, engine.clock)
 
 
+def _flush_events(worker: Worker) -> bool:
+    return worker.engine.tracked.flush_some(BUDGET_NS)
+
+
+def _roll_events_up(worker: Worker) -> bool:
+    return worker.engine.tracked.roll_some(BUDGET_NS)
+
+
+def _look_for_events(worker: Worker) -> bool:
+    return worker.engine.tracked.look_some(BUDGET_NS // 4)
+
+
 def _save(worker: Worker) -> bool:
     return worker.engine.saves.step(_SNAPSHOT_BUDGET_NS)
 
@@ -145,6 +158,25 @@ def _lazyfree(worker: Worker) -> bool:
     if worker.shard.lazyfree:
         free_some(worker.shard, BUDGET_NS, worker.engine.clock)
     return bool(worker.shard.lazyfree)
+
+
+def _write_back(worker: Worker) -> bool:
+    assert worker.engine.write_back is not None
+    worker.engine.write_back.step()
+    return False
+
+
+def _expire_stored(worker: Worker) -> bool:
+    engine = worker.engine
+    assert engine.write_back is not None
+    if not engine.active_expire or engine.loading is not None:
+        return False
+    return engine.write_back.expire(BUDGET_NS)
+
+
+def _make_room_in_cache(worker: Worker) -> bool:
+    assert worker.engine.cache is not None
+    return worker.engine.cache.make_room(BUDGET_NS)
 
 
 def _evict(worker: Worker) -> bool:
@@ -203,10 +235,17 @@ JOBS: Final = (
     Job("snapshot-step", _save, per_shard=False, share=0.1, event="snapshot-step"),
     Job("lazyfree", _lazyfree, per_shard=True, share=0.25, event="eviction-lazyfree"),
     Job("eviction-cycle", _evict, per_shard=False, share=0.25),
+    Job("write-back", _write_back, per_shard=False, share=0.5, period_s=0.01, of_store=True),
+    Job("cache-room", _make_room_in_cache, per_shard=False, share=0.5, period_s=0.01, of_store=True),
+    Job("stored-expire-cycle", _expire_stored, per_shard=False, share=0.25, event="expire-cycle", of_store=True),
     Job("hotkey-decay", _decay_hot_keys, per_shard=False, share=0.02, period_s=60.0),
     Job("client-timeouts", _close_idle_clients, per_shard=False, share=0.1, period_s=1.0),
     Job("client-outputs", _close_swollen_clients, per_shard=False, share=0.1, period_s=1.0),
     Job("client-eviction", _evict_clients, per_shard=False, share=0.1),
+    # What was tracked in an interval has to be written before the next one is over, however much it is.
+    Job("events-flush", _flush_events, per_shard=False, share=0.75, event="events-flush"),
+    Job("events-rollup", _roll_events_up, per_shard=False, share=0.1, event="events-rollup"),
+    Job("events-look", _look_for_events, per_shard=False, share=0.02, period_s=60.0),
     Job("gc", _collect_garbage, per_shard=False, share=0.1, period_s=1.0, event="gc"),
 )
 
@@ -219,7 +258,8 @@ class Workers:
         self._tasks: list[asyncio.Task[None]] = []
         self._due_ns = 0
         self._timer: asyncio.TimerHandle | None = None
-        for job in JOBS:
+        self._jobs = [job for job in JOBS if engine.write_back is not None or not job.of_store]
+        for job in self._jobs:
             engine.jobs[job.name] = JobStats()
 
     def start(self) -> None:
@@ -228,8 +268,8 @@ class Workers:
         gc.collect()
         gc.freeze()
         gc.disable()
-        shard_jobs = [job for job in JOBS if job.per_shard]
-        server_jobs = [job for job in JOBS if not job.per_shard]
+        shard_jobs = [job for job in self._jobs if job.per_shard]
+        server_jobs = [job for job in self._jobs if not job.per_shard]
         workers = [Worker(engine, shard, shard_jobs) for shard in engine.shards]
         workers.append(Worker(engine, engine.shards[0], server_jobs))
         self._tasks = [asyncio.create_task(worker.run()) for worker in workers]

@@ -1,4 +1,6 @@
-"""The sidecar process: `python -m kora.sidecar FEED_FD BOARD_FD [HISTOGRAMS_FD]`, started by the data process alone.
+"""The sidecar process: `python -m kora.sidecar FEED_FD BOARD_FD [HISTOGRAMS_FD [EVENTS_FD]]`.
+
+The data process alone starts it; -1 stands for what there is none of.
 
 It waits for its settings, opens its HTTP ports, and says on the feed that it listens or why it cannot.  It ends when
 the feed does, and only then: a terminal's ^C and a service manager's SIGTERM reach it as well as the data process,
@@ -19,24 +21,31 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
+import uvloop
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
+from kora.audit.ring import Ring
 from kora.log import REPEATS_S, Log, logger
 from kora.observe.board import Board
 from kora.observe.shared_counts import SharedCounts
+from kora.observe.tracked_ring import TrackedRing
+from kora.sidecar.audit import AuditLog
+from kora.sidecar.events import Events
+from kora.sidecar.events_port import EventsPort
 from kora.sidecar.feed import Feed
 from kora.sidecar.listener import BACKLOG, ListenError, open_listeners
 from kora.sidecar.settings import Settings
+from kora.sidecar.tracker import Tracker
 from kora.sidecar.visitors import Visitors
 from kora.sidecar.web import FIELD_MAX, LINE_MAX, Site
 
 log = logger("kora.sidecar")
 
 
-async def serve(feed_fd: int, board_fd: int, histograms_fd: int = -1) -> int:
+async def serve(feed_fd: int, board_fd: int, histograms_fd: int = -1, events_fd: int = -1) -> int:
     """Until the feed closes; returns the exit code."""
     loop = asyncio.get_running_loop()
     feed = Feed(shared=SharedCounts(histograms_fd) if histograms_fd >= 0 else None)
@@ -47,15 +56,21 @@ async def serve(feed_fd: int, board_fd: int, histograms_fd: int = -1) -> int:
         return 0
     feed.follow = follow = partial(_follow, _open_log(settings))
     follow(settings)
+    audit = _open_audit(feed, settings)
     try:
-        listeners = open_listeners(settings.metrics_bind, settings.metrics_port)
+        listeners = []
+        if settings.metrics_port:
+            listeners = open_listeners(settings.metrics_bind, settings.metrics_port)
+        event_listeners = _open_events(feed, settings)
     except ListenError as error:
         feed.send(["failed", str(error)])
         feed.close()
         await feed.closed
+        await _close_audit(audit)
         return 1
     # No access log: a line per probe would be most of the log, and kora_sidecar_requests_total counts them.
-    site = Site(feed, board)
+    events, port = _make_events(feed, events_fd, follow) if events_fd >= 0 else (None, None)
+    site = Site(feed, board, events, audit)
     runner = web.AppRunner(
         site.application(),
         access_log=None,
@@ -69,6 +84,10 @@ async def serve(feed_fd: int, board_fd: int, histograms_fd: int = -1) -> int:
     servers = [
         await loop.create_server(site.visitors.protocol, sock=listener, backlog=BACKLOG) for listener in listeners
     ]
+    if port is not None:
+        servers += [
+            await loop.create_server(port.connection, sock=listener, backlog=BACKLOG) for listener in event_listeners
+        ]
     # What is there now stays: a collection while a page is made need not look at it.
     gc.collect()
     gc.freeze()
@@ -76,8 +95,80 @@ async def serve(feed_fd: int, board_fd: int, histograms_fd: int = -1) -> int:
     await feed.closed
     for server in servers:
         server.close()
+    if port is not None:
+        port.close()
     await runner.cleanup()
+    feed.traces.close()
+    await _close_audit(audit)
     return 0
+
+
+def _open_audit(feed: Feed, settings: Settings) -> AuditLog | None:
+    if not settings.audit:
+        return None
+    loop = asyncio.get_running_loop()
+
+    def values() -> dict[str, Any]:
+        assert feed.settings is not None
+        return feed.settings.audit
+
+    audit = AuditLog(Ring(settings.audit["fd"]), values, settings.version)
+
+    def asked(number: int, what: str, count: int) -> None:
+        loop.run_in_executor(None, audit.answer, what, count).add_done_callback(
+            lambda done: feed.send(["audit", number, done.result()])
+        )
+
+    audit.start()
+    feed.answer_audit(asked)
+    return audit
+
+
+async def _close_audit(audit: AuditLog | None) -> None:
+    if audit is not None:
+        await asyncio.get_running_loop().run_in_executor(None, audit.stop)
+
+
+def _open_events(feed: Feed, settings: Settings) -> list[socket.socket]:
+    """Raises ListenError where somebody has chosen the port; nobody need do without a server for one that is there."""
+    if not settings.events_port:
+        return []
+    try:
+        listeners = open_listeners(settings.events_bind, settings.events_port, "events")
+    except ListenError as error:
+        if settings.events_port_chosen:
+            raise
+        feed.send(["events not listening", str(error)])
+        return []
+    feed.send(["events listening"])
+    return listeners
+
+
+def _make_events(feed: Feed, fd: int, follow: Callable[[Settings], None]) -> tuple[Events, EventsPort]:
+    """What was tracked by a sidecar that was killed is counted, too."""
+    settings = feed.settings
+    assert settings is not None
+    ring = TrackedRing(fd)
+    tracker = Tracker(
+        ring,
+        asyncio.get_running_loop(),
+        settings.events_flush_interval,
+        on_put=partial(feed.send, ["tracked"]),
+    )
+    recovered, lost = tracker.recover()
+    if recovered or lost:
+        log.warning("events of a sidecar that was killed", recovered=recovered, lost=lost)
+    events = Events(feed, ring, tracker)
+    port = EventsPort(events)
+    tracker.on_forget = port.forget
+
+    def follow_both(settings: Settings) -> None:
+        follow(settings)
+        events.adjust()
+
+    feed.follow = follow_both
+    feed.on_drain = events.close
+    return events, port
 
 
 class _Handler(logging.Handler):
@@ -118,4 +209,4 @@ def _tell_repeats(output: Log) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(serve(*map(int, sys.argv[1:]))))
+    sys.exit(uvloop.run(serve(*map(int, sys.argv[1:]))))

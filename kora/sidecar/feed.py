@@ -14,6 +14,7 @@ from kora.engine.snapshot import Snapshot
 from kora.observe.frame import Decoder, Message, encode
 from kora.observe.shared_counts import SharedCounts
 from kora.sidecar.settings import Settings
+from kora.sidecar.tracing import TraceExport
 
 TIMEOUT_S: Final = 1.0
 # How long a profile may take beyond the time that it is about: the memory of large data is counted in a minute or two.
@@ -54,6 +55,20 @@ class PendingProfile:
         await asyncio.wait([self.answer], timeout=TIMEOUT_S)
 
 
+# Of questions whose answers take as long as what they are about is large.
+_ANSWER_S: Final = 10.0
+# Questions that may be under way, each for somebody else.
+_QUESTIONS_MAX: Final = 1000
+
+
+class Refused(Exception):
+    """What was asked cannot be answered; the text says why."""
+
+
+class TooBusy(Exception):
+    """The data process does not answer, or not yet."""
+
+
 @dataclass
 class _Request:
     number: int
@@ -74,11 +89,15 @@ class Feed(asyncio.Protocol):
         # What has come.
         self.settings: Settings | None = None
         self.follow: Callable[[Settings], object] = _follow_nobody
+        self.traces = TraceExport()
         self._told = asyncio.Event()  # there are settings, or there will never be any
         self.closed: asyncio.Future[None] = self._loop.create_future()  # the data process has gone
         self._latest: Snapshot | None = None
         self._latest_ns = 0
         self.timeouts = 0
+        # Of the audit log: who answers, and what was asked before there was anybody.
+        self._asked: Callable[[int, str, int], None] | None = None
+        self._early: list[tuple[int, str, int]] = []
         # What is under way.
         self._request: _Request | None = None
         self._shards: list[Any] = []  # that have come for it
@@ -86,6 +105,10 @@ class Feed(asyncio.Protocol):
         self._glance: asyncio.Future[dict[str, Any]] | None = None
         self._report: asyncio.Future[dict[str, Any]] | None = None  # of DOCTOR
         self._profile: PendingProfile | None = None
+        self._questions: dict[int, asyncio.Future[Any]] = {}
+        # Tracked events.
+        self.events_reason = ""  # why they cannot be written down now, as the data process has said
+        self.on_drain: Callable[[], object] = _do_nothing  # all are to be put, and no more to be taken
 
     async def first_settings(self) -> Settings | None:
         """None if the data process has gone without a word."""
@@ -135,6 +158,22 @@ class Feed(asyncio.Protocol):
         self.send(["profile", self._profile.number, kind, seconds, hz])
         return self._profile
 
+    async def ask(self, name: str, *details: object) -> Any:
+        """Ask for something that everybody has to ask for himself.  Raises Refused, or TooBusy."""
+        if len(self._questions) >= _QUESTIONS_MAX:
+            raise TooBusy("too many questions wait for the data process")
+        number = self._next_number
+        self._next_number += 1
+        answer = self._questions[number] = self._loop.create_future()
+        self.send(["ask", number, name, list(details)])
+        try:
+            await asyncio.wait([answer], timeout=_ANSWER_S)
+            if not answer.done() or answer.cancelled():
+                raise TooBusy("the data process does not answer")
+            return answer.result()
+        finally:
+            del self._questions[number]
+
     @property
     def latest(self) -> Snapshot | None:
         """The last snapshot that came, without asking."""
@@ -148,6 +187,13 @@ class Feed(asyncio.Protocol):
     def send(self, message: Message) -> None:
         if self._transport is not None:
             self._transport.write(encode(message))
+
+    def answer_audit(self, asked: Callable[[int, str, int], None]) -> None:
+        """Who answers what the data process asks of the audit log, by number, from now on."""
+        self._asked = asked
+        for question in self._early:
+            asked(*question)
+        self._early.clear()
 
     def close(self) -> None:
         """Send what is left, then hang up."""
@@ -174,6 +220,8 @@ class Feed(asyncio.Protocol):
             self._report.cancel()
         if self._profile is not None:
             self._profile.answer.cancel()
+        for answer in self._questions.values():
+            answer.cancel()
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -205,13 +253,39 @@ class Feed(asyncio.Protocol):
                 if self._profile is not None and number == self._profile.number:
                     self._profile.answer.set_result((values, reason))
                     self._profile = None
+            case ["audit", number, what, count]:
+                if self._asked is None:
+                    self._early.append((number, what, count))
+                else:
+                    self._asked(number, what, count)
             case ["settings", values]:
                 self.settings = Settings.from_plain(values)
                 self._told.set()
+                self.traces.follow(self.settings)
                 self.follow(self.settings)
+            case ["answer", number, value]:
+                if (answer := self._questions.get(number)) is not None:
+                    answer.set_result(value)
+            case ["refused", number, text]:
+                if (answer := self._questions.get(number)) is not None:
+                    answer.set_exception(Refused(text))
+            case ["not now", number, text]:
+                if (answer := self._questions.get(number)) is not None:
+                    answer.set_exception(TooBusy(text))
+            case ["events behind", reason]:
+                self.events_reason = reason
+            case ["drain"]:
+                self.on_drain()
+                self.send(["drained"])
+            case ["spans", spans, packed, shift_ns]:
+                self.traces.add(spans, packed, shift_ns)
             case _:
                 raise AssertionError(f"not a message of the data process: {message[:2]!r}")
 
 
 def _follow_nobody(_: Settings) -> None:
+    pass
+
+
+def _do_nothing() -> None:
     pass

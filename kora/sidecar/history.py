@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from kora.engine.snapshot import Snapshot
 from kora.observe.histogram import EDGES_NS, cumulative, percentiles
+from kora.observe.storage import Storage
 
 POINTS_MAX: Final = 900
 # Of a second, the commands with the most calls: a page can show no more, and a scan of names costs no memory.
@@ -81,6 +82,63 @@ def _cpu(pair: Pair) -> float:
     return pair.rate(lambda snapshot: snapshot.main_cpu_user_ns + snapshot.main_cpu_system_ns) / 1e9
 
 
+def _stored(read: Callable[[Storage], float | None]) -> Callable[[Snapshot], float | None]:
+    """Of what is under the keys; None where there is nothing, or it does not tell."""
+    return lambda snapshot: read(snapshot.stored) if snapshot.stored is not None else None
+
+
+def _storage_rate(read: Callable[[Storage], float | None]) -> Callable[[Pair], float]:
+    counter = _stored(read)
+
+    def rate(pair: Pair) -> float:
+        if counter(pair.now) is None:
+            return math.nan
+        return pair.rate(lambda snapshot: counter(snapshot) or 0.0)
+
+    return rate
+
+
+def _storage_value(read: Callable[[Storage], float | None]) -> Callable[[Pair], float]:
+    value = _stored(read)
+
+    def read_now(pair: Pair) -> float:
+        found = value(pair.now)
+        return math.nan if found is None else float(found)
+
+    return read_now
+
+
+def _storage_ratio(
+    hits: Callable[[Storage], float | None], misses: Callable[[Storage], float | None]
+) -> Callable[[Pair], float]:
+    def read(pair: Pair) -> float:
+        found, missed = _storage_rate(hits)(pair), _storage_rate(misses)(pair)
+        return found / (found + missed) if found + missed else math.nan
+
+    return read
+
+
+def _ticker(name: str) -> Callable[[Storage], float | None]:
+    return lambda storage: storage.reading.tickers.get(name)
+
+
+def _counted(*names: str) -> Callable[[Storage], float | None]:
+    return lambda storage: sum(storage.counted[name] for name in names) if names[0] in storage.counted else None
+
+
+def _property(name: str) -> Callable[[Storage], float | None]:
+    return lambda storage: storage.reading.properties.get(name)
+
+
+def _read_bytes(storage: Storage) -> float | None:
+    tickers = storage.reading.tickers
+    return tickers["bytes.read"] + tickers["number.multiget.bytes.read"] if "bytes.read" in tickers else None
+
+
+def _stalled_s(storage: Storage) -> float:
+    return sum(storage.reading.stall_us.values()) / 1e6
+
+
 SERIES: Final = (
     Series("commands", "1/s", "Commands run.", _rate("commands_processed")),
     Series("errors", "1/s", "Error replies.", lambda pair: pair.rate(lambda snapshot: sum(snapshot.errors.values()))),
@@ -96,6 +154,51 @@ SERIES: Final = (
     Series("connections", "1/s", "Connections received.", _rate("connections_received")),
     Series("cpu", "cores", "What the thread of the data loop uses.", _cpu),
     Series("loop_lag", "s", "How late the data loop ran its heartbeat.", lambda pair: pair.now.lag_ns / 1e9, True),
+    # Of RocksDB, where the data is in it.
+    Series("storage_written", "bytes/s", "Bytes written to RocksDB.", _storage_rate(_ticker("bytes.written"))),
+    Series("storage_read", "bytes/s", "Bytes read from it.", _storage_rate(_read_bytes)),
+    Series(
+        "storage_flushed", "bytes/s", "Bytes that it flushed to files.", _storage_rate(_ticker("flush.write.bytes"))
+    ),
+    Series(
+        "storage_compacted", "bytes/s", "Bytes that compactions wrote.", _storage_rate(_ticker("compact.write.bytes"))
+    ),
+    Series("storage_stalled", "ratio", "Time for which it held up writes.", _storage_rate(_stalled_s)),
+    Series(
+        "storage_cold",
+        "1/s",
+        "Keys fetched from it, since they were not in memory.",
+        _storage_rate(_counted("cold_fetches", "sync_fetches")),
+    ),
+    Series(
+        "storage_hit_ratio",
+        "ratio",
+        "Keys in memory, of those that were looked for.",
+        _storage_ratio(_counted("hits"), _counted("misses")),
+    ),
+    Series(
+        "storage_block_hit_ratio",
+        "ratio",
+        "Blocks of data that its cache had, of those that were looked for.",
+        _storage_ratio(_ticker("block.cache.data.hit"), _ticker("block.cache.data.miss")),
+    ),
+    Series("storage_cache", "bytes", "What keys in memory take.", _storage_value(_counted("resident_bytes"))),
+    Series(
+        "storage_dirty", "bytes", "Of it, what waits to be written to RocksDB.", _storage_value(_counted("dirty_bytes"))
+    ),
+    Series("storage_files", "bytes", "RocksDB's files.", _storage_value(_property("total-sst-files-size"))),
+    Series(
+        "storage_pending",
+        "bytes",
+        "What is to be compacted, estimated.",
+        _storage_value(_property("estimate-pending-compaction-bytes")),
+    ),
+    Series(
+        "storage_commit",
+        "ratio",
+        "Time that writing to RocksDB took, beside the loop.",
+        _storage_rate(lambda storage: storage.counted.get("commit_ns", 0) / 1e9),
+    ),
 )
 _PLACES: Final = {series.name: place for place, series in enumerate(SERIES)}
 # By command: name → unit and how to read it; `name:get` is of one command, `name` of all together.

@@ -25,8 +25,11 @@ class ListenError(Exception):
     """A port cannot be opened; the text says which and why, in one line."""
 
 
-def open_listeners(addresses: Iterable[str], port: int) -> list[socket.socket]:
-    """Listening sockets for every address; raises ListenError, and leaves nothing open, if one cannot be had."""
+def open_listeners(addresses: Iterable[str], port: int, settings: str = "metrics") -> list[socket.socket]:
+    """Listening sockets for every address; raises ListenError, and leaves nothing open, if one cannot be had.
+
+    `settings` is what the names of those that say where to listen begin with.
+    """
     with ExitStack() as opened:
         listeners: list[socket.socket] = []
         for address in addresses:
@@ -37,12 +40,12 @@ def open_listeners(addresses: Iterable[str], port: int) -> list[socket.socket]:
             except OSError as error:
                 if not (optional and (error.errno in _UNAVAILABLE or isinstance(error, socket.gaierror))):
                     raise ListenError(
-                        f"cannot listen on {host} port {port} (metrics-port): {_reason(error)}"
+                        f"cannot listen on {host} port {port} ({settings}-port): {_reason(error)}"
                     ) from error
             except UnicodeError as error:
-                raise ListenError(f"metrics-bind: {host!r} is not an address") from error
+                raise ListenError(f"{settings}-bind: {host!r} is not an address") from error
         if not listeners:
-            raise ListenError(f"metrics-bind: none of {' '.join(addresses) or 'no addresses'} is available")
+            raise ListenError(f"{settings}-bind: none of {' '.join(addresses) or 'no addresses'} is available")
         opened.pop_all()
     return listeners
 

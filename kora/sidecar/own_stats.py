@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from kora.observe import histogram
+from kora.sidecar.tracing import TraceExport
 
 if TYPE_CHECKING:
+    from kora.sidecar.events import Events
     from kora.sidecar.exposition import Command
 
 PROFILES: Final = ("cpu", "heap", "alloc")
@@ -16,11 +18,13 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class OwnStats:
-    def __init__(self) -> None:
+    def __init__(self, events: "Events | None" = None) -> None:
+        self.events = events  # counts for itself; None where there are none
         self.scrapes = 0  # the one that is being answered included
         self.scrape_counts: array[int] = histogram.new_counts()  # of those that were answered
         self.scrape_elapsed_ns = 0
         self.last_scrape_ns = 0
+        self.traces = TraceExport()  # the feed's, where there is one
         self.turned_out = 0  # connections that were ended for being idle or not reading
         # Profiles that were taken, by kind; the kind of the one under way; and how long the loop stood still for them.
         self.profiles = dict.fromkeys(PROFILES, 0)

@@ -22,11 +22,28 @@ class Settings:
     debug_endpoints: bool = False
     tls_cert_file: str = ""
     config: dict[str, str] = field(default_factory=dict)  # settings that redis_* families show, as CONFIG GET has them
+    # Where spans go, and what they are told of by numbers.
+    tracing_enabled: bool = False
+    tracing_endpoint: str = ""
+    tracing_queue_max: int = 8192
+    commands: list[str] = field(default_factory=list)  # names by slot
+    run_id: str = ""
+    port: int = 0
+    audit: dict[str, Any] = field(default_factory=dict)  # kora.server.audit; empty where no audit log is kept
     # How the sidecar's own log lines look and which are written, as the settings of these names say.
     log_level: str = "info"
     log_format: str = "json"
     logfile: str = ""  # absolute; opened anew whenever settings come
     log_repeats_max: int = 100
+    # Events.  Where nobody has chosen the port, the server starts without it if it is taken.
+    events_port: int = 0
+    events_port_chosen: bool = False
+    events_bind: list[str] = field(default_factory=list)
+    # These may change at run time.
+    events_token: str = ""  # "": metrics_token
+    events_rate_limit: int = 0
+    events_flush_interval: int = 10  # seconds
+    events_negative: bool = False
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> "Settings":

@@ -5,10 +5,7 @@ make do with the last one when it is stuck.  Whatever goes wrong is answered in 
 """
 
 import asyncio
-import base64
-import contextlib
 import gzip
-import hmac
 import html
 import json
 import time
@@ -22,8 +19,11 @@ from aiohttp import web
 from kora.errors import make_error_id
 from kora.log import logger
 from kora.observe.board import Board
-from kora.sidecar import protobuf_page
+from kora.sidecar import protobuf_page, tokens
+from kora.sidecar.audit import AuditLog
 from kora.sidecar.checks import UNHEALTHY, Check, Disk, cgroup_limit, look, overall, to_json, try_disk
+from kora.sidecar.event_requests import BODY_MAX
+from kora.sidecar.events import BODY_TOO_LONG, Events, Reply, Request
 from kora.sidecar.exposition import OPENMETRICS, TEXT, View, fill, render, wants_openmetrics, wants_protobuf
 from kora.sidecar.feed import Feed
 from kora.sidecar.health import OK, Health, examine
@@ -41,10 +41,9 @@ log = logger("kora.sidecar")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-# Requests to this port are a line and a few headers; nothing sends a body.
+# Requests to this port are a line and a few headers; only events have a body.
 LINE_MAX: Final = 4096
 FIELD_MAX: Final = 8190
-_BODY_MAX: Final = 4096
 # Characters of what a request is called.
 _NAME_MAX: Final = 128
 _OTHER: Final = "other"
@@ -63,10 +62,13 @@ class Endpoint:
 
 
 class Site:
-    def __init__(self, feed: Feed, board: Board) -> None:
+    def __init__(self, feed: Feed, board: Board, events: Events | None = None, audit: AuditLog | None = None) -> None:
         self._feed = feed
         self._board = board
-        self._own = OwnStats()
+        self._events = events
+        self._audit = audit
+        self._own = OwnStats(events)
+        self._own.traces = feed.traces
         self.visitors: Visitors | None = None  # set by whoever listens
         # The disk, as it was found last.
         self._disk: Disk | None = None
@@ -90,13 +92,24 @@ class Site:
             Endpoint("/healthz", self.ready, "as /health/ready"),
             Endpoint(PROFILES, self._profiles.index, "profiles of CPU time and memory, where debug-endpoints is on"),
         )
-        paths = (endpoint.path for endpoint in self._endpoints)
-        self._paths = frozenset([*paths, *self._page.asset_paths, *self._profiles.paths])
+        event_endpoints = (
+            Endpoint("/track", self.event, "count something: ?key=&value=1&at=, or a batch in the body; GET or POST"),
+            Endpoint(
+                "/read", self.event, "what was counted: ?key=&type=counter|points|rate|gauge|stats&from=&to=&period="
+            ),
+            Endpoint("/keys", self.event, "what there is to read: ?match=, as JSON"),
+        )
+        self._event_endpoints = event_endpoints if events is not None else ()
+        self._event_paths = frozenset(endpoint.path for endpoint in self._event_endpoints)
+        paths = [endpoint.path for endpoint in self._endpoints]
+        self._paths = frozenset([*paths, *self._event_paths, *self._page.asset_paths, *self._profiles.paths])
 
     def application(self) -> web.Application:
-        application = web.Application(middlewares=[self._answer], client_max_size=_BODY_MAX)
+        application = web.Application(middlewares=[self._answer], client_max_size=BODY_MAX)
         for endpoint in self._endpoints:
             application.router.add_get(endpoint.path, endpoint.handler)
+        for endpoint in self._event_endpoints:
+            application.router.add_route("*", endpoint.path, endpoint.handler)
         for path in self._page.asset_paths:
             application.router.add_get(path, self._page.asset)
         for path in self._profiles.paths[1:]:
@@ -113,12 +126,12 @@ class Site:
         if "text/html" in request.headers.get("Accept", ""):
             rows = [
                 f'<tr><td><a href="{endpoint.path}">{endpoint.path}</a></td><td>{html.escape(endpoint.help)}</td></tr>'
-                for endpoint in self._endpoints
+                for endpoint in (*self._endpoints, *self._event_endpoints)
             ]
             head = ["<!doctype html>", '<html lang="en">', "<title>Kora</title>", "<h1>Kora</h1>"]
             text = "\n".join([*head, "<table>", *rows, "</table>", "</html>", ""])
             return web.Response(text=text, content_type="text/html")
-        lines = [f"{endpoint.path:14}  {endpoint.help}\n" for endpoint in self._endpoints]
+        lines = [f"{endpoint.path:14}  {endpoint.help}\n" for endpoint in (*self._endpoints, *self._event_endpoints)]
         return web.Response(text="".join(lines))
 
     async def metrics(self, request: web.Request) -> web.Response:
@@ -127,7 +140,7 @@ class Site:
         accept = request.headers.get("Accept", "")
         snapshot = await self._feed.snapshot()
         self._own.turned_out = self.visitors.turned_out if self.visitors is not None else 0
-        view = View(snapshot, self._feed.age_ns, self._settings, self._own, self._feed.timeouts)
+        view = View(snapshot, self._feed.age_ns, self._settings, self._own, self._feed.timeouts, self._audit)
         names = request.query.getall("name[]", ())
         if protobuf_page.is_available() and wants_protobuf(accept):
             body, content_type = protobuf_page.render(view, fill(view, METRICS, names)), protobuf_page.CONTENT_TYPE
@@ -182,6 +195,22 @@ class Site:
         except BadParameter as error:
             return _json({"error": str(error)}, 400)
 
+    async def event(self, request: web.Request) -> web.Response:
+        assert self._events is not None
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            reply = self._events.counted(request.path, BODY_TOO_LONG)
+        else:
+            query, authorization = request.rel_url.raw_query_string, request.headers.get("Authorization", "")
+            asked = Request(request.method, request.path, query.encode(), body, authorization, request.remote or "")
+            answer = self._events.answer(asked)
+            reply = answer if isinstance(answer, Reply) else await answer
+        headers = dict(reply.headers)
+        if reply.body:
+            headers["Content-Type"] = "application/json"
+        return web.Response(status=reply.code, body=reply.body or None, headers=headers)
+
     # Inside
 
     async def _start(self, _: web.Application) -> None:
@@ -206,7 +235,8 @@ class Site:
         if folder and self._disk_task is None and now - self._disk_looked > _DISK_S:
             self._disk_looked = now
             self._disk_task = asyncio.create_task(self._look_at_disk(folder))
-        return look(health, self._feed.latest, self._feed.age_ns, cgroup_limit(), self._disk)
+        audit = self._audit.state() if self._audit is not None else None
+        return look(health, self._feed.latest, self._feed.age_ns, cgroup_limit(), self._disk, audit)
 
     async def _look_at_disk(self, folder: str) -> None:
         try:
@@ -237,7 +267,7 @@ class Site:
             if "Allow" in refusal.headers:
                 response.headers["Allow"] = refusal.headers["Allow"]
             if refusal.status == HTTPStatus.UNAUTHORIZED:
-                response.headers["WWW-Authenticate"] = 'Bearer realm="kora", Basic realm="kora", charset="UTF-8"'
+                response.headers["WWW-Authenticate"] = tokens.CHALLENGE
         except Exception as error:
             told = make_error_id()
             named = dict(_named(request))
@@ -251,18 +281,9 @@ class Site:
 
     def _may(self, request: web.Request) -> bool:
         token = self._settings.metrics_token
-        if not token or request.path in _HEALTH:
+        if not token or request.path in _HEALTH or request.path in self._event_paths:  # events look by themselves
             return True
-        return hmac.compare_digest(_token_of(request), token.encode("utf-8", "surrogateescape"))
-
-
-def _token_of(request: web.Request) -> bytes:
-    """What the request shows: as a bearer, or as the password that a browser asks its user for."""
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "basic":
-        with contextlib.suppress(ValueError):
-            return base64.b64decode(given.strip()).partition(b":")[2]
-    return given.strip().encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else b""
+        return tokens.shows(request.headers.get("Authorization", ""), token)
 
 
 def _named(request: web.Request) -> Iterator[tuple[str, str]]:

@@ -14,18 +14,26 @@ place by whoever found them for that, and then shown to updated().
 Who waits for a key, watches it or keeps a copy of it has it attended to, and is told of every change.
 
 While a snapshot is written, what it has not been to yet is kept before it changes: see kora/store/walk.py.
+
+Where the data is larger than memory only a part of the keys is here, and who looks for another one has it loaded: see
+kora/store/backing.py.
 """
 
 from binascii import crc_hqx
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain, islice
 from random import choices, randrange
+from sys import getrefcount
 from typing import Any, Final
 
 from kora.clock import Clock
-from kora.errors import WrongType
+from kora.errors import StorageFault, WrongType
 from kora.observe.recent import OTHERS, PREFIXES_MAX, prefix_of
 from kora.observe.shard_stats import ShardStats
+from kora.store import backing as backings
+from kora.store.backing import ABSENT, LASTING, POSITION_END, VOLATILE, Backing, Change
+from kora.store.held import Held
 from kora.store.lazyfree import DiscardedValue, discard, discard_value, is_large
 from kora.store.shard import RUN_BITS, Shard
 from kora.store.sizes import DEADLINE_BYTES, entry_size, size_of, weigh
@@ -45,7 +53,7 @@ _TOUCHED_MASK: Final = 1023
 # What swap() exchanges.
 _CONTENTS: Final = (
     "_tables", "_deadlines", "_touched", "_occupied", "_places", "_heaviest", "_count", "_lengths", "volatile",
-    "average_ttl_ms", "_part",
+    "average_ttl_ms", "_part", "_held", "store_id",
 )  # fmt: skip
 
 _LENGTH_BINS: Final = 64
@@ -58,12 +66,14 @@ _SPARSE: Final = 2048
 class Keyspace:
     __slots__ = (
         "_attended",
+        "_backing",
         "_clock",
         "_count",
         "_deadlines",
         "_found_key",
         "_found_slot",
         "_heaviest",
+        "_held",
         "_lengths",
         "_limits",
         "_occupied",
@@ -77,11 +87,13 @@ class Keyspace:
         "average_ttl_ms",
         "changes",
         "effect",
+        "hits",
         "index",
         "note_fields",
         "notify",
         "now_s",
         "stats",
+        "store_id",
         "tells_more",
         "touched",
         "volatile",
@@ -114,13 +126,18 @@ class Keyspace:
         self.effect: Callable[..., object] = nobody
         self.attends_all = False
         self._attended: dict[bytes, int] = {}  # how many attend to a key
+        # What has the keys that are not here.
+        self._backing: Backing | None = None
+        self.hits = 0  # keys that requests name, and that were known before they ran
         # The contents: swapped as a whole by swap(), forgotten as a whole by flush().
         self._tables: Sequence[Table] = _NO_TABLES
         self._deadlines: Sequence[Table] = _NO_TABLES
         self._touched: list[int] = []  # by slot & _TOUCHED_MASK: now_s when a key was last used
         self._occupied: list[int] = []  # slots with keys, in no order
         self._places: list[int] = []  # by slot: its place in _occupied
-        self._part: Part | None = None  # of the snapshot under way, if these are in it
+        self._part: Part | Held | None = None  # of the snapshot under way, if these are in it; or the same as the next
+        self._held: Held | None = None  # where these are not all keys
+        self.store_id = 0
         self._count = 0
         self._heaviest = 1  # no table holds more keys than this
         self._lengths: dict[str, list[int]] = {}  # as lengths(), with all bins
@@ -138,6 +155,8 @@ class Keyspace:
         slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
         stats = self.stats = self._stats_by_run[slot >> RUN_BITS]
         value = self._tables[slot].get(key)
+        if value is None and self._held is not None:
+            value = self._fetch(slot, key)
         if value is None or (self.volatile and self._expire_if_due(slot, key)):
             self._miss(stats, key)
             return None
@@ -157,6 +176,8 @@ class Keyspace:
         """
         slot = self._locate(key)
         value = self._tables[slot].get(key)
+        if value is None and self._held is not None:
+            value = self._fetch(slot, key)
         if value is None or (self.volatile and self._expire_if_due(slot, key)):
             if quietly:
                 self.stats.misses += 1
@@ -183,6 +204,8 @@ class Keyspace:
         self.stats = self._stats_by_run[slot >> RUN_BITS]
         self._found_slot, self._found_key = slot, key
         value = self._tables[slot].get(key)
+        if value is None and self._held is not None:
+            value = self._fetch(slot, key)
         if value is None or (self.volatile and self._expire_if_due(slot, key)):
             return None
         self._touched[slot & _TOUCHED_MASK] = self.now_s
@@ -212,6 +235,8 @@ class Keyspace:
     def has_quietly(self, key: bytes) -> bool:
         """As has(), and without counting as use of the key."""
         slot = self._locate(key)
+        if self._held is not None:
+            self._know(slot, key)
         return key in self._tables[slot] and not (self.volatile and self._expire_if_due(slot, key))
 
     def usage_bytes(self, key: bytes) -> int | None:
@@ -244,6 +269,8 @@ class Keyspace:
         """Store a value in place of whatever is there; a deadline goes.  The value is the keyspace's from then on."""
         slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
         stats = self.stats = self._stats_by_run[slot >> RUN_BITS]
+        if self._held is not None:
+            self._know(slot, key)
         if self._part is not None:
             self._part.keep(slot, key)
         if self.volatile:
@@ -393,6 +420,8 @@ class Keyspace:
     def delete(self, key: bytes) -> bool:
         """Remove a key; False if it was not there."""
         slot = self._locate(key)
+        if self._held is not None:
+            self._know(slot, key)
         if self.volatile and self._expire_if_due(slot, key):
             return False
         if key not in self._tables[slot]:
@@ -484,11 +513,14 @@ class Keyspace:
     # The whole
 
     def __len__(self) -> int:
-        """How many keys are held, those included whose time is over and which nobody came across yet."""
-        return self._count
+        """How many keys there are, those included whose time is over and which nobody came across yet."""
+        return self._count if self._held is None else self._held.count
 
     def __iter__(self) -> Iterator[bytes]:
         """All keys, in slot order; those whose time is over are left out.  The keyspace must not change meanwhile."""
+        if self._held is not None:
+            yield from backings.all_keys(self)
+            return
         now_ms = self._clock.wall_ms()
         for slot in sorted(self._occupied):
             deadlines = self._deadlines[slot]
@@ -506,6 +538,8 @@ class Keyspace:
         A key that is there from the first step to the last is returned, whatever else changes: a step returns whole
         parts of tables, in an order that growth keeps.
         """
+        if self._held is not None:
+            return self._scan_all(self._held, cursor, count)
         first, place = cursor & SLOT_MASK, cursor >> _SLOT_BITS
         keys: list[bytes] = []
         for slot in self._slots_from(first):
@@ -521,8 +555,27 @@ class Keyspace:
                 return place << _SLOT_BITS | slot, self._live(keys)
         return 0, self._live(keys)
 
+    def _scan_all(self, held: Held, position: int, count: int) -> tuple[int, list[bytes]]:
+        """scan(), of what is held and what is in the backing; the cursor is a position."""
+        if position >= POSITION_END:
+            return 0, []
+        assert self._backing is not None
+        stored, following = self._backing.scan(self.store_id, position, count, self._clock.wall_ms())
+        keys = {
+            key: None
+            for key in [*held.dirty, *held.flight]
+            if position <= backings.position_of(key) < following and key in self._tables[slot_of(key)]
+        }
+        for key in stored:
+            # Awaited is as good as unknown.
+            if key in self._tables[slot_of(key)] or key not in held.ghosts:
+                keys[key] = None
+        return following if following < POSITION_END else 0, self._live(list(keys))
+
     def random(self) -> bytes | None:
         """A key, each about equally likely; None if there are none."""
+        if self._held is not None and self._held.count > self._count:
+            return backings.random_key(self)
         while self._occupied:
             slot = self._random_slot()
             key = random_key(self._tables[slot])
@@ -535,14 +588,16 @@ class Keyspace:
 
         Those whose time is over may be among them, and the same key more than once.
         """
-        if not (self.volatile if volatile else self._count):
+        if not (self.volatile if volatile else self._count) or not self._count:
             return []
         keys = []
         for _ in range(count):
             slot = self._random_slot()
             if volatile:
                 # From there on, to the next with a deadline.
-                slot = next(other % SLOTS for other in range(slot, slot + SLOTS) if self._deadlines[other % SLOTS])
+                slot = next((at % SLOTS for at in range(slot, slot + SLOTS) if self._deadlines[at % SLOTS]), -1)
+                if slot < 0:
+                    break  # those with a deadline are not held
             keys.append(random_key((self._deadlines if volatile else self._tables)[slot]))
         return keys
 
@@ -578,9 +633,13 @@ class Keyspace:
         return {place: (keys, size_bytes) for place, (keys, size_bytes) in found.items()}
 
     def count_in_slot(self, slot: int) -> int:
+        if self._held is not None:
+            return len(backings.keys_of_slot(self, slot, -1))
         return len(self._tables[slot])
 
     def keys_in_slot(self, slot: int, count: int) -> list[bytes]:
+        if self._held is not None:
+            return backings.keys_of_slot(self, slot, count)
         keys: list[bytes] = []
         for part in parts(self._tables[slot]):
             keys += part
@@ -590,14 +649,22 @@ class Keyspace:
 
     def flush(self) -> int:
         """Forget all keys at once and return how many; their memory is freed bit by bit through Shard.lazyfree."""
-        forgotten = self._count
+        forgotten = len(self)
         self._tell_all_attended()
         for slot in self._occupied:
             shard = self._shards_by_run[slot >> RUN_BITS]
-            shard.stats.keys -= len(self._tables[slot])
-            if self._part is None:
+            if self._held is None:
+                shard.stats.keys -= len(self._tables[slot])
+            if self._part is self._held:
                 discard(shard, self._tables[slot], self._deadlines[slot])
-        if self._part is not None:
+        if self._held is not None:
+            assert self._backing is not None
+            for run, keys in enumerate(self._held.counts_by_run):
+                self._stats_by_run[run].keys -= keys
+            self._part = self._held = Held(len(self._stats_by_run))
+            self.store_id = self._backing.new_id()
+        elif self._part is not None:
+            assert isinstance(self._part, Part)
             self._part.flush()
             self._part = None
         self._tables = self._deadlines = _NO_TABLES
@@ -630,6 +697,169 @@ class Keyspace:
         """The snapshot has all it wants."""
         self._part = None
 
+    # Above a backing: kora.store.backing.Backed
+
+    def back(self, backing: Backing, id: int) -> None:
+        assert not self._count, "keys came before what they are to be kept in"
+        self._backing, self.store_id = backing, id
+        held = self._part = self._held = Held(len(self._stats_by_run))
+        stats = list(dict.fromkeys(self._stats_by_run))
+        for block, (keys, volatile) in zip(stats, backing.counts_by_shard(id), strict=True):
+            held.count += keys
+            held.counts_by_run[self._stats_by_run.index(block)] = keys
+            self.volatile += volatile
+            block.keys += keys
+
+    @property
+    def dirty_keys(self) -> int:
+        return 0 if self._held is None else len(self._held.dirty)
+
+    @property
+    def dirty_bytes(self) -> int:
+        return 0 if self._held is None else self._held.dirty_bytes
+
+    @property
+    def resident_keys(self) -> int:
+        return self._count
+
+    @property
+    def ghost_bytes(self) -> int:
+        return 0 if self._held is None else sum(map(len, self._held.ghosts)) + 80 * len(self._held.ghosts)
+
+    def take_dirty(self, bytes_max: int) -> list[Change]:
+        held = self._held
+        changes: list[Change] = []
+        if held is None:
+            return changes
+        size_bytes = 0
+        for key in list(held.dirty):
+            if size_bytes >= bytes_max:
+                break
+            slot = slot_of(key)
+            value = self._tables[slot].get(key)
+            was = held.stored.pop(key, ABSENT)
+            del held.dirty[key]
+            if value is None:
+                if was == ABSENT:
+                    continue
+                record = None
+            else:
+                deadline_ms = self._deadlines[slot].get(key)
+                record = backings.make_record(value, deadline_ms)
+                held.stored[key] = LASTING if deadline_ms is None else VOLATILE
+                size_bytes += len(record)
+            held.flight[key] = None
+            changes.append((key, record, was))
+            size_bytes += len(key)
+        return changes
+
+    def written(self) -> None:
+        assert self._held is not None
+        self._held.flight.clear()
+
+    def not_written(self, changes: Sequence[Change]) -> None:
+        held = self._held
+        assert held is not None
+        held.flight.clear()
+        for key, _, was in changes:
+            held.stored.pop(key, None)
+            if was != ABSENT:
+                held.stored[key] = was
+            if was != ABSENT or key in self._tables[slot_of(key)]:
+                held.dirty[key] = None
+            else:
+                held.dirty.pop(key, None)
+
+    def is_known(self, key: bytes) -> bool:
+        is_known = self._held is None or key in self._tables[slot_of(key)] or key in self._held.ghosts
+        self.hits += is_known
+        return is_known
+
+    def await_record(self, key: bytes) -> bool:
+        if self._held is None or self.is_known(key) or key in self._held.awaited:
+            return False
+        self._held.awaited[key] = None
+        return True
+
+    def install(self, id: int, key: bytes, record: bytes | None) -> bool:
+        if self._held is None or id != self.store_id or key not in self._held.awaited:
+            return False
+        del self._held.awaited[key]
+        self._install(slot_of(key), key, record)
+        return True
+
+    def give_up_waiting(self, id: int, key: bytes) -> None:
+        if self._held is not None and id == self.store_id:
+            self._held.awaited.pop(key, None)
+
+    def drop_clean(self, bytes_max: int | None, keys_max: int) -> tuple[int, int]:
+        held = self._held
+        dropped_bytes = dropped = 0
+        if held is None:
+            return 0, 0
+        tables = self._tables
+        if bytes_max is None:
+            # All of them.
+            chosen = [key for slot in self._occupied for key in tables[slot]]
+        else:
+            # Those that were used last among a sample stay.
+            chosen = sorted(set(self.sample(2 * keys_max, volatile=False)), key=self.idle_s, reverse=True)[:keys_max]
+        for key in chosen:
+            if bytes_max is not None and dropped_bytes >= bytes_max:
+                break
+            slot = slot_of(key)
+            if not held.is_settled(key) or _is_in_use(tables[slot][key]):
+                continue
+            stats = self._stats_of(slot)
+            before = stats.memory_bytes
+            if key in self._deadlines[slot]:
+                self.volatile += 1  # it stays one of them
+            self._leave(slot, self._take_out(slot, key))
+            held.stored.pop(key, None)
+            dropped += 1
+            dropped_bytes += before - stats.memory_bytes
+        return dropped_bytes, dropped
+
+    def drop_ghosts(self, keys_max: int) -> int:
+        held = self._held
+        if held is None:
+            return 0
+        if len(held.ghosts) > keys_max:
+            held.ghosts = {key: None for key in held.ghosts if not held.is_settled(key)}
+        return len(held.ghosts)
+
+    def _know(self, slot: int, key: bytes) -> None:
+        """Have a key here, or known to be absent, before what takes either for granted."""
+        if key not in self._tables[slot]:
+            self._fetch(slot, key)
+
+    def _fetch(self, slot: int, key: bytes) -> Any:
+        """The value of a key that is not here, from the backing if that has to be asked, or None."""
+        assert self._held is not None
+        assert self._backing is not None
+        if key in self._held.ghosts:
+            return None
+        record = self._backing.get(self.store_id, key)
+        self._held.awaited.pop(key, None)
+        return self._install(slot, key, record)
+
+    def _install(self, slot: int, key: bytes, record: bytes | None) -> Any:
+        held = self._held
+        assert held is not None
+        if record is None:
+            held.ghosts[key] = None
+            return None
+        value = backings.read_value(record, self.make)
+        deadline_ms = backings.deadline_of(record)
+        self._put(slot, key, value)
+        if deadline_ms:
+            self._set_deadline(slot, key, deadline_ms)
+            self.volatile -= 1  # it was one of them before
+        held.stored[key] = VOLATILE if deadline_ms else LASTING
+        if type(value) is not bytes and value.kind == "hash" and value.next_deadline_ms:
+            self.note_fields(key, value.next_deadline_ms)
+        return value
+
     # Being attentive
 
     def follow(self, clock: Clock) -> None:
@@ -661,6 +891,11 @@ class Keyspace:
         """The whole contents change: tell of those attended keys that are here, or were in the other's."""
         for key in list(self._attended):
             slot = slot_of(key)
+            for keyspace in (self, other or self):
+                if keyspace._held is not None:
+                    # Where that fails nobody will ever know: all keys are about to go elsewhere.
+                    with suppress(StorageFault):
+                        keyspace._know(slot, key)
             if key in self._tables[slot] or (other is not None and key in other._tables[slot]):
                 self.touched(self, key)
 
@@ -680,24 +915,29 @@ class Keyspace:
         return self._stats_by_run[slot >> RUN_BITS]
 
     def _insert(self, slot: int, key: bytes, value: Any) -> None:
+        self._stats_of(slot).keys += 1
+        if self._held is not None:
+            self._held.came(slot >> RUN_BITS, key)
+        self._put(slot, key, value)
+        if self.tells_more:
+            self.notify(b"new", key)
+
+    def _put(self, slot: int, key: bytes, value: Any) -> None:
+        """Hold a key that was not held."""
         table = self._tables[slot]
         if table is EMPTY:
             table = self._own(slot)
         table[key] = value
-        stats = self._stats_of(slot)
-        stats.keys += 1
         self._count += 1
         weigh(value)
         self._count_length(value, 1)
-        stats.memory_bytes += entry_size(key, value)
+        self._stats_of(slot).memory_bytes += entry_size(key, value)
         self._touched[slot & _TOUCHED_MASK] = self.now_s
         size = len(table)
         if size > self._heaviest:
             self._heaviest = size
         if size > PART_MAX and type(table) is dict:
             self._tables[slot] = SplitTable(table)  # type: ignore[index]
-        if self.tells_more:
-            self.notify(b"new", key)
 
     def _set_deadline(self, slot: int, key: bytes, deadline_ms: int) -> None:
         deadlines = self._deadlines[slot]
@@ -730,16 +970,21 @@ class Keyspace:
             self._shards_by_run[slot >> RUN_BITS].lazyfree.append(DiscardedValue(value, is_counted=False))
 
     def _remove(self, slot: int, key: bytes) -> Any:
-        """Take a key out; returns its value."""
+        """A key ends, or gets another name; returns its value."""
         if self._part is not None:
             self._part.keep(slot, key)
+        self._stats_of(slot).keys -= 1
+        if self._held is not None:
+            self._held.went(slot >> RUN_BITS, key)
+        return self._take_out(slot, key)
+
+    def _take_out(self, slot: int, key: bytes) -> Any:
+        """Hold a key no longer; returns its value."""
         table = self._tables[slot]
         value = table.pop(key)
-        stats = self._stats_of(slot)
-        stats.keys -= 1
         self._count -= 1
         self._count_length(value, -1)
-        stats.memory_bytes -= entry_size(key, value)
+        self._stats_of(slot).memory_bytes -= entry_size(key, value)
         if key in self._deadlines[slot]:
             self._forget_deadline(slot, key)
         if not table:
@@ -824,6 +1069,11 @@ class Keyspace:
         weights = list(self._counts())
         self._heaviest = max(weights)
         return choices(self._occupied, weights)[0]
+
+
+def _is_in_use(value: Any) -> bool:
+    """Whether anybody else has it than its table, who asks, and the call."""
+    return type(value) is not bytes and getrefcount(value) > 3
 
 
 def nobody(*_: object) -> None:

@@ -32,7 +32,7 @@ class StartFailure(Exception):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to start one server.  `{port}` and `{metrics_port}` in argv are filled in at each start."""
+    """How to start one server.  `{port}`, `{metrics_port}` and `{events_port}` in argv are filled in at each start."""
 
     name: str
     argv: tuple[str, ...]
@@ -47,6 +47,7 @@ class Server:
     process: subprocess.Popen[bytes]
     port: int
     metrics_port: int
+    events_port: int
     start_s: float  # exec to first PONG
 
     @property
@@ -70,7 +71,17 @@ def redis_recipe(name: str = "redis") -> Recipe:
 
 def kora_recipe(extra: tuple[str, ...] = (), kernel: str | None = None) -> Recipe:
     """kernel is KORA_KERNEL; None leaves it as our own environment has it.  It becomes part of the server's name."""
-    argv = (sys.executable, "-m", "kora", "--port", "{port}", "--metrics-port", "{metrics_port}")
+    argv = (
+        sys.executable,
+        "-m",
+        "kora",
+        "--port",
+        "{port}",
+        "--metrics-port",
+        "{metrics_port}",
+        "--events-port",
+        "{events_port}",
+    )
     wanted = os.environ.get("KORA_KERNEL", "") if kernel is None else kernel
     return Recipe(
         f"kora({wanted})" if wanted else "kora",
@@ -85,8 +96,9 @@ def kora_recipe(extra: tuple[str, ...] = (), kernel: str | None = None) -> Recip
 def running(recipe: Recipe) -> Iterator[Server]:
     """A fresh server on free loopback ports, in an empty directory, taken down with all its processes at the end."""
     with tempfile.TemporaryDirectory(prefix="kora-bench-") as folder:
-        port, metrics_port = free_ports()
-        argv = [part.format(port=port, metrics_port=metrics_port) for part in recipe.argv]
+        port, metrics_port, events_port = free_ports()
+        ports = {"port": port, "metrics_port": metrics_port, "events_port": events_port}
+        argv = [part.format(**ports) for part in recipe.argv]
         output_path = Path(folder) / "output"
         with output_path.open("wb") as output:
             # The tree is put on the path, since the server runs in a folder of its own: it leaves nothing behind here.
@@ -107,7 +119,7 @@ def running(recipe: Recipe) -> Iterator[Server]:
                 fate = "ended" if has_ended(process) else f"did not answer PING within {START_S_MAX:.0f} s"
                 tail = output_path.read_text(errors="replace")[-2000:]
                 raise StartFailure(f"{recipe.name} {fate}; its output:\n{tail}")
-            server = Server(recipe, process, port, metrics_port, time.monotonic() - start)
+            server = Server(recipe, process, port, metrics_port, events_port, time.monotonic() - start)
             if recipe.has_metrics:
                 wait_for_sidecar(metrics_port)
             yield server
@@ -115,11 +127,11 @@ def running(recipe: Recipe) -> Iterator[Server]:
             stop(process)
 
 
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1]
+def free_ports() -> tuple[int, int, int]:
+    with socket.socket() as first, socket.socket() as second, socket.socket() as third:
+        for probe in (first, second, third):
+            probe.bind(("127.0.0.1", 0))
+        return first.getsockname()[1], second.getsockname()[1], third.getsockname()[1]
 
 
 def answers_ping(port: int, process: subprocess.Popen[bytes]) -> bool:

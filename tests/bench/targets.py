@@ -23,6 +23,9 @@ XADD_CPU_RATIO_MAX: Final = {16: 1.5}
 TYPES_MEMORY_RATIO_MAX: Final = 1.5
 # What observation adds to CPU per command, by pipeline.
 OBSERVATION_PERCENT_MAX: Final = {1: 1.0, 16: 3.0}
+# What the audit log adds to CPU per command: of admin categories, and of writes at pipeline 16.
+AUDIT_ADMIN_PERCENT_MAX: Final = 1.0
+AUDIT_WRITES_PERCENT_MAX: Final = 15.0
 # 1 MB values: CPU per command, and the other way round commands per second.
 LARGE_CPU_RATIO_MAX: Final = 1.2
 LARGE_OPS_RATIO_MAX: Final = 1.2
@@ -32,6 +35,18 @@ LOADED_KEYS_MIN: Final = 1_000_000
 EVERYSEC_CPU_RATIO_MAX: Final = 0.8
 EVERYSEC_OPS_SHARE_MIN: Final = 0.9
 ALWAYS_OPS_RATIO_MIN: Final = 1.0
+# RocksDB under the keys: CPU of GETs of what is in memory, against the memory engine; reads of what is not, and writes,
+# per second; CPU that its statistics add; seconds until a server with all its data is ready; and memory beyond the
+# cache.
+STORAGE_CACHED_CPU_RATIO_MAX: Final = 1.1
+STORAGE_COLD_PER_S_MIN: Final = 100_000
+STORAGE_WRITES_PER_S_MIN: Final = 150_000
+STORAGE_STATISTICS_PERCENT_MAX: Final = 2.0
+STORAGE_RESTART_S_MAX: Final = 2.0
+STORAGE_MEMORY_BYTES_MAX: Final = 300 << 20
+# Events over HTTP: CPU for each request, and what the data process' p99 may move meanwhile.
+EVENT_CPU_US_MAX: Final = 9.0
+EVENTS_P99_PERCENT_MAX: Final = 10.0
 LATENCY_P99_RATIO_MAX: Final = 1.0
 MEMORY_RATIO_MAX: Final = 1.0
 
@@ -41,7 +56,7 @@ class Verdict:
     """A measured number beside the largest that it may be."""
 
     what: str
-    unit: str  # "x" for a ratio, "%" for a change
+    unit: str  # "x" for a ratio, "%" for a change, "us" for a time
     bound: float
     measured: Interval
     is_exact: bool = False  # measured once, since it does not vary: the interval is the number itself

@@ -30,6 +30,8 @@ def _quantile(name: str, quick: str, slow: str, quick_le: str, slow_le: str, lab
     ]
 
 
+_STORE: Final = 'store="data"'
+
 Case = tuple[list[tuple[str, str]], int, int]
 
 CASES: Final[dict[str, Case]] = {
@@ -125,7 +127,42 @@ CASES: Final[dict[str, Case]] = {
     "KoraJournalRewriteFailing": ([_one("redis_aof_last_bgrewrite_status", "1 0x9 1x5")], 8, 12),
     "KoraDiskSlow": ([_one("redis_aof_delayed_fsync", "0 2 4 8 10 12 12x30")], 8, 30),
     "KoraWritesRefused": ([_one("kora_errors_total", "0 0 3 3x20", 'prefix="MISCONF"')], 4, 15),
+    "KoraAuditNotWritten": ([_one("kora_audit_healthy", "1 1 0x5 1x5")], 4, 8),
+    "KoraAuditRecordsMissing": ([_one("kora_audit_missing_total", "0 0 3 3x20")], 4, 15),
+    "KoraAuditChanged": ([_one("kora_audit_chain_valid", "1 1 0x5 1x5")], 3, 8),
     "KoraCertificateExpires": ([_one("kora_tls_certificate_expiry_timestamp_seconds", "100000x65 9000000x10")], 62, 70),
     "KoraMonitorLeftOn": ([_one("kora_monitors", "1x20 0x5")], 18, 23),
     "KoraObservationOff": ([_one("kora_observation_enabled", "0x65 1x10")], 62, 70),
+    "KoraStorageErrors": (
+        [
+            _one("kora_storage_file_errors_total", "0 0 1 1x30", _STORE),
+            _one("kora_storage_background_errors_total", "0x40", _STORE),
+        ],
+        4,
+        25,
+    ),
+    "KoraStorageNotWriting": ([_one("kora_storage_commit_errors_total", "0 1 2 3 4 5 5x20", _STORE)], 5, 15),
+    "KoraStorageStalled": (
+        [_one("kora_storage_write_stall_seconds_total", "0+6x20 120x20", f'{_STORE},cause="memtables"')],
+        15,
+        35,
+    ),
+    "KoraStorageStopped": ([_one("kora_storage_writes_stopped", "1x5 0x10", _STORE)], 3, 10),
+    "KoraStorageCompactionBehind": (
+        [
+            _one("kora_storage_pending_compaction_bytes", "3e9x20 1e8x20", _STORE),
+            _one("kora_storage_live_file_bytes", "4e9x40", _STORE),
+        ],
+        18,
+        35,
+    ),
+    "KoraStorageCacheSmall": (
+        [
+            _one("kora_storage_cache_cold_fetches_total", "0+12000x40 480000x30", _STORE),
+            _one("kora_storage_cache_dropped_total", "0+12000x40 480000x30", _STORE),
+            _one("kora_storage_cache_hits_total", "0+12000x70", _STORE),
+        ],
+        35,
+        65,
+    ),
 }

@@ -12,7 +12,9 @@ from tests.conftest import encode_request
 DEFAULT = [
     "Server", "Clients", "Memory", "Persistence", "Stats", "Replication", "CPU", "Errorstats", "Cluster", "Keyspace",
 ]  # fmt: skip
-ALL = [*DEFAULT[:7], "Commandstats", "Errorstats", "Latencystats", "Cluster", "Keyspace", "Keysizes", "Hotkeys"]
+ALL = [
+    *DEFAULT[:7], "Commandstats", "Errorstats", "Latencystats", "Cluster", "Keyspace", "Keysizes", "Events", "Hotkeys",
+]  # fmt: skip
 
 
 def titles(text):

@@ -95,17 +95,17 @@ def _long_programs(table: dict[str, st.SearchStrategy[list[Word]]], length: int)
     return st.lists(steps(table), min_size=length // 2, max_size=length).map(assemble)
 
 
-_programs = _long_programs({**_ALL, **_GROUPS, **_FILL, **_TRANSACTIONS}, 80)
+programs_of_all_kinds = _long_programs({**_ALL, **_GROUPS, **_FILL, **_TRANSACTIONS}, 80)
 _in_transaction = _long_programs({**_ALL, **_GROUPS, **_FILL, **BLOCKING}, 40)
 
 
-@given(program=_programs, protocol=st.sampled_from((2, 3)))
+@given(program=programs_of_all_kinds, protocol=st.sampled_from((2, 3)))
 @examples(120)
 def test_programs_over_all_kinds_of_values_do_the_same(redis: RedisServer, program: list[Step], protocol: int) -> None:
     compare_program(redis, _prepared(program), protocol=protocol, alike=_is_alike)
 
 
-@given(program=_programs, protocol=st.sampled_from((2, 3)))
+@given(program=programs_of_all_kinds, protocol=st.sampled_from((2, 3)))
 @examples(80)
 def test_programs_over_few_keys_with_small_limits_do_the_same(
     redis: RedisServer, program: list[Step], protocol: int

@@ -30,7 +30,13 @@ def make_authority(folder: Path) -> Authority:
 
 def _self_signed(folder: Path, name: str) -> Pair:
     pair = Pair(str(folder / f"{name}.crt"), str(folder / f"{name}.key"))
-    _openssl("req", "-x509", *_NEW_KEY, "-keyout", pair.key, "-out", pair.cert, "-subj", f"/CN={name}", "-days", "2")
+    _openssl(
+        *("req", "-x509", *_NEW_KEY, "-keyout", pair.key, "-out", pair.cert, "-subj", f"/CN={name}", "-days", "2"),
+        *(
+            "-addext",
+            "keyUsage=critical,keyCertSign,digitalSignature",
+        ),  # which Python asks of an authority from 3.13 on
+    )
     return pair
 
 

@@ -31,13 +31,16 @@ _HTTP: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class KoraProcess:
-    """One data process and its sidecar.  `port` and `metrics_port` are 0 where it has none."""
+    """One data process and its sidecar.  `port`, `metrics_port` and `events_port` are 0 where it has none."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", folder: Path, port: int, metrics_port: int) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", folder: Path, port: int, metrics_port: int, events_port: int = 0
+    ) -> None:
         self.process = process
         self.folder = folder
         self.port = port
         self.metrics_port = metrics_port
+        self.events_port = events_port
         self.may_log_errors = False  # set by a test that provokes them
         self._connections: list[Wire] = []
 
@@ -77,10 +80,10 @@ class KoraProcess:
         with self.connect() as wire:
             return wire.run(*words)
 
-    def http(self, path: str, timeout_s: float = 10.0) -> tuple[int, str]:
-        """GET from the sidecar: status and body."""
+    def http(self, path: str, timeout_s: float = 10.0, port: int = 0) -> tuple[int, str]:
+        """GET from the sidecar: status and body.  `port` is metrics_port unless it is given."""
         try:
-            with _HTTP.open(f"http://127.0.0.1:{self.metrics_port}{path}", timeout=timeout_s) as answer:
+            with _HTTP.open(f"http://127.0.0.1:{port or self.metrics_port}{path}", timeout=timeout_s) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -126,6 +129,7 @@ def launch(
     environ: Mapping[str, str] | None = None,
     port: int | None = None,
     metrics_port: int | None = 0,
+    events_port: int | None = 0,
     log_format: str = "text",
     open_files_max: int | None = None,
     loop: str = "uvloop",
@@ -134,9 +138,11 @@ def launch(
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port() if port is None else port
     metrics_port = free_port() if metrics_port is None else metrics_port
+    events_port = free_port() if events_port is None else events_port
     # Flags first: a file must be the first of them.
     program = ["-m", "kora"] if loop == "uvloop" else ["-c", _ON_ASYNCIO]
     argv = [sys.executable, *program, *flags, "--port", str(port), "--metrics-port", str(metrics_port)]
+    argv += ["--events-port", str(events_port)]
     with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
             [*argv, "--log-format", log_format],
@@ -149,13 +155,14 @@ def launch(
             # Should the test run be killed, its servers end as well.
             preexec_fn=partial(prepare_child, open_files_max),
         )
-    return KoraProcess(process, folder, port, metrics_port)
+    return KoraProcess(process, folder, port, metrics_port, events_port)
 
 
-def start(folder: Path, *flags: str, metrics: bool = False, **options: Any) -> KoraProcess:
-    """Start Kora and wait until it serves, sidecar included where `metrics` asks for one."""
+def start(folder: Path, *flags: str, metrics: bool = False, events: bool = False, **options: Any) -> KoraProcess:
+    """Start Kora and wait until it serves, with a sidecar where `metrics` asks for one, and its port for `events`."""
+    ports = {"metrics_port": None if metrics else 0, "events_port": None if events else 0}
     for attempt in range(_STARTS_MAX):
-        kora = launch(folder / f"start-{attempt}", *flags, metrics_port=None if metrics else 0, **options)
+        kora = launch(folder / f"start-{attempt}", *flags, **ports, **options)
         try:
             if _is_serving(kora, metrics):
                 return kora

@@ -4,7 +4,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
@@ -82,6 +82,8 @@ def test_every_panel_has_data_under_load(page: Page) -> None:
     expect(page.locator("#event-worst")).to_contain_text("debug")
     expect(page.locator("#health")).to_have_text("ok")
     expect(page.locator("#about")).to_contain_text("kernel")
+    # Of an engine that is not there.
+    expect(page.locator(".storage").first).to_be_hidden()
     page.locator("#command").select_option("set")
     page.wait_for_function("() => charts.latency.data[1].some((value) => value !== null)")
 
@@ -197,3 +199,25 @@ def test_pages_beyond_the_limit_are_refused_and_closed_ones_make_room(shared_ser
             page.close()
 
     eventually(has_room, "room for a page")
+
+
+def test_what_is_under_the_keys_has_panels_and_numbers_of_its_own(
+    chromium: Browser, start_server: Callable[..., KoraProcess]
+) -> None:
+    pytest.importorskip("rocksdict")
+    server = start_server("--storage-engine", "rocksdb", metrics=True)
+    page = chromium.new_page()
+    try:
+        page.goto(f"http://127.0.0.1:{server.metrics_port}/dashboard")
+        with server.connect() as wire:
+            wire.pipeline(*(("SET", f"k{number}", "v" * 100) for number in range(1_000)))
+            for name in ("io", "cache", "files", "busy"):
+                page.wait_for_function(
+                    "(name) => charts[name] && charts[name].data.slice(1).flat().some((value) => value !== null)",
+                    arg=f"storage-{name}",
+                )
+            expect(page.locator(".storage").first).to_be_visible()
+            line = 'kora_storage_committed_keys_total{store="data"} 1000.0'
+            eventually(lambda: line in server.http("/metrics")[1], "what was written is counted")
+    finally:
+        page.close()

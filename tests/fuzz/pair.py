@@ -17,7 +17,9 @@ from typing import Any, Final, TypeAlias
 
 from kora import kernel
 from kora.clock import ManualClock
-from kora.commands import generic, make_registry
+from kora.commands import make_registry
+from kora.commands.generic import scan
+from kora.commands.scanning import parse_cursor
 from kora.config import Config
 from kora.engine.client import Client
 from kora.engine.engine import Engine
@@ -133,12 +135,12 @@ def _scan_all(handler: Any, client: Client, words: Sequence[bytes]) -> list[byte
 
 
 def _settled_scan(handler: Any, client: Client, argv: list[bytes]) -> Any:
-    generic._parse_cursor(argv[1])
+    parse_cursor(argv[1])
     return [b"0", _scan_all(handler, client, argv[2:])]
 
 
 def _settled_randomkey(handler: Any, client: Client, argv: list[bytes]) -> Any:
-    keys = _scan_all(generic.scan, client, ())
+    keys = _scan_all(scan, client, ())
     key = handler(client, argv)
     assert (key in keys) if keys else key is None, key
     return len(keys)
@@ -239,6 +241,8 @@ class Side:
         elif isinstance(action, Advance):
             self.clock.advance_ms(action.ms)
             self.engine.tick()
+            self.engine.tracked.flush_some(1 << 60)
+            self.engine.tracked.roll_some(1 << 60)
             self._resume_kicked()
         elif isinstance(action, Expire):
             for shard in self.engine.shards:
@@ -281,6 +285,7 @@ class Side:
             "bytes out": sum(shard.stats.bytes_out for shard in engine.shards),
             "clients": sorted(engine.clients),
             "board": engine.board.words[COMMAND_STARTED],
+            "tracked": engine.tracked.numbers(),
             "databases": [db.index for db in engine.databases.used()],
         }
         for command, *rows in zip(
@@ -421,7 +426,7 @@ class Pair:
         counted = [shard.stats.memory_bytes for shard in self.kernel.engine.shards]
         if counted != memory_bytes:
             faults.append(f"memory: the shards count {counted}, there are {memory_bytes}")
-        if faults and self.kernel.faults != self.reference.faults:
+        if self.kernel.faults or self.reference.faults:
             faults.append(f"internal errors: reference {self.reference.faults}, kernel {self.kernel.faults}")
         return "\n".join(faults)
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from kora.observe.board import HEARTBEAT, READY, STATE, Board
 from kora.observe.frame import Decoder, Message, encode
+from kora.observe.tracked_ring import TrackedRing
 
 WAIT_S = 20.0
 
@@ -40,14 +41,15 @@ class DataProcess:
     def __init__(self) -> None:
         self.board = Board.shared()
         self.board.words[STATE] = READY
+        self.ring = TrackedRing.shared()
         self.port = free_port()
         self.feed, theirs = socket.socketpair()
         self.feed.settimeout(WAIT_S)
         self._decoder = Decoder()
         self._received: list[Message] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "kora.sidecar", str(theirs.fileno()), str(self.board.fd)],
-            pass_fds=(theirs.fileno(), self.board.fd),
+            [sys.executable, "-m", "kora.sidecar", *map(str, (theirs.fileno(), self.board.fd, -1, self.ring.fd))],
+            pass_fds=(theirs.fileno(), self.board.fd, self.ring.fd),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
@@ -121,3 +123,4 @@ class DataProcess:
             assert self.process.stderr is not None
             self.process.stderr.close()
             self.board.close()
+            self.ring.close()

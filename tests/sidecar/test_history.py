@@ -3,6 +3,7 @@
 import math
 from array import array
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from kora.engine.client import Client
 from kora.engine.engine import Engine
 from kora.engine.snapshot import Snapshot, take
 from kora.sidecar.history import ALL, COMMANDS_MAX, POINTS_MAX, SERIES, History, UnknownMetric, names, to_plain
+from tests.storage_readings import FULL, attach
 
 pytestmark = pytest.mark.once
 
@@ -133,3 +135,25 @@ def test_a_point_can_be_written_as_json(engine: Engine, run: Run, clock: ManualC
     first, *counts = plain["commands"]["ping"][-1]
     assert first >= 0
     assert counts[0] and counts[-1]
+
+
+def test_what_is_under_the_keys_has_series_where_there_is_any(engine: Engine, clock: ManualClock) -> None:
+    history = History()
+    history.add(take(engine))
+    point = history.add(second(engine, clock))
+    assert point is not None
+    names = [series.name for series in SERIES if series.name.startswith("storage_")]
+    assert len(names) > 10 and all(math.isnan(value(history, name)) for name in names)
+    assert None in to_plain(point)["values"]
+    statistics, counted = attach(engine)
+    history.add(second(engine, clock))
+    counted.update(hits=counted["hits"] + 3, misses=counted["misses"] + 1, cold_fetches=counted["cold_fetches"] + 5)
+    tickers = {**FULL.tickers, "bytes.written": 1_008, "number.multiget.bytes.read": 508}
+    statistics.tell(replace(FULL, tickers=tickers, stall_us={"memtables": 1_750_000}))
+    history.add(second(engine, clock))
+    expected = {
+        "storage_written": 1_000, "storage_read": 500, "storage_flushed": 0, "storage_stalled": 0.25, "storage_cold": 5,
+        "storage_hit_ratio": 0.75, "storage_cache": 700, "storage_files": 16,
+    }  # fmt: skip
+    assert {name: value(history, name) for name in expected} == expected
+    assert math.isnan(value(history, "storage_block_hit_ratio")), "none was looked for"

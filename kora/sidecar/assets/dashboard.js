@@ -132,7 +132,24 @@ function drawCharts() {
   draw("keys", ["expired", "evicted"], [values(rows, "expired"), values(rows, "evicted")], times, { format: short });
   draw("loop", ["busy", "late (s)"], [values(rows, "cpu"), values(rows, "loop_lag")], times, { format: short });
   draw("errors", ["errors", "connections"], [values(rows, "errors"), values(rows, "connections")], times, { format: short });
+  drawStorage(times, rows);
   drawHeat(times, rows);
+}
+
+// Only where there is an engine under the keys.
+function drawStorage(times, rows) {
+  const panels = document.querySelectorAll(".storage");
+  const isThere = values(rows, "storage_files").some((value) => value !== null);
+  for (const panel of panels) panel.hidden = !isThere;
+  if (!isThere) return;
+  const columns = (...names) => names.map((name) => values(rows, "storage_" + name));
+  const rate = (value) => bytes(value) + "/s";
+  draw("storage-io", ["written", "read", "flushed", "compacted"], columns("written", "read", "flushed", "compacted"), times, { format: rate });
+  draw("storage-hits", ["keys in memory", "blocks in its cache"], columns("hit_ratio", "block_hit_ratio"), times, { format: percent });
+  draw("storage-cold", ["per second"], columns("cold"), times, { format: short });
+  draw("storage-busy", ["writing", "held up"], columns("commit", "stalled"), times, { format: percent });
+  draw("storage-cache", ["keys and values", "to be written"], columns("cache", "dirty"), times, { format: bytes });
+  draw("storage-files", ["files", "to be compacted"], columns("files", "pending"), times, { format: bytes });
 }
 
 function chooseFrom(names) {

@@ -1,0 +1,660 @@
+"""The store: all keys on the disk, in one RocksDB instance for each shard.
+
+A key of the instance is the id of the database, the slot, a hash of the key, all big-endian so that it is sorted by
+them, and the key itself.  Slot and hash together are the key's position, which cursors of SCAN are.  A record
+begins with the deadline in ms, or 0, and goes on as DUMP has it: the type and the value.
+
+Deadlines are listed a second time, behind all keys, by database and time.  What is listed there is a hint: a key that
+has got another deadline since then is listed twice, and due() looks at its record.
+
+A database has an id instead of its number, so that emptying or swapping databases is a matter of writing down which
+number has which id.  That, and how many keys there are, is the meta record, which is part of every batch of a shard.
+
+A batch is first written to a log (log.py), and then to the instances, which keep it in memory until they are told to
+make files of it.  That is when the log has become large, and after it was synced: files must not be ahead of it, or a
+power cut would leave the shards at different batches.  What files lack is written again when the store is opened.
+
+All of it may be used by any thread; but batches are made and committed one after the other, and not while due() runs.
+"""
+
+import contextlib
+import json
+import os
+import zlib
+from binascii import crc_hqx
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import Any, Final
+
+import rocksdict
+from rocksdict import Rdict, WriteBatch
+
+from kora.engines.rocksdb.statistics import Statistics
+from kora.errors import StorageFault
+from kora.observe.storage import DEBUG
+from kora.store.backing import ABSENT, LASTING, POSITION_END, VOLATILE, Change, deadline_of
+from kora.store.shard import RUN_BITS
+from kora.store.slots import OPEN_BRACE, SLOT_MASK, slot_of
+
+from .log import BadLog, BatchLog, frame_of
+
+_FORMAT: Final = 1
+_NOTHING: Final = [0, 0]
+_PLACE: Final = Struct(">IHI")  # the id, the slot, and the hash
+_DEADLINE: Final = Struct(">IQ")  # the id, and when
+_ID: Final = Struct(">I")
+_TIME: Final = Struct(">Q")
+_NO_DEADLINE: Final = bytes(8)
+# No database has this id: what is not a key of the server's.
+_META_ID: Final = bytes(4)
+_META: Final = _META_ID + b"meta"
+# The id of a list of deadlines is that of the database, and this.
+_DEADLINES: Final = 1 << 31
+# The log is begun anew when it is as large as this part of what may be kept in memory, where what is in it takes half
+# as much again, and twice while files are made of it.  It may grow to so many times that while this is not done.
+_LOG_SHARE: Final = 4
+_LOGS_BEHIND: Final = 3
+_UNFLUSHED: Final = "rocksdb.num-immutable-mem-table"
+_BITS_PER_KEY: Final = 10
+# Blocks that a cold read takes from the disk: small, since what is next to a key is not what is read next.
+_BLOCK_BYTES: Final = 4096
+_COMPRESSIONS: Final = {
+    "none": rocksdict.DBCompressionType.none,
+    "lz4": rocksdict.DBCompressionType.lz4,
+    "zstd": rocksdict.DBCompressionType.zstd,
+}
+_NO_ROOM: Final = "No space left on device"
+# What the instances write about themselves.
+_LOG_BYTES: Final = 4 << 20
+_LOGS: Final = 3
+
+
+class CannotOpen(Exception):
+    """There is no using the directory; one line that says why."""
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    block_cache_bytes: int = 64 << 20
+    write_buffer_bytes: int = 64 << 20
+    compression: str = "lz4"
+    threads: int = 2  # for flushes and compactions
+    metrics_level: str = DEBUG
+
+
+@dataclass
+class Changes:
+    """What has changed in a database."""
+
+    id: int
+    items: Sequence[Change]
+
+
+@dataclass
+class _Meta:
+    """Of one shard: see the head of the file."""
+
+    generation: int = 0  # counts batches over all shards
+    databases: dict[int, int] = field(default_factory=dict)  # id by number
+    next_id: int = 1
+    counts: dict[int, list[int]] = field(default_factory=dict)  # keys, and those with a deadline, by id
+
+    def encode(self, shards: int, index: int) -> bytes:
+        return json.dumps({"format": _FORMAT, "shards": shards, "shard": index} | self.__dict__).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> "tuple[_Meta, int, int]":
+        """The record, how many shards there were, and the format."""
+        about = json.loads(data)
+        meta = cls(
+            about["generation"],
+            {int(number): id for number, id in about["databases"].items()},
+            about["next_id"],
+            {int(id): counts for id, counts in about["counts"].items()},
+        )
+        return meta, about["shards"], about["format"]
+
+
+@dataclass
+class _Part:
+    """Of a batch, what goes to one shard: first ranges are deleted, then things are put, or deleted: see `words`."""
+
+    shard: int
+    meta: _Meta
+    ranges: list[bytes] = field(default_factory=list)  # where each begins, and where it ends
+    words: list[bytes | None] = field(default_factory=list)  # what, and what it is then: None for nothing
+
+    def to_write(self) -> WriteBatch:
+        return _to_write(self.ranges, self.words)
+
+
+class Batch:
+    """A write-back.  commit() can be called again after it has failed."""
+
+    def __init__(self, store: "Store", generation: int, parts: list[_Part]) -> None:
+        self._store = store
+        self._frame = frame_of(generation, [(part.shard, part.ranges, part.words) for part in parts])
+        self._parts = parts
+        self._is_logged = False
+
+    def commit(self, sync: bool) -> None:
+        """Write what is not written yet; raises StorageFault."""
+        if not self._is_logged:
+            self._store.log_batch(self._frame, sync)
+            self._is_logged = True
+        self._store.apply(self._parts)
+
+
+class Store:
+    def __init__(
+        self,
+        path: str,
+        edges: Sequence[int],
+        settings: StoreSettings | None = None,
+        monotonic_ns: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Open what is there, or begin.  `edges`: where shards begin, and SLOTS.  Raises CannotOpen."""
+        self.path = path
+        self._settings = settings or StoreSettings()
+        self._edges = list(edges)
+        count = len(edges) - 1
+        self._shard_by_run = [
+            index for index in range(count) for _ in range(edges[index], edges[index + 1], 1 << RUN_BITS)
+        ]
+        self.block_cache = rocksdict.Cache(self._settings.block_cache_bytes)
+        self._unlogged = rocksdict.WriteOptions()
+        self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]
+        self.log = BatchLog(path, monotonic_ns)
+        self.replayed = 0  # batches of the log that the instances lacked
+        self._dropping = 0  # logs before this number, once files are made of what is in them
+        self.instances: list[Rdict] = []
+        # For due(), by shard: hints to be dropped, and from when on there are others, by database.
+        self._found: dict[tuple[int, bytes], bytes] = {}  # hints of keys that are about to be deleted
+        self._stale: list[list[bytes]] = [[] for _ in range(count)]
+        self._due_from_ms: list[dict[int, int]] = [{} for _ in range(count)]
+        self._pool = ThreadPoolExecutor(count, "store")
+        self._log_bytes_max = self._settings.write_buffer_bytes // _LOG_SHARE
+        self._broken: set[int] = set()  # shards that could not be written to
+        self.statistics = Statistics(self._families, self._settings.metrics_level)
+        self._check_directory(count)
+        try:
+            self.instances = self._open_all(count)
+            self._meta = [self._read_meta(index) for index in range(count)]
+            self._replay()
+            self._agree()
+            self._open_log()
+            self.statistics.read()
+        except BaseException:
+            self.close()
+            raise
+
+    # Opening and closing
+
+    def _check_directory(self, count: int) -> None:
+        try:
+            os.makedirs(self.path, exist_ok=True)
+            there = sum(name.startswith("shard-") for name in os.listdir(self.path))
+        except OSError as error:
+            raise CannotOpen(f"{error.filename}: {error.strerror}") from error
+        if there > count:
+            # With fewer than there are some were not begun before a crash, or the record of one says the rest.
+            raise CannotOpen(_other_shards(self.path, there, count))
+
+    def _open_all(self, count: int) -> list[Rdict]:
+        futures = [self._pool.submit(self._open, index) for index in range(count)]
+        failures = [failure for future in futures if (failure := future.exception()) is not None]
+        if failures:
+            for future in futures:
+                if future.exception() is None:
+                    future.result().close()
+            raise failures[0]
+        return [future.result() for future in futures]
+
+    def _open(self, index: int) -> Rdict:
+        path = self._shard_path(index)
+        options = self._options()
+        try:
+            return Rdict(path, options)
+        except Exception as error:
+            raise CannotOpen(_why_not_opened(path, str(error))) from error
+
+    def _options(self) -> rocksdict.Options:
+        settings = self._settings
+        table = rocksdict.BlockBasedOptions()
+        table.set_block_cache(self.block_cache)
+        table.set_block_size(_BLOCK_BYTES)
+        table.set_bloom_filter(_BITS_PER_KEY, False)
+        # Indexes and filters grow with the data: they are cached in parts, as data is, so that memory is bounded.
+        table.set_cache_index_and_filter_blocks(True)
+        table.set_index_type(rocksdict.BlockBasedIndexType.two_level_index_search())
+        table.set_partition_filters(True)
+        table.set_metadata_block_size(_BLOCK_BYTES)
+        table.set_pin_top_level_index_and_filter(True)
+        table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        table.set_format_version(5)
+        options = rocksdict.Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_block_based_table_factory(table)
+        options.set_compression_type(_COMPRESSIONS[settings.compression]())
+        # Never full before it is flushed.
+        options.set_write_buffer_size(max(1 << 20, settings.write_buffer_bytes))
+        options.set_max_write_buffer_number(3)
+        options.increase_parallelism(settings.threads)
+        options.set_max_background_jobs(max(2, settings.threads))
+        options.set_level_compaction_dynamic_level_bytes(True)
+        options.set_max_log_file_size(_LOG_BYTES)
+        options.set_keep_log_file_num(_LOGS)
+        if settings.metrics_level == DEBUG:
+            options.enable_statistics()
+        return options
+
+    def close(self) -> None:
+        """Have everything in the instances' files, and close.  Raises nothing: what is not there is in the log."""
+        self.statistics.close()
+        with contextlib.suppress(StorageFault, OSError):
+            if self.log.is_open:
+                number = self.log.begin_another()
+                self._flush()
+                self.log.drop_before(number)
+        self._pool.shutdown()
+        for instance in self.instances:
+            self._close(instance)
+        self.instances = []
+        self.log.close()
+
+    def _close(self, instance: Rdict) -> None:
+        # It flushes, which may fail, and then it is closed all the same.
+        with contextlib.suppress(StorageFault):
+            self._read(instance.close)
+
+    def _families(self) -> list[list[Rdict]]:
+        return [[instance] for instance in self.instances]
+
+    # Meta
+
+    def _read_meta(self, index: int) -> _Meta:
+        try:
+            data = self._read(self.instances[index].get, _META)
+        except StorageFault as error:
+            raise CannotOpen(_why_not_opened(self._shard_path(index), error.reason)) from error
+        if data is None:
+            return _Meta()
+        meta, shards, version = _Meta.decode(data)
+        if version != _FORMAT:
+            raise CannotOpen(f"{self._shard_path(index)}: is of format {version}, and this server reads {_FORMAT}")
+        if shards != len(self.instances):
+            raise CannotOpen(_other_shards(self.path, shards, len(self.instances)))
+        return meta
+
+    def _replay(self) -> None:
+        """Write to the instances what is in the log and not in their files; raises CannotOpen."""
+        replayed = 0
+        try:
+            for generation, parts in self.log.read():
+                for shard, ranges, words in parts:
+                    if shard >= len(self.instances):
+                        raise CannotOpen(_other_shards(self.path, shard + 1, len(self.instances)))
+                    if generation > self._meta[shard].generation:
+                        self._write(shard, _to_write(ranges, words))
+                        self._meta[shard] = _Meta.decode(words[-1])[0]
+                        replayed += 1
+        except BadLog as error:
+            raise CannotOpen(str(error)) from error
+        except OSError as error:
+            raise CannotOpen(f"{error.filename}: {error.strerror}") from error
+        except StorageFault as error:
+            raise CannotOpen(f"{self.path}: {error.reason}") from error
+        self.replayed += replayed
+
+    def _open_log(self) -> None:
+        try:
+            self.log.open()
+            # Whoever has written it may have been killed before it was.
+            self.log.sync()
+        except OSError as error:
+            raise CannotOpen(f"{error.filename}: {error.strerror}") from error
+
+    def _agree(self) -> None:
+        """Which database is which is what the last batch says; not all batches are of all shards."""
+        last = max(self._meta, key=lambda meta: meta.generation)
+        for meta in self._meta:
+            meta.databases, meta.next_id = dict(last.databases), last.next_id
+        self.generation = last.generation
+        self.next_id = last.next_id
+        self.databases = dict(last.databases)
+
+    def new_id(self) -> int:
+        """For a database that is new, or was emptied."""
+        self.next_id += 1
+        return self.next_id - 1
+
+    def counts(self, id: int) -> tuple[int, int]:
+        """How many keys there are, and how many of them have a deadline."""
+        counts = self.counts_by_shard(id)
+        return sum(keys for keys, _ in counts), sum(volatile for _, volatile in counts)
+
+    def counts_by_shard(self, id: int) -> list[tuple[int, int]]:
+        """As counts(), of each shard."""
+        counts = [meta.counts.get(id, _NOTHING) for meta in self._meta]
+        return [(keys, volatile) for keys, volatile in counts]
+
+    # Reading
+
+    def get(self, id: int, key: bytes) -> bytes | None:
+        """A key's record, or None; raises StorageFault."""
+        slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
+        place = _PLACE.pack(id, slot, zlib.crc32(key)) + key
+        record: bytes | None = self._read(self.instances[self._shard_by_run[slot >> RUN_BITS]].get, place)
+        return record
+
+    def get_many(self, keys: Sequence[tuple[int, bytes]]) -> list[bytes | None]:
+        """As get() for pairs of an id and a key."""
+        places: dict[int, tuple[list[int], list[bytes]]] = {}
+        for number, (id, key) in enumerate(keys):
+            slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
+            numbers, wanted = places.setdefault(self._shard_by_run[slot >> RUN_BITS], ([], []))
+            numbers.append(number)
+            wanted.append(_PLACE.pack(id, slot, zlib.crc32(key)) + key)
+        records: list[bytes | None] = [None] * len(keys)
+        for shard, (numbers, wanted) in places.items():
+            found = self._read(self.instances[shard].get, wanted)
+            for number, record in zip(numbers, found, strict=True):
+                records[number] = record
+        return records
+
+    def may_exist(self, id: int, key: bytes) -> bool:
+        """False where a key is not there for sure, as far as that can be told without the disk."""
+        slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
+        instance = self.instances[self._shard_by_run[slot >> RUN_BITS]]
+        return bool(instance.key_may_exist(_PLACE.pack(id, slot, zlib.crc32(key)) + key))
+
+    def scan(self, id: int, position: int, count: int, now_ms: int) -> tuple[list[bytes], int]:
+        """About so many keys from a position on, in the order of their positions, and the position to go on with.
+
+        Keys of the same position come together; POSITION_END when there are no more.  Left out are those whose time was
+        over by now_ms.  Raises StorageFault.
+        """
+        keys: list[bytes] = []
+        while position < POSITION_END:
+            shard = self._shard_by_run[position >> 32 + RUN_BITS]
+            prefix = _ID.pack(id)
+            instance = self.instances[shard]
+            start = _PLACE.pack(id, position >> 32, position & 0xFFFFFFFF)
+            walk: Iterable[Any] = instance.keys(from_key=start)
+            if self._meta[shard].counts.get(id, _NOTHING)[1]:
+                walk = _scan_alive(instance, start, prefix, now_ms)
+            following: int | None = self._read(_take, walk, prefix, count, keys)
+            if following is not None:
+                return keys, following
+            position = self._edges[shard + 1] << 32
+        return keys, POSITION_END
+
+    def due(self, id: int, now_ms: int, count: int) -> list[bytes]:
+        """Keys whose deadlines are over, about so many at most; raises StorageFault.  For the thread that writes.
+
+        Where a record says otherwise by now the hint is dropped, by the next batch.
+        """
+        found: list[bytes] = []
+        self._found = {place: hint for place, hint in self._found.items() if place[0] != id}
+        for shard, instance in enumerate(self.instances):
+            # What is before it was dropped, and RocksDB would wade through that again and again.
+            start = _DEADLINE.pack(id | _DEADLINES, self._due_from_ms[shard].get(id, 0))
+            stop = _DEADLINE.pack(id | _DEADLINES, now_ms + 1)
+            hints = self._read(_hints, instance, start, stop, count)
+            records = self.get_many([(id, hint[_DEADLINE.size :]) for hint in hints])
+            first_ms = now_ms + 1
+            for hint, record in zip(hints, records, strict=True):
+                if record is not None and record[:8] == hint[4 : _DEADLINE.size]:
+                    found.append(hint[_DEADLINE.size :])
+                    self._found[id, hint[_DEADLINE.size :]] = hint
+                    first_ms = min(first_ms, _TIME.unpack_from(record)[0])
+                else:
+                    self._stale[shard].append(hint)
+            if len(hints) >= count:
+                first_ms = min(first_ms, _TIME.unpack_from(hints[-1], 4)[0])
+            self._due_from_ms[shard][id] = first_ms
+        return found
+
+    def _read(self, deed: Callable[..., Any], *arguments: Any) -> Any:
+        """RocksDB's faults are bare exceptions that only their texts tell apart."""
+        try:
+            return deed(*arguments)
+        except Exception as error:
+            raise StorageFault(str(error)) from error
+
+    # Writing
+
+    def batch(
+        self,
+        changes: Iterable[Changes],
+        databases: Mapping[int, int] | None = None,
+        extras: Mapping[str, bytes] | None = None,
+    ) -> Batch:
+        """Make ready to be written what has changed.
+
+        `databases` is which database has which id, if that has changed: what has none any more is deleted.  `extras` is
+        what else is to be kept: see extra().
+        """
+        self.generation += 1
+        parts = [
+            _Part(shard, _Meta(self.generation, {}, 0, {id: list(numbers) for id, numbers in meta.counts.items()}))
+            for shard, meta in enumerate(self._meta)
+        ]
+        if databases is not None:
+            self.databases = dict(databases)
+            self._forget_others(parts)
+        for part, hints in zip(parts, self._stale, strict=True):
+            for hint in hints:
+                part.words += hint, None
+            hints.clear()
+        for change in changes:
+            self._put(change, parts)
+        for name, data in (extras or {}).items():
+            parts[0].words += _META_ID + name.encode(), data
+        if databases is None and self.generation > 1:
+            parts = [part for part in parts if part.words]
+        for part in parts:
+            part.meta.databases, part.meta.next_id = dict(self.databases), self.next_id
+            part.words += _META, part.meta.encode(len(self.instances), part.shard)
+        return Batch(self, self.generation, parts)
+
+    def _put(self, changes: Changes, parts: list[_Part]) -> None:
+        id, pack, shard_by_run = changes.id, _PLACE.pack, self._shard_by_run
+        counts = [part.meta.counts.setdefault(id, [0, 0]) for part in parts]
+        for key, record, was in changes.items:
+            slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
+            shard = shard_by_run[slot >> RUN_BITS]
+            words = parts[shard].words
+            words += pack(id, slot, zlib.crc32(key)) + key, record
+            if record is None:
+                counts[shard][0] -= was != ABSENT
+                counts[shard][1] -= was == VOLATILE
+                if self._found and (hint := self._found.pop((id, key), None)) is not None:
+                    words += hint, None
+                continue
+            if was != LASTING:
+                counts[shard][0] += was == ABSENT
+                counts[shard][1] -= was == VOLATILE
+            if not record.startswith(_NO_DEADLINE):
+                counts[shard][1] += 1
+                words += _ID.pack(id | _DEADLINES) + record[:8] + key, b""
+                due_from_ms = self._due_from_ms[shard]
+                due_from_ms[id] = min(due_from_ms.get(id, 0), _TIME.unpack_from(record)[0])
+
+    def _forget_others(self, parts: list[_Part]) -> None:
+        """Delete databases that have no number any more."""
+        kept = set(self.databases.values())
+        for part in parts:
+            for id in [id for id in part.meta.counts if id not in kept]:
+                del part.meta.counts[id]
+                for prefix in (id, id | _DEADLINES):
+                    part.ranges += _ID.pack(prefix), _ID.pack(prefix + 1)
+                self._due_from_ms[part.shard].pop(id, None)
+
+    def log_batch(self, frame: bytes, sync: bool) -> None:
+        """For Batch: raises StorageFault."""
+        log = self.log
+        try:
+            if log.is_suspect:
+                self._begin_another_log()
+            log.append(frame)
+            if sync:
+                log.sync()
+        except OSError as error:
+            raise StorageFault(error.strerror or str(error)) from error
+
+    def apply(self, parts: list[_Part]) -> None:
+        """For Batch: write parts, and take each that is written out of the list.  Raises StorageFault."""
+        while parts:
+            part = parts[0]
+            if part.shard in self._broken:
+                self._reopen(part.shard)
+            try:
+                self._write(part.shard, part.to_write())
+            except StorageFault as error:
+                # RocksDB goes on by itself where there is room again, and can be read meanwhile.
+                if _NO_ROOM not in error.reason:
+                    self._broken.add(part.shard)
+                raise
+            self._meta[part.shard] = part.meta
+            del parts[0]
+        self._tend_log()
+
+    def _tend_log(self) -> None:
+        """Have files made of what is in the log when it is large, and drop it when that is done."""
+        log, limit_bytes = self.log, self._log_bytes_max
+        if not self._dropping and log.size_bytes <= limit_bytes:
+            return
+        try:
+            if self._dropping and not any(instance.property_int_value(_UNFLUSHED) for instance in self.instances):
+                log.drop_before(self._dropping)
+                self._dropping = 0
+            if log.size_bytes > limit_bytes * (_LOGS_BEHIND if self._dropping else 1):
+                self._dropping = log.begin_another()
+                for instance in self.instances:
+                    # Only what is there by now, of which all is synced.
+                    self._read(instance.flush, False)
+        except OSError as error:
+            raise StorageFault(error.strerror or str(error)) from error
+
+    def _write(self, shard: int, batch: WriteBatch) -> None:
+        self._read(self.instances[shard].write, batch, self._unlogged)
+
+    def _reopen(self, index: int) -> None:
+        """Open anew what RocksDB does not write to any more since something has failed."""
+        # What the logs have of it may be nowhere else.
+        self._dropping = 0
+        self._close(self.instances[index])
+        try:
+            self.instances[index] = self._open(index)
+            self._meta[index] = self._read_meta(index)
+            self._replay()
+        except CannotOpen as error:
+            raise StorageFault(str(error)) from error
+        self._broken.discard(index)
+
+    def _begin_another_log(self) -> None:
+        """The log cannot be trusted: have everything in files that are synced."""
+        self._flush()
+        number = self.log.begin_another()
+        self.log.drop_before(number)
+
+    def _flush(self) -> None:
+        """Have all instances make files of what they have in memory; raises StorageFault."""
+        for future in [self._pool.submit(self._read, instance.flush, True) for instance in self.instances]:
+            future.result()
+
+    def sync(self) -> None:
+        """Have all that was written on the disk; raises StorageFault."""
+        try:
+            self.log.sync()
+        except OSError as error:
+            raise StorageFault(error.strerror or str(error)) from error
+
+    def extra(self, name: str) -> bytes | None:
+        """What else was kept, by name; raises StorageFault."""
+        data: bytes | None = self._read(self.instances[0].get, _META_ID + name.encode())
+        return data
+
+    def checkpoint(self, path: str) -> None:
+        """Have another directory, which must not be there, with all that was written; files are shared by links.
+
+        For the thread that writes.  Raises StorageFault and OSError.
+        """
+        self.log.sync()
+        os.makedirs(path)
+        for instance in self.instances:
+            target = os.path.join(path, os.path.basename(instance.path()))
+            self._read(_checkpoint, instance, target)
+
+    def reclaim(self, id: int) -> None:
+        """Give back the room of a database that is gone: takes as long as it takes."""
+        for instance in self.instances:
+            self._read(instance.compact_range, _ID.pack(id), _ID.pack(id + 1))
+
+    def _shard_path(self, index: int) -> str:
+        return os.path.join(self.path, f"shard-{index}")
+
+
+def _to_write(ranges: list[bytes], words: list[bytes | None]) -> WriteBatch:
+    batch = WriteBatch(raw_mode=True)
+    for start, stop in zip(ranges[::2], ranges[1::2], strict=True):
+        batch.delete_range(start, stop)
+    put = batch.put
+    for place, value in zip(words[::2], words[1::2], strict=True):
+        assert place is not None
+        if value is None:
+            batch.delete(place)
+        else:
+            put(place, value)
+    return batch
+
+
+def _take(places: Iterable[Any], prefix: bytes, count: int, keys: list[bytes]) -> int | None:
+    """Add keys to a list that is to have so many; returns the position to go on with if that was before the end."""
+    last = b""
+    for place in places:
+        if not place.startswith(prefix):
+            break
+        if len(keys) >= count and place[4:10] != last:
+            _, slot, hashed = _PLACE.unpack_from(place)
+            return int(slot) << 32 | int(hashed)
+        last = place[4:10]
+        keys.append(place[10:])
+    return None
+
+
+def _scan_alive(instance: Rdict, start: bytes, prefix: bytes, now_ms: int) -> Iterator[bytes]:
+    place: Any
+    for place, record in instance.items(from_key=start):
+        if not 0 < deadline_of(record) <= now_ms or not place.startswith(prefix):
+            yield place
+
+
+def _hints(instance: Rdict, start: bytes, stop: bytes, count: int) -> list[bytes]:
+    hints: list[bytes] = []
+    hint: Any
+    for hint in instance.keys(from_key=start):
+        if hint >= stop or len(hints) >= count:
+            break
+        hints.append(hint)
+    return hints
+
+
+def _checkpoint(instance: Rdict, path: str) -> None:
+    rocksdict.Checkpoint(instance).create_checkpoint(path)
+
+
+def _other_shards(path: str, there: int, wanted: int) -> str:
+    return (
+        f"{path}: is the data of {there} shards, and `shards` is {wanted}: have it {there}, or export the data with "
+        "`kora export rdb` and begin with an empty directory"
+    )
+
+
+def _why_not_opened(path: str, reason: str) -> str:
+    if "/LOCK: " in reason:
+        return f"{path}/LOCK: another process uses this directory"
+    return f"{path}: cannot be opened: {reason}"

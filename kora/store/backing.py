@@ -1,0 +1,217 @@
+"""What lies under the keyspaces where the data is larger than memory, and what the two ask of each other.
+
+A keyspace with a backing holds a part of its keys, live as ever.  A key that it holds is clean, or DIRTY: changed since
+it was last given to the backing.  A key that it does not hold is known to be absent, by a GHOST that may stand for a
+deletion which the backing has not been told yet; or it is COLD, and only the backing knows.
+
+    command -> keyspace: held, or a ghost?   yes: that is the answer
+                         |  no
+                         v
+               Backing.get() -> install()    at once, on the loop: whatever else looks for a key
+               Backing.get_many() in a thread, for the keys that requests name before they run (kora/engine/cache.py)
+
+    take_dirty() -> a batch, written in a thread -> written(), or not_written() and again
+    drop_clean()                                  what is clean, and was not used for long, makes room
+
+A RECORD is 8 bytes of deadline (Unix ms, big-endian, 0 for none), the RDB type, and the value as DUMP has it.
+
+A POSITION orders all keys of a database for SCAN: the slot, above 32 bits of CRC-32 of the key.  It says where a key is
+whatever else comes and goes, also in slots of millions of keys.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from random import random, randrange
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from zlib import crc32
+
+from kora.errors import StorageFault
+from kora.store.slots import SLOTS, slot_of
+from kora.types import lzf
+from kora.types.rdb.reader import Damaged, Reader
+from kora.types.rdb.values import read, type_of, write
+from kora.types.rdb.writer import Writer
+
+if TYPE_CHECKING:
+    from kora.store.keyspace import Keyspace
+
+POSITION_BITS: Final = 32
+POSITION_END: Final = SLOTS << POSITION_BITS
+DEADLINE_BYTES: Final = 8
+
+# What the backing has of a key before a change is written.
+ABSENT: Final = 0
+LASTING: Final = 1  # without a deadline
+VOLATILE: Final = 2
+
+
+def position_of(key: bytes) -> int:
+    return slot_of(key) << POSITION_BITS | crc32(key)
+
+
+# Records were strings of this server's before, however long those may be.
+_STRING_BYTES_MAX: Final = 1 << 40
+
+
+# Of one key, since the backing was last told of it: its record, or None if it is gone, and what the backing has of it.
+Change: TypeAlias = "tuple[bytes, bytes | None, int]"
+
+
+class Backing(Protocol):
+    """A database is named by an id of the store's: SWAPDB swaps ids, FLUSHDB takes a new one.
+
+    Whatever reads may raise StorageFault (kora/errors.py): what was asked is answered by that.
+    """
+
+    databases: dict[int, int]  # the id of each database that has one when the server starts
+
+    def new_id(self) -> int:
+        """For a database that is new, or was emptied: one that was never used."""
+
+    def counts_by_shard(self, id: int) -> Sequence[tuple[int, int]]:
+        """How many keys each shard has, and how many of them have a deadline."""
+
+    def get(self, id: int, key: bytes) -> bytes | None:
+        """The record of a key."""
+
+    def get_many(self, keys: Sequence[tuple[int, bytes]]) -> Sequence[bytes | None]:
+        """As get(), of many, in their order; from any thread."""
+
+    def may_exist(self, id: int, key: bytes) -> bool:
+        """False if the key is not there, as far as memory alone can tell."""
+
+    def scan(self, id: int, position: int, count: int, now_ms: int) -> tuple[list[bytes], int]:
+        """About so many keys from a position on, in order, and the position to go on with, POSITION_END after the last.
+
+        Keys of the same position come together.  Left out are those whose time was over by now_ms.
+        """
+
+
+class Backed(Protocol):
+    """What a keyspace of either implementation offers to whoever keeps its backing."""
+
+    index: int
+    store_id: int  # 0 while there is no backing; swapped with the contents
+    hits: int  # keys that requests name, and that were known before they ran
+
+    @property
+    def dirty_keys(self) -> int:
+        """Changes that take_dirty() has not given out yet, deletions included."""
+
+    @property
+    def dirty_bytes(self) -> int:
+        """What those take in memory, about."""
+
+    @property
+    def ghost_bytes(self) -> int:
+        """What ghosts take in memory, about; what is held is counted by the shards."""
+
+    @property
+    def resident_keys(self) -> int:
+        """Keys that are held; len() has all that there are."""
+
+    def back(self, backing: Backing, id: int) -> None:
+        """Begin to hold a part of what is in a backing, and nothing yet."""
+
+    def take_dirty(self, bytes_max: int) -> list[Change]:
+        """Changes, of about so many bytes, in no order; [] if there are none.
+
+        What is given out counts as being in the backing from then on, but is not dropped before written() was called.
+        One batch of a keyspace at a time: written() or not_written() comes before the next.
+        """
+
+    def written(self) -> None:
+        """What take_dirty() gave out last is in the backing."""
+
+    def not_written(self, changes: Sequence[Change]) -> None:
+        """What take_dirty() gave out last is not in the backing: it is dirty again."""
+
+    def is_known(self, key: bytes) -> bool:
+        """Whether a look at a key needs no backing."""
+
+    def await_record(self, key: bytes) -> bool:
+        """A record is about to be asked for, elsewhere; False if it need not be.
+
+        The key stays cold; what happens to it meanwhile wins over what is fetched.
+        """
+
+    def install(self, id: int, key: bytes, record: bytes | None) -> bool:
+        """What was asked for has come; False if nobody waits for it any more.
+
+        Raises StorageFault where the record cannot be read.
+        """
+
+    def give_up_waiting(self, id: int, key: bytes) -> None:
+        """What was asked for will not come."""
+
+    def drop_clean(self, bytes_max: int | None, keys_max: int) -> tuple[int, int]:
+        """Drop clean values, not used for long, until so many bytes or keys are freed; returns how many of both.
+
+        None for the bytes: all that can go, now.  Otherwise a call looks at no more than it takes for so many keys, so
+        that it may find nothing to drop while there is some.  Between commands only.
+        """
+
+    def drop_ghosts(self, keys_max: int) -> int:
+        """Forget clean ghosts beyond so many; returns how many are left.  Between commands only."""
+
+
+def deadline_of(record: bytes) -> int:
+    """The deadline of a record; 0 for none."""
+    return int.from_bytes(record[:DEADLINE_BYTES], "big")
+
+
+def make_record(value: Any, deadline_ms: int | None) -> bytes:
+    # Not compressed: the store does that, and better, for many records together.
+    writer = Writer(None)
+    writer.data += (deadline_ms or 0).to_bytes(DEADLINE_BYTES, "big")
+    type_ = type_of(value)
+    writer.data.append(type_)
+    write(writer, type_, value)
+    return bytes(writer.data)
+
+
+def read_value(record: bytes, make: Callable[[type], Any]) -> Any:
+    """The value of a record; raises StorageFault where it is damaged."""
+    try:
+        if len(record) <= DEADLINE_BYTES:
+            raise Damaged("no value at all")
+        reader = Reader(record, DEADLINE_BYTES + 1, len(record), lzf.decompress, _STRING_BYTES_MAX)
+        return read(reader, record[DEADLINE_BYTES], make)
+    except Damaged as error:
+        raise StorageFault(f"a damaged record: {error}") from None
+
+
+# What keyspaces of either implementation do by scan().
+
+_STEP: Final = 1000
+_DRAWS_MAX: Final = 100
+
+
+def all_keys(keyspace: "Keyspace") -> Iterator[bytes]:
+    cursor = 0
+    while True:
+        cursor, keys = keyspace.scan(cursor, _STEP)
+        yield from keys
+        if not cursor:
+            return
+
+
+def keys_of_slot(keyspace: "Keyspace", slot: int, count: int) -> list[bytes]:
+    """At most so many keys of a slot; all, if the count is negative."""
+    keys: list[bytes] = []
+    cursor = slot << POSITION_BITS
+    while True:
+        cursor, found = keyspace.scan(cursor, _STEP if count < 0 else min(count, _STEP))
+        keys += [key for key in found if slot_of(key) == slot]
+        if not cursor or cursor >> POSITION_BITS != slot or 0 <= count <= len(keys):
+            return keys if count < 0 else keys[:count]
+
+
+def random_key(keyspace: "Keyspace") -> bytes | None:
+    """What is behind a random position: how likely a key is depends on how far behind the one before it is."""
+    for _ in range(_DRAWS_MAX):
+        keys = keyspace.scan(randrange(POSITION_END), 1)[1] or keyspace.scan(0, 1)[1]
+        if keys:
+            return keys[int(random() * len(keys))]
+        if not len(keyspace):
+            return None
+    return next(all_keys(keyspace), None)

@@ -1,0 +1,287 @@
+"""Keys that only the store has are read while others are served; who asked for them goes on where it was."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kora.engine.cache import Found, Wanted
+from kora.engine.engine import Engine
+from kora.errors import CommandError
+from tests.conftest import Session, encode_request
+from tests.resp_reader import read_replies
+from tests.store.fake_store import Tide, make_store
+
+
+class Deep:
+    """An engine whose data is all in a store, nothing of it in memory; readings end when they are told to."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.store = make_store(engine)
+        self.readings: list[tuple[list[Wanted], Callable[[Found], None]]] = []
+        self._soon: list[Callable[[], None]] = []
+        engine.call_later = lambda delay_s, function: self._soon.append(function)
+
+    def sink(self) -> None:
+        """Have nothing in memory; from then on readings wait."""
+        assert self.engine.cache is not None
+        Tide(self.engine, self.store).settle()
+        self.engine.cache.fetch = lambda wanted, done: self.readings.append((wanted, done))
+        self.store.asked.clear()
+
+    def turn(self) -> None:
+        """The loop turns."""
+        soon, self._soon = self._soon, []
+        for function in soon:
+            function()
+
+    def read(self, error: BaseException | None = None) -> None:
+        """The reading that waits longest ends."""
+        self.turn()
+        wanted, done = self.readings.pop(0)
+        try:
+            done(self.store.get_many(wanted) if error is None else error)
+        except CommandError as fault:
+            done(fault)
+
+
+@pytest.fixture
+def deep(engine: Engine) -> Deep:
+    return Deep(engine)
+
+
+def test_a_cold_key_is_read_while_others_are_served(deep: Deep, connect: Callable[[], Session]) -> None:
+    one, other = connect(), connect()
+    one.send("MSET", "cold", "1", "warm", "2")
+    deep.sink()
+    other.send("GET", "warm")
+    deep.read()
+    assert other.received() == [b"2"]
+    assert one.send("GET", "cold") == []
+    assert one.client.parked
+    assert other.send("GET", "warm") == [b"2"]
+    deep.read()
+    assert one.received() == [b"1"]
+    assert not one.client.parked
+    assert one.send("GET", "cold") == [b"1"]
+
+
+def test_one_reading_serves_all_who_ask_in_a_turn(deep: Deep, connect: Callable[[], Session]) -> None:
+    clients = [connect() for _ in range(3)]
+    clients[0].send("MSET", "a", "1", "b", "2")
+    deep.sink()
+    for client, key in zip(clients, ("a", "b", "a"), strict=True):
+        client.send("GET", key)
+    deep.turn()
+    assert [[key for _, key in wanted] for wanted, _ in deep.readings] == [[b"a", b"b"]]
+    deep.read()
+    assert [client.received() for client in clients] == [[b"1"], [b"2"], [b"1"]]
+
+
+def test_a_pipeline_is_answered_in_order_and_waits_once(deep: Deep, connect: Callable[[], Session]) -> None:
+    client = connect()
+    client.send("MSET", "a", "1", "b", "2", "c", "3")
+    client.send("GET", "a")
+    deep.sink()
+    requests = [("PING",), ("GET", "a"), ("SET", "b", "new"), ("GET", "b"), ("INCR", "c"), ("PING", "end")]
+    data = deep.engine.execute(client.client, b"".join(map(encode_request, requests)))
+    deep.read()
+    assert not deep.readings
+    assert read_replies(data) + client.received() == ["PONG", b"1", "OK", b"new", 4, b"end"]
+
+
+def test_what_comes_meanwhile_waits_its_turn(deep: Deep, connect: Callable[[], Session]) -> None:
+    client = connect()
+    client.send("SET", "a", "1")
+    deep.sink()
+    assert client.send("GET", "a") == []
+    assert client.send("PING") == []
+    assert client.send("APPEND", "a", "2") == []
+    deep.read()
+    assert client.received() == [b"1", "PONG", 2]
+
+
+def test_what_was_changed_meanwhile_is_not_undone(deep: Deep, connect: Callable[[], Session]) -> None:
+    one, other = connect(), connect()
+    one.send("MSET", "a", "old", "b", "old")
+    deep.sink()
+    one.send("MGET", "a", "b")
+    deep.turn()
+    # A script that does not name its keys reads at once.
+    other.send("EVAL", "redis.call('SET', 'a', 'new') redis.call('DEL', 'b')", "0")
+    deep.read()
+    assert one.received() == [[b"new", None]]
+    one.send("FLUSHALL")
+    assert one.send("DBSIZE") == [0]
+
+
+def test_a_flush_meanwhile_leaves_nothing(deep: Deep, connect: Callable[[], Session]) -> None:
+    one, other = connect(), connect()
+    one.send("SET", "a", "old")
+    deep.sink()
+    one.send("GET", "a")
+    deep.turn()
+    assert other.send("FLUSHDB") == ["OK"]
+    deep.read()
+    # It asks again, in what the database is now.
+    assert one.received() == [None]
+    assert other.send("DBSIZE") == [0]
+
+
+def test_keys_of_a_transaction_are_read_before_it(deep: Deep, connect: Callable[[], Session]) -> None:
+    client = connect()
+    client.send("MSET", "a", "1", "b", "2")
+    client.send("SELECT", "1")
+    client.send("SET", "c", "3")
+    client.send("SELECT", "0")
+    client.send("MULTI")
+    client.send("GET", "a")
+    client.send("SELECT", "1")
+    client.send("GET", "c")
+    deep.sink()
+    assert client.send("EXEC") == []
+    deep.read()
+    assert client.received() == [[b"1", "OK", b"3"]]
+    assert not [key for _, key in deep.store.asked if key == b"b"]
+
+
+def test_keys_that_are_not_there_are_not_read(deep: Deep, connect: Callable[[], Session]) -> None:
+    client = connect()
+    deep.sink()
+    assert client.send("GET", "nothing") == [None]
+    assert client.send("SET", "new", "1") == ["OK"]
+    assert deep.readings == [] and deep.store.asked == []
+
+
+def test_a_client_that_leaves_while_it_waits_harms_nobody(deep: Deep, connect: Callable[[], Session]) -> None:
+    one, other = connect(), connect()
+    one.send("SET", "a", "1")
+    deep.sink()
+    one.send("GET", "a")
+    other.send("GET", "a")
+    deep.turn()
+    deep.engine.kill(one.client)
+    deep.read()
+    assert one.received() == []
+    assert other.received() == [b"1"]
+
+
+def test_an_unreadable_key_is_an_error_for_who_asks_for_it(deep: Deep, connect: Callable[[], Session]) -> None:
+    client = connect()
+    client.send("MSET", "bad", "1", "good", "2")
+    deep.sink()
+    deep.store.faulty.add(b"bad")
+    client.send("MGET", "bad", "good")
+    client.send("GET", "good")
+    while client.client.parked:
+        deep.read()
+    replies = client.received()
+    assert isinstance(replies[0], CommandError)
+    assert "failed to read: a bad block" in str(replies[0])
+    assert replies[1] == b"2"
+    # A write that does not know what was there does not run either.
+    client.send("SET", "bad", "new", "GET")
+    while client.client.parked:
+        deep.read()
+    assert isinstance(client.received()[0], CommandError)
+    deep.store.faulty.clear()
+    client.send("GET", "bad")
+    deep.read()
+    assert client.received() == [b"1"]
+
+
+def test_a_paused_client_stays_paused_when_its_keys_have_come(deep: Deep, connect: Callable[[], Session]) -> None:
+    one, other = connect(), connect()
+    one.send("SET", "a", "1")
+    deep.sink()
+    one.send("GET", "a")
+    deep.turn()
+    other.send("CLIENT", "PAUSE", "100000", "ALL")
+    deep.read()
+    assert one.received() == []
+    deep.engine.pause(0, False)
+    assert one.received() == [b"1"]
+
+
+def test_a_pause_that_ends_meanwhile_changes_nothing(deep: Deep, connect: Callable[[], Session]) -> None:
+    one = connect()
+    one.send("SET", "a", "1")
+    deep.sink()
+    one.send("GET", "a")
+    deep.turn()
+    deep.engine.pause(0, False)
+    assert one.received() == [] and one.client.parked
+    deep.read()
+    assert one.received() == [b"1"]
+
+
+def test_a_client_that_blocks_on_a_cold_list_is_served(deep: Deep, connect: Callable[[], Session]) -> None:
+    one, other = connect(), connect()
+    one.send("RPUSH", "list", "a")
+    deep.sink()
+    one.send("BLPOP", "list", "0")
+    deep.read()
+    assert one.received() == [[b"list", b"a"]]
+    deep.sink()
+    assert one.send("BLPOP", "list", "0") == []
+    assert one.client.waiting is not None
+    other.send("RPUSH", "list", "b")
+    assert one.received() == [[b"list", b"b"]]
+
+
+def test_a_client_that_waits_for_the_store_is_not_blocked_for_info(deep: Deep, connect: Callable[[], Session]) -> None:
+    one, other = connect(), connect()
+    one.send("SET", "a", "1")
+    deep.sink()
+    one.send("GET", "a")
+    assert b"blocked_clients:0" in other.send("INFO", "clients")[0]
+    deep.read()
+
+
+def test_monitors_see_a_request_when_it_runs(deep: Deep, connect: Callable[[], Session]) -> None:
+    one, monitor = connect(), connect()
+    one.send("SET", "a", "1")
+    monitor.send("MONITOR")
+    deep.sink()
+    one.send("GET", "a")
+    deep.engine.tick()
+    before = monitor.received()
+    deep.read()
+    after: Any = monitor.received()
+    assert not [line for line in before if '"GET"' in line]
+    assert [line for line in after if '"GET" "a"' in line]
+
+
+def test_numbers_tell_what_was_read_how(deep: Deep, connect: Callable[[], Session]) -> None:
+    client = connect()
+    client.send("MSET", "a", "1", "b", "2")
+    deep.sink()
+    client.send("GET", "a")
+    deep.read()
+    client.send("GET", "a")
+    client.send("GET", "nothing")
+    client.send("EVAL", "return redis.call('GET', 'b')", "0")
+    assert deep.engine.cache is not None
+    numbers = deep.engine.cache.numbers()
+    assert (numbers["cold_fetches"], numbers["sync_fetches"]) == (1, 1)
+    assert numbers["absent"] >= 1
+    assert numbers["hits"] >= 1
+    assert numbers["resident_keys"] == 2
+
+
+def test_what_is_not_used_makes_room(deep: Deep, connect: Callable[[], Session]) -> None:
+    client = connect()
+    for number in range(2000):
+        client.send("SET", f"key:{number}", "x" * 1000)
+    Tide(deep.engine, deep.store).write_all()
+    cache = deep.engine.cache
+    assert cache is not None
+    deep.engine.config.set([("rocksdb-cache-bytes", "1mb")])
+    for _ in range(1000):
+        if not cache.make_room(10**9):
+            break
+    assert cache.resident_bytes <= 1 << 20
+    assert cache.numbers()["resident_keys"] > 100
+    assert client.send("DBSIZE") == [2000]
+    assert all(client.send("GET", f"key:{number}") == [b"x" * 1000] for number in range(0, 2000, 50))
