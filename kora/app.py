@@ -266,7 +266,7 @@ class _Stored:
         self._keeper = keeper.StoreKeeper(engine, self._store, wake=loop.call_soon_threadsafe)
         engine.journal.keeper = engine.write_back = self._keeper
         engine.storage = StorageView(self._store.statistics, engine.cache.numbers, self._keeper.counted)
-        engine.saves = self._checkpoints = checkpoints.Checkpoints(engine, self._keeper)
+        engine.saves = checkpoints.Checkpoints(engine, self._keeper)
 
     @property
     def is_behind(self) -> bool:
@@ -290,7 +290,6 @@ class _Stored:
         yield
 
     def stop(self) -> None:
-        self._checkpoints.stop()
         self._fetching.stop()
         self._keeper.stop()
 

@@ -17,6 +17,9 @@ class Clock:
     # Elapsed time, in ns, from an arbitrary start; never steps back.
     monotonic_ns = staticmethod(time.monotonic_ns)
 
+    # Processor time that the calling thread has used, in ns.
+    thread_ns = staticmethod(time.thread_time_ns)
+
     def wall_ms(self) -> int:
         """Unix time in ms, as deadlines and PEXPIREAT use it."""
         return time.time_ns() // 1_000_000
@@ -24,6 +27,10 @@ class Clock:
     def wall_us(self) -> int:
         """Unix time in µs, as TIME shows it."""
         return time.time_ns() // 1_000
+
+    def wall_ns(self) -> int:
+        """Unix time in ns, as spans use it."""
+        return time.time_ns()
 
     def sleep_ns(self, elapsed_ns: int) -> None:
         """Block the calling thread: DEBUG SLEEP does this on purpose."""
@@ -47,6 +54,9 @@ class ManualClock(Clock):
 
     def wall_us(self) -> int:
         return self._wall_us
+
+    def wall_ns(self) -> int:
+        return self._wall_us * 1_000
 
     def sleep_ns(self, elapsed_ns: int) -> None:
         self.advance_ns(elapsed_ns)

@@ -25,7 +25,7 @@ LONG = bool(os.environ.get("KORA_LONG"))
 # Whether all keys of these engines are in a store, and in memory only while a request runs.
 STORED = os.environ.get("KORA_TEST_STORAGE") == "rocksdb"
 if STORED:
-    from tests.engines.stored import put_into_store
+    from tests.engines.stored import NOT_IN_STORES, put_into_store
 settings.register_profile(
     "kora",
     deadline=None,
@@ -49,6 +49,8 @@ if sys.dont_write_bytecode:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What is said of the reference alone need not be said again beside the kernel."""
     for item in items:
+        if STORED and (reason := NOT_IN_STORES.get(item.name.partition("[")[0])):
+            item.add_marker(pytest.mark.skip(reason=reason))
         if (
             isinstance(item, pytest.Function)
             and hasattr(item, "callspec")

@@ -141,6 +141,8 @@ def values_of(setting: Setting) -> st.SearchStrategy:
             return st.tuples(level, modules).map(lambda p: ",".join([p[0], *(f"{k}={v}" for k, v in p[1].items())]))
         case Kind.PERCENTILES:
             return st.lists(st.floats(0, 100), max_size=4).map(lambda found: setting.parse(" ".join(map(repr, found))))
+        case Kind.RATIO:
+            return st.floats(0, 1).map(lambda ratio: setting.parse(repr(ratio)))
         case Kind.EVENTS:
             return st.text("KEAg$lshzxetdmn", max_size=6).map(setting.parse)
         case Kind.SAVE_POINTS:

@@ -105,7 +105,8 @@ ALERTS: Final[tuple[Alert, ...]] = (
           "{{ $value | humanize }} slow commands per second at {{ $labels.instance }}",
           "SLOWLOG GET shows which, and whose."),
     Alert("KoraLatencySpikes", "warning",
-          'sum by (instance) (increase(kora_latency_spikes_total{event!~"command|fast-command"}[5m])) > 10', "5m",
+          "sum by (instance)"
+          ' (increase(kora_latency_spikes_total{event!~"command|fast-command|storage-.*"}[5m])) > 10', "5m",
           "{{ $labels.instance }} itself makes everybody wait",
           "LATENCY LATEST says what: expiry, eviction, freeing, garbage or the disk."),
 

@@ -26,6 +26,7 @@ from kora.commands.sorted_sets import sorted_set
 from kora.commands.sorting import sorting
 from kora.commands.streams import stream
 from kora.commands.strings import string
+from kora.commands.tracing import tracing
 from kora.commands.tracked import tracked
 from kora.commands.transactions import transactions
 from kora.commands.vectors import vectors
@@ -34,7 +35,7 @@ from kora.engine.registry import Registry
 FAMILIES = (
     string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
     sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, replication, acknowledgement, vectors, slowlog,
-    latency, dumping, migration, hotkeys, doctor, tracked,
+    latency, dumping, migration, hotkeys, doctor, tracked, tracing,
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from kora.engine.engine import Engine
 from kora.engine.registry import Family
 from kora.engine.tracking import Wish
 from kora.errors import CommandError, DatabaseOutOfRange, SyntaxFault, wrong_arity
+from kora.observe.traces import parse_traceparent
 from kora.resp.reply import OK, PONG, Items, Reply, Simple, Verbatim
 from kora.types.number import INT64_MAX, parse_integer
 
@@ -244,6 +245,28 @@ def client_no_evict(client: Client, argv: list[bytes]) -> Reply:
 def client_no_touch(client: Client, argv: list[bytes]) -> Reply:
     client.never_touches = _parse_switch(argv[2])
     client.update_gate()
+    return OK
+
+
+@connection(
+    "CLIENT TRACE <traceparent | OFF> [ONCE]",
+    "Says which trace the connection's requests belong to, or the next of them: a W3C traceparent, or OFF for none.",
+    flags=_OWN,
+    since="7.2.0",
+)
+def client_trace(client: Client, argv: list[bytes]) -> Reply:
+    word, *options = argv[2:]
+    once = [option.upper() for option in options] == [b"ONCE"]
+    if options and not once:
+        raise SyntaxFault
+    if word.upper() == b"OFF" and not once:
+        client.set_context(None)
+        return OK
+    try:
+        context = parse_traceparent(word)
+    except ValueError as error:
+        raise CommandError(f"ERR invalid traceparent: {error}") from None
+    client.set_context(context, once)
     return OK
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kora.engine.registry import Command
     from kora.engine.tracking import Wish
     from kora.engine.transactions import Transaction
+    from kora.observe.traces import Context
     from kora.store.keyspace import Keyspace
 
 # Replies of one turn beyond which the rest waits until these are on their way, so that a pipeline of GETs of large
@@ -60,6 +61,7 @@ class Client(ClientState):
         "authenticated",
         "channels",
         "connected_ms",
+        "context",
         "data_age_ns",
         "deliver",
         "disconnect",
@@ -82,6 +84,7 @@ class Client(ClientState):
         "pushed",
         "shard_channels",
         "skips_left",
+        "traces_once",
         "tracking",
         "transaction",
         "user",
@@ -131,6 +134,9 @@ class Client(ClientState):
         self.never_evicted = False  # CLIENT NO-EVICT
         self.never_touches = False  # CLIENT NO-TOUCH
         self.tracking: Wish | None = None
+        # The trace that its requests belong to, or the next of them: CLIENT TRACE.
+        self.context: Context | None = None
+        self.traces_once = False
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
         self.shard_channels: dict[bytes, None] = {}
@@ -168,6 +174,7 @@ class Client(ClientState):
             or self.listens_only
             or self.is_monitor
             or self.never_touches
+            or (self.context is not None and self.engine.tracing.is_on)
             or not self.user.may_do_all
             or (self.tracking is not None and not self.tracking.broadcasts)
         )
@@ -229,6 +236,14 @@ class Client(ClientState):
         self.skips_left = count
         self._choose_encoder()
 
+    def set_context(self, context: "Context | None", once: bool = False) -> None:
+        """CLIENT TRACE, or an attribute before a request."""
+        if once and not self.engine.tracing.is_on:
+            return  # that request will not be looked at
+        self.context = context
+        self.traces_once = once
+        self.update_gate()
+
     def end_transaction(self) -> None:
         """Back to one command at a time: what was queued and what is watched is forgotten."""
         self.transaction = None
@@ -242,6 +257,7 @@ class Client(ClientState):
         self.engine.tracking.stop(self)
         self.engine.slowness.monitors.forget(self)
         self.never_evicted = self.never_touches = False
+        self.set_context(None)
         self.db = self.engine.databases[0]
         self.name = b""
         self.protocol = 2

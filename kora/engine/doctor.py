@@ -84,7 +84,8 @@ def _count_storage(found: Counts, storage: Storage) -> None:
 # What rules look at.
 _STORAGE_TICKERS: Final = ("no.file.errors", "block.checksum.mismatch.count", "footer.corruption.count")
 _STORAGE_PROPERTIES: Final = ("estimate-pending-compaction-bytes", "live-sst-files-size", "is-write-stopped")
-# Memory that is RocksDB's.
+# Memory that is RocksDB's, and what it takes without any data: its code, threads, and the log of batches.
+_STORAGE_BYTES_MIN: Final = 64 << 20
 _STORAGE_BYTES: Final = ("block-cache-usage", "size-all-mem-tables", "estimate-table-readers-mem")
 
 
@@ -93,7 +94,7 @@ def _storage_numbers(storage: Storage | None, shards: int) -> dict[str, int]:
         return {}
     properties = storage.reading.properties
     return {
-        "storage_bytes": sum(properties.get(name, 0) for name in _STORAGE_BYTES),
+        "storage_bytes": _STORAGE_BYTES_MIN + sum(properties.get(name, 0) for name in _STORAGE_BYTES),
         "shards": shards,
         "level0_files": storage.reading.levels[0][0] if storage.reading.levels else 0,
         "cache_bytes": storage.counted.get("capacity_bytes", 0),

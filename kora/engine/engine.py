@@ -28,6 +28,7 @@ from kora.engine.registry import Registry
 from kora.engine.saves import NoSaves, Saves, WritesBack
 from kora.engine.slowness import Slowness
 from kora.engine.storage import StorageView
+from kora.engine.tracing import Tracing
 from kora.engine.tracked import Tracked
 from kora.engine.tracking import Tracking
 from kora.engine.transactions import Watches
@@ -125,6 +126,7 @@ class Engine:
         self.is_replaying = False  # what runs comes from the journal
         # What took long, and who is shown everything.  Above these somebody wants to know; see engine/slowness.py.
         self.slow_ns = self.large_reply_bytes = self.large_request_bytes = NEVER_NS
+        self.tracing = Tracing(self)
         self.slowness = Slowness(self)
         self._evictor = Evictor(self.clock, self.hot_keys.recorder.estimate, self.slowness.note_event)
         # Who wants to know what happens to it.
@@ -197,6 +199,7 @@ class Engine:
         config.on_change("notify-keyspace-events", self._set_notifications)
         config.on_change("proto-max-bulk-len", self._set_bulk_max)
         self._set_observing(config.observation)
+        self.tracing.start()
         self._set_notifications(config.notify_keyspace_events)
         self.update_gate()
 
@@ -336,6 +339,7 @@ class Engine:
         self.update_memory_peak()
         self.hot_keys.advance()
         self.blame.advance()
+        self.tracing.tick()
         now_ns = self.clock.monotonic_ns()
         if self.rates.is_due(now_ns):
             blocks = [shard.stats for shard in self.shards]
@@ -502,7 +506,7 @@ class Engine:
     def _set_observing(self, observing: bool) -> None:
         self.observing = observing
         self.implementation.set_observing(observing)
-        self.slowness.update()
+        self.tracing.update()
 
 
 def _no_loop(delay_s: float, function: Callable[[], None]) -> None:

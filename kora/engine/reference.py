@@ -109,6 +109,17 @@ class Implementation(Protocol):
     # From where on engine.slowness wants to know of a command.
     def set_slow(self, slow_ns: int, reply_bytes: int, request_bytes: int) -> None: ...
     def set_sampling_ratio(self, ratio: int) -> None: ...
+
+    def set_tracing(self, is_on: bool, ratio: float, slow_ns: int, asks: bool, spans_max: int) -> None:
+        """Which part of requests leaves a span, from where on all do, and how many spans are kept.
+
+        `asks` is for engine.tracing to record each.
+        """
+
+    def take_spans(self, first: int) -> tuple[bytes, int]:
+        """What was recorded here, as kora.observe.traces unpacks it, from a number on, and the number of the next."""
+
+    def forget_spans(self) -> None: ...
     def reset_stats(self) -> None: ...
 
     def share_histograms(self, fd: int) -> bool:
@@ -231,6 +242,15 @@ class Reference:
         pass
 
     def set_sampling_ratio(self, ratio: int) -> None:
+        pass
+
+    def set_tracing(self, is_on: bool, ratio: float, slow_ns: int, asks: bool, spans_max: int) -> None:
+        pass
+
+    def take_spans(self, first: int) -> tuple[bytes, int]:
+        return b"", 0  # call() has engine.tracing record all
+
+    def forget_spans(self) -> None:
         pass
 
     def reset_stats(self) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from kora.engine.series import LEVELS, PREFIX, Question, Series
+from kora.engine.series import LEVELS, PREFIX, Question, Series, Steps
 from kora.errors import CommandError
 from kora.glob import matcher
 from kora.types.tally import (
@@ -42,6 +42,9 @@ AHEAD_MS_MAX: Final = 60_000
 BEHIND_INTERVALS: Final = 3
 # How many tallies for each key may wait while they cannot be written; then values are refused.
 _WAITING_PER_KEY: Final = 8
+# Metrics that are looked at between two steps of a list of them, and that are put in order at a time.
+_STEP_KEYS: Final = 20
+_RUN_KEYS: Final = 5_000
 # Entries that are written between two looks at the clock.
 _BATCH: Final = 25
 # How long to wait before trying again what was refused.
@@ -402,20 +405,36 @@ class Tracked:
         fill: str = "none",
     ) -> dict[str, Any]:
         """A metric's values as plain data, with what is still in the buffer.  Raises CommandError."""
+        answer: dict[str, Any] = run_out(self.reading(key, kind, from_ms, to_ms, period_s, fill))
+        return answer
+
+    def reading(self, key: bytes, kind: str, from_ms: int | None, to_ms: int | None, period_s: int, fill: str) -> Steps:
+        """As read(), in steps."""
         if not 1 <= len(key) <= KEY_BYTES_MAX:
             raise BadMetric
         question = Question(kind, from_ms, to_ms, period_s, fill)
-        values = self.series.read(key, question, self._buffered(key))
+        values = yield from self.series.reading(key, question, list(self._buffered(key)))
         return {"name": key.decode("utf-8", "replace"), "values": values}
 
     def keys(self, pattern: bytes | None = None) -> list[bytes]:
         """The metrics there are, in order."""
+        names: list[bytes] = run_out(self.listing(pattern))
+        return names
+
+    def listing(self, pattern: bytes | None = None) -> Steps:
+        """As keys(), in steps."""
         matches = matcher(pattern) if pattern is not None else None
-        return sorted(
-            key
-            for key in list(self._metrics)
-            if (matches is None or matches(key)) and (self._is_waiting(key) or self.series.exists(key))
-        )
+        found: list[bytes] = []
+        run: list[bytes] = []  # in order: to sort the whole at once takes long, and to join runs does not
+        for number, key in enumerate(list(self._metrics), 1):
+            if (matches is None or matches(key)) and (self._is_waiting(key) or self.series.exists(key)):
+                run.append(key)
+            if not number % _STEP_KEYS:
+                yield
+            if len(run) == _RUN_KEYS:
+                found += sorted(run)
+                run = []
+        return sorted(found + sorted(run))
 
     def _buffered(self, key: bytes) -> Iterable[tuple[int, Tally]]:
         for start_ms in sorted(self._intervals):
@@ -487,6 +506,15 @@ def _entry_request(entry_id: bytes, cell: Cell) -> bytes:
 
 def _request(words: Sequence[bytes]) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
+
+
+def run_out(steps: Steps) -> Any:
+    """The answer of something that is made in steps, at once."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        return end.value
 
 
 def _words(cell: Cell) -> list[bytes]:

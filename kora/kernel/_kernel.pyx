@@ -25,6 +25,7 @@ from kora.clock import JIFFY_NS, Clock
 from kora.errors import ProtocolError, StorageFault, TooLong, WrongType
 from kora.observe.hotkeys import Row
 from kora.observe.service import EVENT_LOOP, Charge
+from kora.resp.parser import Attributes
 from kora.resp.reply import Simple
 from kora.resp.reply import encode2 as _encode2
 from kora.resp.reply import encode3 as _encode3
@@ -86,6 +87,7 @@ cdef extern from "kernel.h":
         char *block
         size_t block_capacity
     size_t BLOCK_TAKEN
+    const char *attributes_mark
 
     struct request:
         size_t first
@@ -430,7 +432,26 @@ cdef extern from "kernel.h":
         int64_t piece_ns
         unsigned slot
         unsigned count
+        uint64_t parsed
+        size_t spans_count
         size_t runs_count
+
+    struct traced:
+        pass
+    struct spans:
+        bint is_on
+        bint asks
+        bint is_late
+        int64_t slow_ns
+        traced *ring
+        uint64_t capacity
+        uint64_t count
+        uint64_t first
+
+    void spans_choose(kernel *kernel, double ratio)
+    void spans_resize(spans *spans, uint64_t capacity)
+    void samples_settle(kernel *kernel)
+    void samples_begin(kernel *kernel)
 
     struct service:
         reading *reading
@@ -500,8 +521,10 @@ cdef extern from "kernel.h":
         char *board
         bint observing
         hot_keys hot_keys
-        int64_t samples_left
+        int64_t hot_left
         int64_t sampling_ratio
+        spans spans
+        bint is_traced
         hot_access unnamed
         service service
         bint notes_unnamed
@@ -892,12 +915,25 @@ cdef class Service:
             entry.wait_us = max(0, started_ns - self.c.reading.arrived_ns) // 1000
             self._entries.append((<size_t>self.c.reading, entry))
 
+    def follow(self, span):
+        """kora.observe.service.Service.follow()."""
+        cdef reading *reading = self.c.reading
+        if not reading.is_timed:
+            return False
+        span.arrived_ns = reading.arrived_ns
+        span.begun_ns = reading.begun_ns
+        if reading.parsed:
+            span.parsed_ns = reading.begun_ns + <int64_t>clock_elapsed_ns(
+                &self._kernel.c.clock, reading.begun, reading.parsed)
+        self._entries.append((<size_t>reading, span))
+        return True
+
     cdef int tell(self, reading *reading, int64_t now_ns) except -1:
-        """Entries of the slow log learn how long the service took to which they belong."""
+        """Entries of the slow log, and spans, learn when their requests were answered."""
         left = []
         for at, entry in self._entries:
             if at == <size_t>reading:
-                entry.service_us = max(0, now_ns - reading.arrived_ns) // 1000
+                entry.answered(reading.arrived_ns, now_ns)
             else:
                 left.append((at, entry))
         self._entries = left
@@ -2260,13 +2296,18 @@ cdef int _unpack(batch *batch, list requests) except -1:
             argument.block = NULL
             argument.block_capacity = 0
             argument += 1
+        if type(words) is Attributes:
+            (argument - len(words)).data = attributes_mark
     return 0
 
 
-cdef list _argv(batch *batch, const request *request):
+cdef object _argv(batch *batch, const request *request):
     """A request as a handler gets it."""
     cdef size_t place
     cdef const argument *argument = batch.arguments + request.first
+    if argument.data == attributes_mark:
+        return Attributes(
+            [PyBytes_FromStringAndSize(argument[place].data, argument[place].bytes) for place in range(request.argc)])
     cdef list argv = PyList_New(request.argc)
     for place in range(request.argc):
         word = PyBytes_FromStringAndSize(argument[place].data, argument[place].bytes)
@@ -2734,8 +2775,38 @@ cdef class Kernel:
 
     def set_sampling_ratio(self, int64_t ratio):
         """One request in so many is recorded for hot keys; 0: none."""
+        samples_settle(self.c)
         self.c.sampling_ratio = ratio
-        self.c.samples_left = 1 + <int64_t>(kernel_random(self.c) % <uint64_t>(2 * ratio - 1)) if ratio else INT64_MAX
+        self.c.hot_left = 1 + <int64_t>(kernel_random(self.c) % <uint64_t>(2 * ratio - 1)) if ratio else INT64_MAX
+        samples_begin(self.c)
+
+    def set_tracing(self, bint is_on, double ratio, int64_t slow_ns, bint asks, uint64_t spans_max):
+        """kora.engine.reference.Implementation.set_tracing()."""
+        self.c.spans.is_on = is_on
+        self.c.spans.slow_ns = slow_ns
+        self.c.spans.asks = asks
+        spans_choose(self.c, ratio if is_on else 0)
+        spans_resize(&self.c.spans, spans_max if is_on else 0)
+
+    def take_spans(self, uint64_t first):
+        """Those from a number on that are still there, as kora.observe.traces unpacks them, and the number of the next."""
+        cdef spans *spans = &self.c.spans
+        cdef uint64_t count, at, part
+        first = min(max(first, spans.first, spans.count - min(spans.count, spans.capacity)), spans.count)
+        count = spans.count - first
+        cdef bytes data = PyBytes_FromStringAndSize(NULL, count * sizeof(traced))
+        cdef char *target = PyBytes_AS_STRING(data)
+        while count:
+            at = first % spans.capacity
+            part = min(count, spans.capacity - at)
+            memcpy(target, spans.ring + at, part * sizeof(traced))
+            target += part * sizeof(traced)
+            first += part
+            count -= part
+        return data, spans.count
+
+    def forget_spans(self):
+        self.c.spans.first = self.c.spans.count
 
     def load_records(self, Keyspace keyspace not None, bytes window not None, size_t at, size_t stop, now_ms,
                      size_t string_bytes_max, bint is_lfu):
@@ -2805,7 +2876,8 @@ cdef class Kernel:
         cdef bint is_told
         reading.outer = service.reading
         reading.count = reading.slot = 0
-        reading.runs_count = 0
+        reading.runs_count = reading.spans_count = 0
+        reading.parsed = 0
         reading.is_timed = self.c.observing
         reading.begun_ns = clock_begin(&self.c.clock, &reading.begun)
         if reading.is_timed:
@@ -2819,10 +2891,16 @@ cdef class Kernel:
             else:
                 reading.arrived_ns = client.arrived_ns or reading.begun_ns
         service.reading = reading
+        if self.c.spans.is_on and reading.is_timed and reading.begun_ns - reading.arrived_ns >= self.c.spans.slow_ns:
+            self.c.spans.is_late = True
+            self._engine.tracing.begin_late()
         return 0
 
     cdef int _end(self, ClientState client, reading *reading) except -1:
         self.c.service.reading = reading.outer
+        if self.c.spans.is_late:
+            self.c.spans.is_late = False
+            self._engine.tracing.end_late()
         if reading.is_timed:
             client.last_ns = service_end(self.c, reading, PyBytes_AS_STRING(client.board_address), client.id)
             if PyList_GET_SIZE(self._service._entries):
@@ -2913,7 +2991,7 @@ cdef class Kernel:
         finally:
             self._busy = False
 
-    cdef bytes _take_turn(self, ClientState client, Parser parser, _Room room, turn *turn, const reading *reading):
+    cdef bytes _take_turn(self, ClientState client, Parser parser, _Room room, turn *turn, reading *reading):
         """Run requests for as long as the turn lasts; what is left is in client.backlog and the parser."""
         cdef kernel *kernel = self.c
         cdef batch *batch = &room.batch
@@ -2951,6 +3029,8 @@ cdef class Kernel:
                 else:
                     # AUTH changes what the bytes after it may be, so nothing is parsed before it has been run.
                     may_be_more = parser_next(&parser.c, batch, BATCH_REQUESTS if parser.c.authenticated else 1)
+                if kernel.spans.is_on and not reading.parsed:
+                    reading.parsed = clock_now(&kernel.clock)
                 if batch.count:
                     if is_heavy and not weighs:
                         weighs = True
@@ -3083,7 +3163,7 @@ cdef class Kernel:
         cdef const command *command = request.command
         cdef const argument *argv = batch.arguments + request.first
         cdef size_t mark = room.output.bytes
-        cdef list words = _argv(batch, request)
+        words = _argv(batch, request)
         cdef int64_t elapsed_ns
         cdef bint is_journaled = kernel.journal.on
         kernel.now_ms = 0
@@ -3132,6 +3212,8 @@ cdef class Kernel:
             turn.keyspace = &(<Keyspace?>client.db).c
             turn.database = (<Keyspace>client.db).index
             if settle(kernel, turn, command, argv, request.argc, room.output.bytes - mark):
+                if kernel.is_traced:
+                    self._tell_traced()
                 self._engine.slowness.note(client, row, words, turn.elapsed_ns, room.output.bytes - mark)
                 turn.started = clock_now(&kernel.clock)
             if kernel.unnamed.weight:
@@ -3144,6 +3226,12 @@ cdef class Kernel:
         if kernel.interrupted:
             self._settle_errands(client, room)
         return 1
+
+    cdef int _tell_traced(self) except -1:
+        """The request that was settled last was chosen to be traced, and is about to be noted."""
+        self.c.is_traced = False
+        self._engine.tracing.is_due = True
+        return 0
 
     cdef int _settle_errands(self, ClientState client, _Room room) except -1:
         """Run what the command has left to do; what was pushed to its client goes behind its reply."""
@@ -3200,6 +3288,8 @@ cdef void _note(turn *turn, const command *command, const argument *argv, size_t
     cdef size_t request_bytes = _digits(argc) + 3
     cdef list words = []
     row = <object>command.row
+    if kernel.c.is_traced:
+        kernel._tell_traced()
     for place in range(argc):
         request_bytes += argv[place].bytes + _digits(argv[place].bytes) + 5
         if place < WORDS_MAX:

@@ -12,6 +12,7 @@
 #include "rdb.c"
 #include "save.c"
 #include "service.c"
+#include "spans.c"
 #include "table.c"
 #include "tally.c"
 #include "text.c"

@@ -16,6 +16,7 @@
  *               the types of values that are no strings, one a file, and their commands
  *   bits.c      commands on strings as rows of bits
  *   stats.c     clocks, histograms, hot keys
+ *   spans.c     requests that are traced
  *   rdb.c       the checksum of Redis' dumps, and the compression of strings in them
  *   tally.c     what was tracked, until it is written into streams
  *   journal.c   what changes, on its way to the journal
@@ -710,6 +711,8 @@ integer128 of_halves(int64_t high, uint64_t low);
 
 #define LINE_BYTES_MAX (64 * 1024) /* PROTO_INLINE_MAX_SIZE: inline requests, and the length lines of multibulk */
 #define MULTIBULK_MAX (1024 * 1024)
+#define ATTRIBUTES_MAX 16 /* pairs before one request */
+#define ATTRIBUTES_BYTES_MAX 4096
 #define UNAUTHENTICATED_MULTIBULK_MAX 10
 #define UNAUTHENTICATED_BULK_BYTES_MAX 16384
 
@@ -723,6 +726,10 @@ struct argument {
 };
 
 #define BLOCK_TAKEN SIZE_MAX
+
+/* Where the first word of what is no request points to, but what stood before one (RESP3's attributes): behind it names
+ * and values by turns.  The word is empty, so that no command has its name. */
+extern const char attributes_mark[1];
 
 struct command;
 
@@ -988,6 +995,9 @@ struct reading {
     unsigned slot;
     unsigned count;
     uint64_t first, last;
+    uint64_t parsed;      /* when its first requests were parsed, as clock_now(); 0 where nobody asks */
+    uint64_t spans_first; /* of the spans of its requests, and how many there are */
+    size_t spans_count;
     size_t runs_count;
     struct run runs[RUNS];
 };
@@ -1045,6 +1055,47 @@ void service_note_job(struct service *service, int label, int64_t start_ns, int6
 void service_lag(struct service *service, int64_t client_id);
 void service_forget(struct service *service, int64_t client_id);
 void command_stats_record_many(struct command_stats *stats, uint64_t elapsed_ns, uint64_t count);
+
+/* --- Requests that are traced (spans.c): kora/engine/tracing.py says which and why --- */
+
+/* What kora/observe/traces.py unpacks; times are CLOCK_MONOTONIC. */
+struct traced {
+    uint64_t trace_id[2], span_id;
+    int64_t arrived_ns, begun_ns, parsed_ns; /* of the read that it came with; parsed_ns may be 0 */
+    int64_t started_ns, stopped_ns;
+    int64_t flushed_ns; /* 0: its reply is not handed over yet */
+    int64_t client_id;
+    uint32_t slot; /* the command's in the registry */
+    uint32_t database;
+    char address[ADDRESS_BYTES];
+};
+
+#define SPANS_NEVER INT64_MAX
+
+/* The last spans, a ring. */
+struct spans {
+    bool is_on;
+    bool asks;           /* a request that is chosen is for Python to record */
+    bool is_late;        /* what is read now has waited for so long: Python was told */
+    int64_t slow_ns;
+    double log_rest;     /* of the part of requests that is not chosen, its logarithm; 0 where all are or none is */
+    int64_t left;        /* requests until one is chosen, as of when kernel.samples_left was set */
+    struct traced *ring; /* owned; NULL while tracing is off */
+    uint64_t capacity;
+    uint64_t count; /* that there ever were */
+    uint64_t first; /* what is in front of this number is forgotten */
+};
+
+/* Choose such a part of all requests, 0 to 1. */
+void spans_choose(struct kernel *kernel, double ratio);
+/* With room for so many; 0 frees it. */
+void spans_resize(struct spans *spans, uint64_t capacity);
+int64_t spans_step(struct kernel *kernel); /* how many requests come until one is chosen */
+void spans_record(struct kernel *kernel, const struct turn *turn, unsigned slot, uint64_t started, uint64_t stopped);
+void spans_flushed(struct spans *spans, const struct reading *reading, int64_t client_id, int64_t now_ns);
+/* The rest until the nearest of what is sampled has to be counted anew: before one of the two is changed, and after. */
+void samples_settle(struct kernel *kernel);
+void samples_begin(struct kernel *kernel);
 
 /* --- Entries, tables, databases (table.c) --- */
 
@@ -1496,8 +1547,13 @@ struct kernel {
     char *board; /* borrowed: the page of the activity board (kora/observe/board.py) */
     bool observing;
     struct hot_keys hot_keys;
-    int64_t samples_left;   /* requests until the next is recorded for hot keys */
-    int64_t sampling_ratio; /* 0: none is */
+    /* Requests until one is recorded for hot keys or traced, whichever comes first, and how many they were in the
+     * beginning: one count for both, since each would cost every command as much. */
+    int64_t samples_left, samples_step;
+    int64_t hot_left;       /* as spans.left, for hot keys */
+    int64_t sampling_ratio; /* of hot keys; 0: none is */
+    struct spans spans;
+    bool is_traced; /* the request that was settled last was chosen, for Python to record */
     /* A request that was chosen, and of which only the reference can tell the keys; a weight of 0 for none. */
     struct hot_access unnamed;
     struct service service;

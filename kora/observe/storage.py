@@ -270,7 +270,7 @@ class Storage:
     reading: Reading
     window_ns: int  # 0: this was the first reading
     grown: dict[str, int]  # tickers, in that time
-    read_ns: int  # that reading all of this has taken so far, in a thread beside the loop
+    read_ns: int  # of a processor, that reading all of this has taken so far, in a thread beside the loop
     counted: dict[str, int]  # by names of CACHE and COMMITS
 
     def to_plain(self) -> list[Any]:

@@ -16,6 +16,7 @@ from kora.log import logger
 from kora.observe.doctor import LAST_S, to_json
 from kora.observe.doctor_rules import examine
 from kora.observe.frame import Decoder, Message, encode
+from kora.observe.traces import Plain
 from kora.server.events import Events
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _BACKOFF_MAX_S: Final = 5.0
 # A sidecar that lived so long did not die of how it was started.
 _STEADY_S: Final = 10.0
 _EXIT_WAIT_S: Final = 1.0
+# What may wait to be taken by the sidecar before spans wait on this side.
+_SPANS_BEHIND_BYTES: Final = 1 << 20
 
 
 class Feed(asyncio.Protocol):
@@ -59,6 +62,7 @@ class Feed(asyncio.Protocol):
         # What is tracked over HTTP.
         self._events = Events(engine, self._send)
         self._drained: asyncio.Future[None] | None = None
+        engine.tracing.ship = self._ship_spans
         for name in _LIVE_SETTINGS:
             engine.config.on_change(name, self._settings_changed)
 
@@ -200,6 +204,14 @@ class Feed(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(encode(message))
 
+    def _ship_spans(self, spans: list[Plain], packed: bytes, shift_ns: int) -> bool:
+        """Have the sidecar export them; False while it is not there, or has not taken the last ones yet."""
+        transport = self._transport
+        if transport is None or transport.get_write_buffer_size() > _SPANS_BEHIND_BYTES:
+            return False
+        self._send(["spans", spans, packed, shift_ns])
+        return True
+
     def _settings(self) -> dict[str, Any]:
         engine, config = self._engine, self._engine.config
         return {
@@ -216,6 +228,11 @@ class Feed(asyncio.Protocol):
             "tls_cert_file": config.tls_cert_file if config.tls_port else "",
             "config": config.get(*SHOWN),
             "keeps_history": True,
+            "tracing_enabled": config.tracing_enabled,
+            "tracing_endpoint": config.tracing_endpoint,
+            "tracing_queue_max": config.tracing_queue_max,
+            "commands": engine.tracing.names,
+            "run_id": engine.run_id,
             "log_level": config.log_level,
             "log_format": config.log_format,
             "logfile": self._logfile,
@@ -272,6 +289,9 @@ _LIVE_SETTINGS: Final = (
     *(setting.name for setting in SETTINGS if setting.section == "Events" and setting.mutable),
     "metrics-series-max",
     "metrics-token",
+    "tracing-enabled",
+    "tracing-endpoint",
+    "tracing-queue-max",
     *(setting.name for name in SHOWN if (setting := lookup(name)) is not None and setting.mutable),
 )
 

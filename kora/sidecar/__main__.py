@@ -94,6 +94,7 @@ async def serve(feed_fd: int, board_fd: int, histograms_fd: int = -1, events_fd:
     if port is not None:
         port.close()
     await runner.cleanup()
+    feed.traces.close()
     return 0
 
 

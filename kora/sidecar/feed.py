@@ -14,6 +14,7 @@ from kora.engine.snapshot import Snapshot
 from kora.observe.frame import Decoder, Message, encode
 from kora.observe.shared_counts import SharedCounts
 from kora.sidecar.settings import Settings
+from kora.sidecar.tracing import TraceExport
 
 TIMEOUT_S: Final = 1.0
 # Of questions whose answers take as long as what they are about is large.
@@ -50,6 +51,7 @@ class Feed(asyncio.Protocol):
         # What has come.
         self.settings: Settings | None = None
         self.follow: Callable[[Settings], object] = _follow_nobody
+        self.traces = TraceExport()
         self._told = asyncio.Event()  # there are settings, or there will never be any
         self.closed: asyncio.Future[None] = self._loop.create_future()  # the data process has gone
         self._latest: Snapshot | None = None
@@ -192,6 +194,7 @@ class Feed(asyncio.Protocol):
             case ["settings", values]:
                 self.settings = Settings.from_plain(values)
                 self._told.set()
+                self.traces.follow(self.settings)
                 self.follow(self.settings)
             case ["answer", number, value]:
                 if (answer := self._questions.get(number)) is not None:
@@ -207,6 +210,8 @@ class Feed(asyncio.Protocol):
             case ["drain"]:
                 self.on_drain()
                 self.send(["drained"])
+            case ["spans", spans, packed, shift_ns]:
+                self.traces.add(spans, packed, shift_ns)
             case _:
                 raise AssertionError(f"not a message of the data process: {message[:2]!r}")
 

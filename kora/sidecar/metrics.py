@@ -15,6 +15,7 @@ from prometheus_client.samples import Exemplar
 from kora.engine.snapshot import Snapshot, by_lowest
 from kora.observe import histogram
 from kora.observe.histogram import EDGES_NS
+from kora.observe.traces import REASONS, operation_name, trace_text
 from kora.sidecar import own_stats
 from kora.sidecar.certificate import not_after_s
 from kora.sidecar.events import Events
@@ -45,8 +46,10 @@ def _command_durations(view: View, command: Command) -> Distribution | None:
     if not command.running:
         return None
     slow = view.snapshot.last_slow.get(command.name) if view.snapshot is not None else None
-    exemplar = _exemplar(slow) if slow is not None else None
-    return _COMMAND_EDGES.distribution(command.running, seconds(command.stats.elapsed_ns), exemplar)
+    exemplars = list(view.own.traces.exemplars.get(operation_name(command.name), {}).values())
+    if slow is not None:
+        exemplars.append(_exemplar(slow))
+    return _COMMAND_EDGES.distribution(command.running, seconds(command.stats.elapsed_ns), exemplars)
 
 
 def _command_times(
@@ -64,8 +67,21 @@ def _command_times(
 
 def _exemplar(entry: Sequence[int]) -> Exemplar:
     """The last call of a command that got into the slow log, where SLOWLOG GET tells more of it."""
-    slowlog_id, elapsed_us, time_s = entry
-    return Exemplar({"slowlog_id": str(slowlog_id)}, elapsed_us / 1e6, float(time_s))
+    slowlog_id, elapsed_us, time_s, trace_id = entry
+    labels = {"slowlog_id": str(slowlog_id)}
+    if trace_id:
+        labels["trace_id"] = trace_text(trace_id)
+    return Exemplar(labels, elapsed_us / 1e6, float(time_s))
+
+
+def _spans_kept(snapshot: Snapshot) -> Rows:
+    return [((reason,), snapshot.traces[f"kept_{reason}"]) for reason in REASONS]
+
+
+def _spans_dropped(view: View) -> Rows:
+    traces = view.own.traces
+    here = view.snapshot.traces["dropped"] if view.snapshot is not None else 0
+    return [(("buffer",), here), (("queue",), traces.dropped), (("export",), traces.failed)]
 
 
 def _command_errors(view: View) -> Rows:
@@ -359,6 +375,26 @@ _KORA: Final[tuple[Family, ...]] = (
            of_snapshot(lambda s: int(s.hotkey_session))),
     Family("kora_hotkey_memory_bytes", "gauge", "bytes", "What is kept of hot keys.",
            of_snapshot(lambda s: s.hotkeys_bytes)),
+
+    # Traces.
+    Family("kora_trace_enabled", "gauge", "", "1 if requests leave spans, else 0.",
+           of_snapshot(lambda s: s.traces["enabled"])),
+    Family("kora_trace_spans_total", "counter", "",
+           "Spans that were kept, by reason: sampled, parent (the client said so), error or slow.",
+           of_snapshot(_spans_kept), ("reason",)),
+    Family("kora_trace_spans_exported_total", "counter", "", "Spans that the collector has taken.",
+           lambda view: view.own.traces.exported),
+    Family("kora_trace_spans_dropped_total", "counter", "",
+           "Spans that were given up: since the data process could not hand them over (buffer), since too many waited "
+           "(queue), or since the collector did not take them (export).",
+           _spans_dropped, ("reason",)),
+    Family("kora_trace_export_errors_total", "counter", "", "Requests to the collector that failed.",
+           lambda view: view.own.traces.errors),
+    Family("kora_trace_queue_spans", "gauge", "", "Spans that wait to be exported.",
+           lambda view: view.own.traces.waiting),
+    Family("kora_trace_contexts_invalid_total", "counter", "",
+           "Requests with a traceparent attribute that was none, and that were run without.",
+           of_snapshot(lambda s: s.traces["contexts_invalid"])),
 
     # The sidecar itself.
     Family("kora_sidecar_scrapes_total", "counter", "", "Scrapes of /metrics, this one included.",

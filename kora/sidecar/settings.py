@@ -21,6 +21,13 @@ class Settings:
     metrics_token: str = ""  # what all but health is answered for; "" asks for none
     tls_cert_file: str = ""
     config: dict[str, str] = field(default_factory=dict)  # settings that redis_* families show, as CONFIG GET has them
+    # Where spans go, and what they are told of by numbers.
+    tracing_enabled: bool = False
+    tracing_endpoint: str = ""
+    tracing_queue_max: int = 8192
+    commands: list[str] = field(default_factory=list)  # names by slot
+    run_id: str = ""
+    port: int = 0
     # How the sidecar's own log lines look and which are written, as the settings of these names say.
     log_level: str = "info"
     log_format: str = "json"
@@ -31,7 +38,7 @@ class Settings:
     events_port_chosen: bool = False
     events_bind: list[str] = field(default_factory=list)
     # These may change at run time.
-    events_token: str = ""  # "": metrics_token
+    events_token: str = ""  # opens events alone; metrics_token does as well
     events_rate_limit: int = 0
     events_flush_interval: int = 10  # seconds
     events_negative: bool = False

@@ -146,7 +146,7 @@ STORAGE: Final[tuple[Family, ...]] = (
             "since start.", lambda storage: storage.read_amplification),
     _family("space_amplification", "gauge", "", "Bytes of files for each byte that is not overwritten, estimated.",
             lambda storage: storage.space_amplification),
-    _family("collection_seconds_total", "counter", "seconds", "What reading these numbers took, beside the loop.",
-            lambda storage: storage.read_ns / 1e9),
+    _family("collection_seconds_total", "counter", "seconds", "Processor time that reading these numbers took, beside "
+            "the loop.", lambda storage: storage.read_ns / 1e9),
 )
 # fmt: on

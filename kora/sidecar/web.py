@@ -64,6 +64,7 @@ class Site:
         self._board = board
         self._events = events
         self._own = OwnStats(events)
+        self._own.traces = feed.traces
         self.visitors: Visitors | None = None  # set by whoever listens
         # The disk, as it was found last.
         self._disk: Disk | None = None

@@ -1,8 +1,8 @@
 """Kora and redis-server side by side on this machine: `make bench`, or `python tests/bench/bench.py --help`.
 
 Sections: throughput, types_cpu, observation, large, latency, memory, types_memory, pause, snapshot, idle, scrape,
-service, start, loading, journal, events; one module each, with `measure`, `tables` and, where Kora promises something
-(targets.py), `verdicts`, which are the last table.
+service, start, loading, journal, storage, events; one module each, with `measure`, `tables` and, where Kora promises
+something (targets.py), `verdicts`, which are the last table.
 Tables go to standard output, progress to standard error, everything into a JSON file.  All traffic stays on loopback.
 The exit code says whether all was measured, not whether targets were met.
 
@@ -39,6 +39,7 @@ import scrape
 import service
 import snapshot
 import start
+import storage
 import throughput
 import types_cpu
 import types_memory
@@ -63,6 +64,7 @@ SECTIONS: Final[dict[str, ModuleType]] = {
     "start": start,
     "loading": loading,
     "journal": journal,
+    "storage": storage,
     "events": events,
 }
 
@@ -164,6 +166,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--pause-batch", type=count, metavar="N", help="SETs that the writer sends at once")
     parser.add_argument("--memory-keys", type=count, metavar="N")
     parser.add_argument("--connections", type=count, dest="idle_connections", metavar="N")
+    parser.add_argument("--storage-keys", type=count, metavar="N", help="keys of 100 bytes on the disk")
     parser.add_argument("--scrape-pairs", type=count, metavar="N", help="periods without and with")
     return parser.parse_args(arguments)
 

@@ -41,6 +41,7 @@ class Sizes:
     scrape_load_per_s: int = 20_000
     starts: int = 5
     service_run_s: float = 10.0
+    storage_keys: int = 2_000_000
     events_run_s: float = 3.0
     events_rounds: int = 7
     events_pairs: int = 9
@@ -68,6 +69,7 @@ QUICK = Sizes(
     scrape_period_s=2.0,
     starts=3,
     service_run_s=3.0,
+    storage_keys=200_000,
     events_run_s=1.0,
     events_rounds=2,
     events_pairs=3,

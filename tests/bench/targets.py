@@ -32,6 +32,15 @@ LOADED_KEYS_MIN: Final = 1_000_000
 EVERYSEC_CPU_RATIO_MAX: Final = 0.8
 EVERYSEC_OPS_SHARE_MIN: Final = 0.9
 ALWAYS_OPS_RATIO_MIN: Final = 1.0
+# RocksDB under the keys: CPU of GETs of what is in memory, against the memory engine; reads of what is not, and writes,
+# per second; CPU that its statistics add; seconds until a server with all its data is ready; and memory beyond the
+# cache.
+STORAGE_CACHED_CPU_RATIO_MAX: Final = 1.1
+STORAGE_COLD_PER_S_MIN: Final = 100_000
+STORAGE_WRITES_PER_S_MIN: Final = 150_000
+STORAGE_STATISTICS_PERCENT_MAX: Final = 2.0
+STORAGE_RESTART_S_MAX: Final = 2.0
+STORAGE_MEMORY_BYTES_MAX: Final = 300 << 20
 # Events over HTTP: CPU for each request, and what the data process' p99 may move meanwhile.
 EVENT_CPU_US_MAX: Final = 9.0
 EVENTS_P99_PERCENT_MAX: Final = 10.0

@@ -310,6 +310,35 @@ def test_a_series_is_read_in_aligned_periods(run, read, clock):
     assert read("m", "counter", "FROM", base_ms + 10 * MINUTE_MS) == []
 
 
+def test_a_series_that_is_read_in_steps_is_that_of_the_first_of_them(run, engine, clock, flush, roll):
+    for _ in range(60):
+        run("TRACK", "m", "2")
+        flush()
+    run("TRACK", "m", "5")  # is still in the buffer
+    steps = engine.tracked.reading(b"m", "points", None, None, 60, "none")
+    given_way = 0
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            answer = end.value
+            break
+        given_way += 1
+        run("TRACK", "m", "1000")
+        flush()
+        roll()
+    assert given_way >= 3
+    assert sum(point["value"] for point in answer["values"]) == 125
+
+
+def test_names_that_are_listed_in_steps_are_in_order(run, engine):
+    for number in range(100):
+        run("TRACK", f"m{number}")
+    steps = engine.tracked.listing(b"m*")
+    assert sum(1 for _ in steps) == 5
+    assert engine.tracked.keys(b"m*") == sorted(b"m%d" % number for number in range(100))
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

@@ -25,8 +25,11 @@ from kora.commands import make_registry
 from kora.config import Config
 from kora.engine.client import Client
 from kora.engine.engine import Engine
-from tests.conftest import encode_request
+from tests.conftest import STORED, encode_request
 from tests.peers import peer
+
+if STORED:
+    from tests.engines.stored import put_into_store
 
 DATABASES = 4
 _START_S = 10
@@ -180,6 +183,8 @@ class Kora:
         self.failures: list[str] = []
         config = Config.load(["--databases", str(DATABASES), *flags], {})
         self.engine = Engine(config, _REGISTRY, self.clock, kernel=kernel.load())
+        if STORED:
+            put_into_store(self.engine)
         self.engine.log = self._note
         self.engine.active_expire = False
         self.client = self.connect()

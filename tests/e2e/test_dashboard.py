@@ -4,9 +4,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -86,6 +86,28 @@ def test_every_panel_has_data_under_load(page: Page) -> None:
     expect(page.locator(".storage").first).to_be_hidden()
     page.locator("#command").select_option("set")
     page.wait_for_function("() => charts.latency.data[1].some((value) => value !== null)")
+
+
+def test_any_tracked_metric_is_drawn(page: Page, loaded: KoraProcess) -> None:
+    hint = page.locator("#tracked-hint")
+    expect(hint).to_have_text("Nothing was tracked.")
+    for key, value in (("orders", 3), ("<b>visits</b>", 20)):
+        assert loaded.http(f"/track?key={quote(key)}&value={value}")[0] == 204
+    page.reload()
+    page.wait_for_function("() => charts.tracked && charts.tracked.data[1].includes(20)")
+    assert page.locator("#tracked-keys option").count() == 2
+    page.locator("#tracked-key").fill("orders")
+    for kind, lines in (("rate", 1), ("gauge", 1), ("stats", 3)):
+        page.locator("#tracked-type").select_option(kind)
+        page.wait_for_function(
+            "(lines) => charts.tracked && charts.tracked.data.length === lines + 1 && charts.tracked.data[1].length",
+            arg=lines,
+        )
+    page.locator("#tracked-span").select_option("604800")
+    page.wait_for_function("() => charts.tracked && charts.tracked.data[3].includes(3)")
+    page.locator("#tracked-key").fill("none such")
+    page.locator("#tracked-key").press("Enter")
+    expect(hint).to_have_text("Nothing in this time.")
 
 
 def test_it_is_light_and_dark_and_narrow_and_needs_no_mouse(page: Page) -> None:
@@ -199,3 +221,25 @@ def test_pages_beyond_the_limit_are_refused_and_closed_ones_make_room(shared_ser
             page.close()
 
     eventually(has_room, "room for a page")
+
+
+def test_what_is_under_the_keys_has_panels_and_numbers_of_its_own(
+    chromium: Browser, start_server: Callable[..., KoraProcess]
+) -> None:
+    pytest.importorskip("rocksdict")
+    server = start_server("--storage-engine", "rocksdb", metrics=True)
+    page = chromium.new_page()
+    try:
+        page.goto(f"http://127.0.0.1:{server.metrics_port}/dashboard")
+        with server.connect() as wire:
+            wire.pipeline(*(("SET", f"k{number}", "v" * 100) for number in range(1_000)))
+            for name in ("io", "cache", "files", "busy"):
+                page.wait_for_function(
+                    "(name) => charts[name] && charts[name].data.slice(1).flat().some((value) => value !== null)",
+                    arg=f"storage-{name}",
+                )
+            expect(page.locator(".storage").first).to_be_visible()
+            line = 'kora_storage_committed_keys_total{store="data"} 1000.0'
+            eventually(lambda: line in server.http("/metrics")[1], "what was written is counted")
+    finally:
+        page.close()

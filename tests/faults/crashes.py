@@ -49,6 +49,14 @@ ALWAYS: Final = (*JOURNAL, "always")
 EVERYSEC: Final = (*JOURNAL, "everysec")
 NEVER: Final = (*JOURNAL, "no")
 SNAPSHOTS: Final = ("--save", "")
+# With so little memory that values go to the store and come back, and files are made all the time.
+STORED: Final = (
+    "--storage-engine", "rocksdb", "--shards", "2", "--rocksdb-cache-bytes", "1mb",
+    "--rocksdb-block-cache-bytes", "1mb", "--rocksdb-write-buffer-bytes", "1mb", "--rocksdb-sync",
+)  # fmt: skip
+STORED_ALWAYS: Final = (*STORED, "always")
+STORED_EVERYSEC: Final = (*STORED, "everysec")
+STORED_NEVER: Final = (*STORED, "no")
 
 
 class Lost(AssertionError):

@@ -24,6 +24,8 @@ from tests.faults.crashes import (
     EVERYSEC,
     NAMES,
     SNAPSHOTS,
+    STORED_ALWAYS,
+    STORED_EVERYSEC,
     Death,
     Lost,
     Promise,
@@ -40,6 +42,8 @@ SURVIVALS = {"kora": (None, *Survival), "redis": (None, Survival.NOTHING, Surviv
 TRIALS = {
     "always": (ALWAYS, Promise.ANSWERED, (b"BGREWRITEAOF",)),
     "everysec": (EVERYSEC, Promise.BUT_A_SECOND, (b"BGREWRITEAOF",)),
+    "stored-always": (STORED_ALWAYS, Promise.ANSWERED, (b"",)),
+    "stored-everysec": (STORED_EVERYSEC, Promise.BUT_A_SECOND, (b"",)),
     "snapshots": (SNAPSHOTS, Promise.SNAPSHOT, (b"BGSAVE", b"SAVE")),
 }
 
@@ -55,8 +59,9 @@ def main() -> int:
     seed = time.time_ns() if options.seed is None else options.seed
     print(f"seed {seed}, {options.kills} kills of {options.server}", flush=True)
     kills = 0
+    names = [name for name in TRIALS if options.server == "kora" or not name.startswith("stored")]
     for number in itertools.count():
-        name = options.trial or tuple(TRIALS)[number % len(TRIALS)]
+        name = options.trial or names[number % len(names)]
         rounds = min(ROUNDS_MAX, options.kills - kills)
         if rounds <= 0:
             break

@@ -6,7 +6,7 @@ The data itself needs none of them to last, so there are no save points, and the
 
 import os
 import shutil
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final
 
 from kora.errors import CommandError, StillLoading, StorageFault
@@ -29,7 +29,6 @@ class Checkpoints:
         self._engine = engine
         self._keeper = keeper
         self._path = keeper.store.path + "-checkpoint"
-        self._pool = ThreadPoolExecutor(1, "checkpoint")
         self._future: Future[None] | None = None
         self._started_ms = 0
         self._started_changes = 0
@@ -65,7 +64,7 @@ class Checkpoints:
         if not self._keeper.write_back():
             self._is_ok = False
             raise CommandError(_FAILED)
-        self._future = self._pool.submit(self._make)
+        self._future = self._keeper.run_in_turn(self._make)
 
     def _make(self) -> None:
         """In a thread: where it fails, the last one is still there."""
@@ -110,7 +109,8 @@ class Checkpoints:
             raise StillLoading
         if not self._keeper.write_back():
             raise CommandError("ERR Error trying to write back the data, check server logs.")
-        self._keeper.drop_all()
+        if self._engine.cache is not None:
+            self._engine.cache.drop_all()
 
     def loaded(self) -> None:
         self._saved_changes = self._engine.changes
@@ -131,7 +131,3 @@ class Checkpoints:
             0,
             0,
         ]
-
-    def stop(self) -> None:
-        """Wait for what is being made."""
-        self._pool.shutdown()

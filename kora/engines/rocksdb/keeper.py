@@ -35,6 +35,7 @@ _DIRTY_BYTES_MAX: Final = 32 << 20
 _ALL: Final = 1 << 62
 # Keys whose deadlines are over that are looked for at a time.
 _DUE_MAX: Final = 1000
+_ENDED_AT_ONCE: Final = 16
 FUNCTIONS: Final = "functions"
 
 
@@ -376,6 +377,10 @@ class StoreKeeper:
         self.store.close()
         return is_well
 
+    def run_in_turn(self, deed: Callable[[], None]) -> "Future[None]":
+        """Have something done while nothing is written."""
+        return self._writer.submit(deed)
+
     # Deadlines
 
     def look_for_due(self) -> None:
@@ -409,19 +414,19 @@ class StoreKeeper:
             id, keys = self._due[-1]
             for keyspace in engine.databases.used():
                 if keyspace.store_id == id:
-                    for key in keys[-16:]:
-                        keyspace.has_quietly(key)
-            del keys[-16:]
+                    self._end(keyspace, keys[-_ENDED_AT_ONCE:])
+            del keys[-_ENDED_AT_ONCE:]
             if not keys:
                 self._due.pop()
         return bool(self._due)
 
-    def drop_all(self) -> None:
-        """Have nothing in memory that need not be."""
-        for keyspace in self._engine.databases.used():
-            while any(keyspace.drop_clean(_ALL, _ALL)):
-                pass
-            keyspace.drop_ghosts(0)
+    def _end(self, keyspace: Keyspace, keys: list[bytes]) -> None:
+        try:
+            for key in keys:
+                keyspace.has_quietly(key)
+        except StorageFault as error:
+            # They stay, and so does what cannot be read; whoever asks for them is told.
+            self._engine.log("warning", "keys whose time is over cannot be read", reason=error.reason)
 
     # Functions
 

@@ -10,8 +10,9 @@ has got another deadline since then is listed twice, and due() looks at its reco
 A database has an id instead of its number, so that emptying or swapping databases is a matter of writing down which
 number has which id.  That, and how many keys there are, is the meta record, which is part of every batch of a shard.
 
-A batch is first written to a log (log.py), and then to the instances, which keep it in memory until they make files of
-it.  What their files lack is in the log: it is written to them again when the store is opened.
+A batch is first written to a log (log.py), and then to the instances, which keep it in memory until they are told to
+make files of it.  That is when the log has become large, and after it was synced: files must not be ahead of it, or a
+power cut would leave the shards at different batches.  What files lack is written again when the store is opened.
 
 All of it may be used by any thread; but batches are made and committed one after the other, and not while due() runs.
 """
@@ -22,7 +23,7 @@ import os
 import zlib
 from binascii import crc_hqx
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from struct import Struct
 from typing import Any, Final
@@ -51,8 +52,11 @@ _META_ID: Final = bytes(4)
 _META: Final = _META_ID + b"meta"
 # The id of a list of deadlines is that of the database, and this.
 _DEADLINES: Final = 1 << 31
-# The log is begun anew when it is so large, or a part of what is kept in memory.
-_BATCHES_BYTES_MAX: Final = 64 << 20
+# The log is begun anew when it is as large as this part of what may be kept in memory, where what is in it takes half
+# as much again, and twice while files are made of it.  It may grow to so many times that while this is not done.
+_LOG_SHARE: Final = 4
+_LOGS_BEHIND: Final = 3
+_UNFLUSHED: Final = "rocksdb.num-immutable-mem-table"
 _BITS_PER_KEY: Final = 10
 # Blocks that a cold read takes from the disk: small, since what is next to a key is not what is read next.
 _BLOCK_BYTES: Final = 4096
@@ -160,20 +164,18 @@ class Store:
             index for index in range(count) for _ in range(edges[index], edges[index + 1], 1 << RUN_BITS)
         ]
         self.block_cache = rocksdict.Cache(self._settings.block_cache_bytes)
-        self._buffers = rocksdict.WriteBufferManager(self._settings.write_buffer_bytes, False)
         self._unlogged = rocksdict.WriteOptions()
         self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]
         self.log = BatchLog(path, monotonic_ns)
         self.replayed = 0  # batches of the log that the instances lacked
-        self._dropping: Future[None] | None = None  # older logs
+        self._dropping = 0  # logs before this number, once files are made of what is in them
         self.instances: list[Rdict] = []
         # For due(), by shard: hints to be dropped, and from when on there are others, by database.
         self._found: dict[tuple[int, bytes], bytes] = {}  # hints of keys that are about to be deleted
         self._stale: list[list[bytes]] = [[] for _ in range(count)]
         self._due_from_ms: list[dict[int, int]] = [{} for _ in range(count)]
         self._pool = ThreadPoolExecutor(count, "store")
-        self._dropper = ThreadPoolExecutor(1, "store-log")
-        self._log_bytes_max = min(_BATCHES_BYTES_MAX, self._settings.write_buffer_bytes // 2)
+        self._log_bytes_max = self._settings.write_buffer_bytes // _LOG_SHARE
         self._broken: set[int] = set()  # shards that could not be written to
         self.statistics = Statistics(self._families, self._settings.metrics_level)
         self._check_directory(count)
@@ -219,7 +221,7 @@ class Store:
             raise CannotOpen(_why_not_opened(path, str(error))) from error
 
     def _options(self) -> rocksdict.Options:
-        settings, count = self._settings, len(self._edges) - 1
+        settings = self._settings
         table = rocksdict.BlockBasedOptions()
         table.set_block_cache(self.block_cache)
         table.set_block_size(_BLOCK_BYTES)
@@ -236,9 +238,8 @@ class Store:
         options.create_if_missing(True)
         options.set_block_based_table_factory(table)
         options.set_compression_type(_COMPRESSIONS[settings.compression]())
-        options.set_write_buffer_manager(self._buffers)
-        buffer_bytes = max(1 << 20, settings.write_buffer_bytes // count)
-        options.set_write_buffer_size(buffer_bytes)
+        # Never full before it is flushed.
+        options.set_write_buffer_size(max(1 << 20, settings.write_buffer_bytes))
         options.set_max_write_buffer_number(3)
         options.increase_parallelism(settings.threads)
         options.set_max_background_jobs(max(2, settings.threads))
@@ -257,7 +258,6 @@ class Store:
                 number = self.log.begin_another()
                 self._flush()
                 self.log.drop_before(number)
-        self._dropper.shutdown()
         self._pool.shutdown()
         for instance in self.instances:
             self._close(instance)
@@ -311,6 +311,8 @@ class Store:
     def _open_log(self) -> None:
         try:
             self.log.open()
+            # Whoever has written it may have been killed before it was.
+            self.log.sync()
         except OSError as error:
             raise CannotOpen(f"{error.filename}: {error.strerror}") from error
 
@@ -518,18 +520,32 @@ class Store:
                 raise
             self._meta[part.shard] = part.meta
             del parts[0]
-        if self.log.size_bytes > self._log_bytes_max and (self._dropping is None or self._dropping.done()):
-            try:
-                number = self.log.begin_another()
-            except OSError as error:
-                raise StorageFault(error.strerror or str(error)) from error
-            self._dropping = self._dropper.submit(self._drop_logs, number)
+        self._tend_log()
+
+    def _tend_log(self) -> None:
+        """Have files made of what is in the log when it is large, and drop it when that is done."""
+        log, limit_bytes = self.log, self._log_bytes_max
+        if not self._dropping and log.size_bytes <= limit_bytes:
+            return
+        try:
+            if self._dropping and not any(instance.property_int_value(_UNFLUSHED) for instance in self.instances):
+                log.drop_before(self._dropping)
+                self._dropping = 0
+            if log.size_bytes > limit_bytes * (_LOGS_BEHIND if self._dropping else 1):
+                self._dropping = log.begin_another()
+                for instance in self.instances:
+                    # Only what is there by now, of which all is synced.
+                    self._read(instance.flush, False)
+        except OSError as error:
+            raise StorageFault(error.strerror or str(error)) from error
 
     def _write(self, shard: int, batch: WriteBatch) -> None:
         self._read(self.instances[shard].write, batch, self._unlogged)
 
     def _reopen(self, index: int) -> None:
         """Open anew what RocksDB does not write to any more since something has failed."""
+        # What the logs have of it may be nowhere else.
+        self._dropping = 0
         self._close(self.instances[index])
         try:
             self.instances[index] = self._open(index)
@@ -543,10 +559,6 @@ class Store:
         """The log cannot be trusted: have everything in files that are synced."""
         self._flush()
         number = self.log.begin_another()
-        self.log.drop_before(number)
-
-    def _drop_logs(self, number: int) -> None:
-        self._flush()
         self.log.drop_before(number)
 
     def _flush(self) -> None:
@@ -569,8 +581,9 @@ class Store:
     def checkpoint(self, path: str) -> None:
         """Have another directory, which must not be there, with all that was written; files are shared by links.
 
-        Raises StorageFault and OSError.
+        For the thread that writes.  Raises StorageFault and OSError.
         """
+        self.log.sync()
         os.makedirs(path)
         for instance in self.instances:
             target = os.path.join(path, os.path.basename(instance.path()))
