@@ -42,6 +42,9 @@ POLICIES: Final = (
     "volatile-ttl",
 )  # fmt: skip
 
+# What the audit log can tell of; a command is of the first that fits (kora/engine/audit.py).
+AUDIT_CATEGORIES: Final = ("connect", "auth", "acl", "config", "admin", "script", "write", "read")
+
 FILE_NAME: Final = "kora.toml"
 # Read by other modules or by the test suite, and so no mistake in the environment.
 ENVIRONMENT_ELSEWHERE: Final = ("KORA_CONFIG", "KORA_KERNEL", "KORA_REQUIRE_KERNEL", "KORA_REQUIRE_PEERS")
@@ -93,7 +96,7 @@ _LOG_LEVEL_ALIASES: Final = {"warn": "warning", "verbose": "debug", "notice": "i
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of the table.  `minimum` and `maximum` are for INTEGER and MEMORY, `choices` for ENUM."""
+    """One row of the table.  `minimum` and `maximum` are for INTEGER and MEMORY, `choices` for ENUM and LIST."""
 
     section: str
     name: str
@@ -190,6 +193,8 @@ class Setting:
         if self.kind is Kind.ENUM:
             choices = [choice or '""' for choice in self.choices]
             return choices[0] if len(choices) == 1 else "one of " + ", ".join(choices)
+        if self.kind is Kind.LIST and self.choices:
+            return "a list of some of " + ", ".join(self.choices)
         return _ACCEPTS[self.kind]
 
 
@@ -204,6 +209,7 @@ _observation: Final = partial(Setting, "Observation")
 _sidecar: Final = partial(Setting, "Sidecar")
 _events: Final = partial(Setting, "Events")
 _telemetry: Final = partial(Setting, "Telemetry")
+_audit: Final = partial(Setting, "Audit")
 _logging: Final = partial(Setting, "Logging")
 
 _MB: Final = 1024**2
@@ -499,6 +505,48 @@ SETTINGS: Final[tuple[Setting, ...]] = (
                "Spans that may wait to be exported, in each of the two processes, and that TRACE GET can look back on.",
                mutable=True, minimum=64, maximum=1_000_000),
 
+    _audit("audit-file", Kind.STRING, "",
+           "Path of the audit log, in `dir` unless it begins with '/': who did what, one JSON object a line, each with "
+           "the hash of the one before; empty keeps none. The sidecar writes it."),
+    _audit("audit-enabled", Kind.BOOLEAN, True,
+           "Whether the audit log is kept, where audit-file names one; that it was turned off is its last record.",
+           mutable=True),
+    _audit("audit-categories", Kind.LIST, ("connect", "auth", "acl", "config", "admin", "script"),
+           "What is recorded: connections, logins, users and refusals, settings, commands of @admin and @dangerous, "
+           "scripts and functions, writes, reads.", mutable=True, choices=AUDIT_CATEGORIES),
+    *(_audit(f"audit-{way}-{what}", Kind.LIST, (), text, mutable=True)
+      for what, ways in (
+          ("users", (("include", "Users of whom records are kept; empty for all."),
+                     ("exclude", "Users of whom no records are kept."))),
+          ("commands", (("include", "Commands of which records are kept, such as config|set; empty for all."),
+                        ("exclude", "Commands of which no records are kept, such as info."))),
+          ("keys", (("include", "What keys begin with of which records are kept; empty for all."),
+                    ("exclude", "What keys begin with of which no records are kept."))))
+      for way, text in ways),
+    _audit("audit-arguments", Kind.BOOLEAN, False,
+           "Whether records of commands that have keys have the other words, too, such as values; each is cut to 128 "
+           "bytes. Passwords are in no record.", mutable=True),
+    _audit("audit-on-full", Kind.ENUM, "drop",
+           "What happens while no more records can wait to be written, since the disk is full or slow: they are "
+           "dropped and counted, which the next record tells; or clients that want what would be recorded wait.",
+           mutable=True, choices=("block", "drop")),
+    _audit("audit-queue-size", Kind.MEMORY, 16 * _MB,
+           "Bytes of records that may wait to be written.", minimum=64 * 1024, maximum=INT_MAX),
+    _audit("audit-fsync", Kind.ENUM, "everysec",
+           "When the audit log is synced to the disk: before its records leave the queue (always), every second, or "
+           "when the system likes (no).", mutable=True, choices=("always", "everysec", "no")),
+    _audit("audit-rotate-size", Kind.MEMORY, 64 * _MB,
+           "Bytes from which on a new file of the audit log is begun; 0: never for that.",
+           mutable=True, maximum=LONG_MAX),
+    _audit("audit-rotate-seconds", Kind.INTEGER, 86_400,
+           "Seconds after which a new file of the audit log is begun; 0: never for that.", mutable=True),
+    _audit("audit-retention-size", Kind.MEMORY, 0,
+           "Bytes that full files of the audit log may take; the oldest are removed, which is recorded; 0: none are.",
+           mutable=True, maximum=LONG_MAX),
+    _audit("audit-retention-days", Kind.INTEGER, 0,
+           "Days after which full files of the audit log are removed, which is recorded; 0: never.",
+           mutable=True, maximum=36_500),
+
     _logging("log-level", Kind.LEVELS, "info",
              "Least severe events to log: trace, debug, info, warning or error; also per module, "
              "such as \"info,kora.store=debug\".",
@@ -675,6 +723,23 @@ class Config:
     tracing_slow_ms: int
     tracing_arguments: str
     tracing_queue_max: int
+    audit_file: str
+    audit_enabled: bool
+    audit_categories: tuple[str, ...]
+    audit_include_users: tuple[str, ...]
+    audit_exclude_users: tuple[str, ...]
+    audit_include_commands: tuple[str, ...]
+    audit_exclude_commands: tuple[str, ...]
+    audit_include_keys: tuple[str, ...]
+    audit_exclude_keys: tuple[str, ...]
+    audit_arguments: bool
+    audit_on_full: str
+    audit_queue_size: int
+    audit_fsync: str
+    audit_rotate_size: int
+    audit_rotate_seconds: int
+    audit_retention_size: int
+    audit_retention_days: int
     log_level: str
     log_format: str
     logfile: str
@@ -820,7 +885,12 @@ class Config:
     @property
     def has_sidecar(self) -> bool:
         """Where metrics-port is 0 there is none for the sake of a port for events that nobody has chosen."""
-        return bool(self.metrics_port or (self.events_port and self.source("events-port") != "default"))
+        return bool(self.metrics_port or self.audit_file or self.wants_events)
+
+    @property
+    def wants_events(self) -> bool:
+        """Whether events are listened for: by default, where there are metrics."""
+        return bool(self.events_port and (self.metrics_port or self.source("events-port") != "default"))
 
     def source(self, name: str) -> str:
         """Where the value came from: `default`, `file`, `environment`, `flag` or `config set`."""
@@ -970,7 +1040,10 @@ def _parse_enum(setting: Setting, text: str) -> Value:
 
 
 def _parse_list(setting: Setting, text: str) -> Value:
-    return tuple(text.split())
+    items = tuple(text.split())
+    if setting.choices and not set(items) <= set(setting.choices):
+        raise ConfigError(f"argument(s) must be one of the following: {', '.join(setting.choices)}")
+    return items
 
 
 def _parse_octal(setting: Setting, text: str) -> Value:

@@ -131,6 +131,8 @@ def values_of(setting: Setting) -> st.SearchStrategy:
             return st.booleans()
         case Kind.ENUM:
             return st.sampled_from(setting.choices)
+        case Kind.LIST if setting.choices:
+            return st.lists(st.sampled_from(setting.choices), max_size=4).map(tuple)
         case Kind.LIST:
             return st.lists(text.map(lambda item: "".join(item.split()) or "x"), max_size=4).map(tuple)
         case Kind.OCTAL:

@@ -7,6 +7,8 @@
     kora track KEY [VALUE]                                count something
     kora read KEY [TYPE] [--last 6h] [--chart]            what was counted
     kora check FILE [--fix]                               examine a snapshot or a journal; --fix writes a good copy
+    kora audit verify [FILE|DIR]                          whether the audit log is as it was written
+    kora audit export --start 2024-01-01 --end 2024-12-31 --format json|csv --output FILE
     kora import URL [--to URL]                            copy the keys of a running Redis into a running Kora
     kora export rdb FILE [URL]                            write the keys of a running server to an RDB file
     kora version
@@ -21,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from kora import REDIS_VERSION, __version__
-from kora.cli import check, events, exporting, importing, top
+from kora.cli import audit, check, events, exporting, importing, top
 from kora.cli.export import ASSETS
 
 README: Final = "README.md"
@@ -69,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     events.add_read_arguments(tools.add_parser("read", help=about, allow_abbrev=False))
     about = "examine a snapshot or a journal, and write a copy without what is wrong"
     check.add_arguments(tools.add_parser("check", help=about, allow_abbrev=False))
+    about = "verify an audit log, or export its records of some days"
+    audit.add_arguments(tools.add_parser("audit", help=about, allow_abbrev=False))
     about = "copy the keys of a running Redis into a running Kora"
     importing.add_arguments(tools.add_parser("import", help=about, allow_abbrev=False))
     about = "print a configuration for another program, or write the keys of a running server to a file"
@@ -198,6 +202,7 @@ def example() -> str:
 
 
 _TOOLS: Final = {
+    "audit": audit.run,
     "check": check.run,
     "export": _export,
     "import": importing.run,

@@ -78,7 +78,7 @@ def hello(client: Client, argv: list[bytes]) -> Reply:
             "option can be used to authenticate the client and select the RESP protocol version at the same time"
         )
     if name is not None:
-        client.name = name
+        client.set_name(name)
     if protocol != client.protocol:
         client.set_protocol(protocol)
     return {
@@ -167,7 +167,7 @@ def client_id(client: Client, argv: list[bytes]) -> Reply:
     since="2.6.9",
 )
 def client_setname(client: Client, argv: list[bytes]) -> Reply:
-    client.name = _checked_name(argv[2])
+    client.set_name(_checked_name(argv[2]))
     return OK
 
 

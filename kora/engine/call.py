@@ -248,6 +248,7 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
     effects = engine.implementation.effects
     table = engine.commands
     monotonic_ns = engine.monotonic_ns
+    audit = engine.audit
     started_ns = engine.now_ns
     big_bytes = 0
     # The same command again and again: see kora/observe/service.py.
@@ -297,6 +298,9 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
             data = client.encode(reply)  # looked up only now: HELLO may have changed it
         except Exception as error:
             data = failed(client, command, error, argv)
+        audited = audit.slots
+        if audited is not None and audited[command.slot]:
+            audit.note(client, command, argv, data)
         if engine.errands:
             data = run_errands(client, data)
         out.append(data)
@@ -422,6 +426,8 @@ def run_again(client: Client, command: Command, argv: list[bytes]) -> bytes:
         client.command = latest
         engine.tracking.settle()
     if client.waiting is None:
+        if engine.audit.slots is not None and engine.audit.slots[command.slot]:
+            engine.audit.note(client, command, argv, data)
         elapsed_ns = engine.monotonic_ns() - started_ns
         if elapsed_ns >= engine.slow_ns or len(data) >= engine.large_reply_bytes:
             engine.slowness.note_unblocked(client, command, argv, elapsed_ns, len(data))
@@ -459,6 +465,7 @@ def _reject(client: Client, command: Command | None, error: CommandError, argv: 
     _note_error(client, "" if command is None else command.name, _first_key(command, argv), error.prefix)
     if engine.tracing.is_on:
         engine.tracing.rejected(client, command, error.prefix)
+    engine.audit.rejected(client, command, argv, error.prefix)
     out.append(client.encode(error))
 
 
@@ -491,6 +498,9 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
     # As in Redis, whatever is on its way takes part in making room; what is over the limit by a little is let be.
     if engine.config.maxmemory and not engine.make_room(EVICTION_BUDGET_NS) and needs_memory:
         return OutOfMemory()
+    if engine.audit.is_holding and engine.audit.holds(command):
+        client.parked = True
+        return None
     if engine.disk_faults:
         # PING, too: a server that cannot keep what it is told is not well.
         changes = "write" in flags or (ending is not None and ending.writes) or command.name == "ping"
@@ -574,6 +584,7 @@ def failed(client: Client, command: Command, error: Exception, argv: Sequence[by
         fields = tracing.log_fields(client)
         error = engine.note_bug(error, command=command.name, client=client.address, client_id=client.id, **fields)
     client.db.stats.commands[command.slot].failed += 1
+    engine.audit.failed(client, argv, error.prefix)
     _note_error(client, command.name, _first_key(command, argv), error.prefix)
     return client.encode(error)
 

@@ -39,6 +39,7 @@ class PlainState:
         "gated",
         "halted",
         "id",
+        "identity",
         "last_ns",
         "more",
         "parked",
@@ -121,6 +122,7 @@ class Client(ClientState):
         # How long ago the system says that its last data came; -1: it does not say.
         self.data_age_ns: Callable[[], int] = _unknown_age_ns
         # What the client has set; reset() restores it.
+        self.identity: bytes | None = None  # who it is, in the audit log; None: see Audit.identify()
         self.db: Keyspace = engine.databases[0]
         self.protocol = 2
         self.encode: Encoder = encode2
@@ -168,6 +170,7 @@ class Client(ClientState):
 
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at this client's requests; it tests only this one flag."""
+        self.identity = None  # for the user may be another
         self.gated = (
             not self.authenticated
             or self.transaction is not None
@@ -224,6 +227,10 @@ class Client(ClientState):
         self.protocol = protocol
         self._choose_encoder()
         self.update_gate()
+
+    def set_name(self, name: bytes) -> None:
+        self.name = name
+        self.identity = None
 
     def set_muted(self, muted: bool) -> None:
         """CLIENT REPLY OFF and ON."""

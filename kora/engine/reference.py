@@ -6,6 +6,7 @@ The kernel (kora/kernel) is the other one.  Both make what counts, what holds ke
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kora.audit.ring import Ring
 from kora.clock import Clock
 from kora.engine import call
 from kora.engine.effects import Effects
@@ -106,6 +107,18 @@ class Implementation(Protocol):
     def count_into(self, tallies: Tallied | None, start_ms: int, stop_ms: int) -> None: ...
     def interrupt(self) -> None: ...
     def set_observing(self, observing: bool) -> None: ...
+
+    def set_audit(
+        self,
+        queue: Ring | None,
+        slots: bytes,
+        blocks: bool,
+        wants_words: bool,
+        include_keys: Sequence[bytes],
+        exclude_keys: Sequence[bytes],
+    ) -> None:
+        """What is recorded from now on, and where to: see kora.engine.audit; None for nothing."""
+
     # From where on engine.slowness wants to know of a command.
     def set_slow(self, slow_ns: int, reply_bytes: int, request_bytes: int) -> None: ...
     def set_sampling_ratio(self, ratio: int) -> None: ...
@@ -236,6 +249,17 @@ class Reference:
         pass
 
     def set_observing(self, observing: bool) -> None:
+        pass
+
+    def set_audit(
+        self,
+        queue: Ring | None,
+        slots: bytes,
+        blocks: bool,
+        wants_words: bool,
+        include_keys: Sequence[bytes],
+        exclude_keys: Sequence[bytes],
+    ) -> None:
         pass
 
     def set_slow(self, slow_ns: int, reply_bytes: int, request_bytes: int) -> None:

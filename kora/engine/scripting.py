@@ -668,6 +668,7 @@ class Scripting:
         if caller.gated and not caller.user.may_do_all:
             denial = engine.acl.denial(caller, command, argv)
             if denial is not None:
+                engine.audit.rejected(self._client, command, argv, denial.prefix)
                 return self._rejected(command, denial.message)
         if rule:
             if rule & _WRITES and self._is_read_only:
@@ -695,6 +696,9 @@ class Scripting:
         except Exception as error:
             failed(client, command, error, argv)
             reply = client.reply
+        audited = engine.audit.slots
+        if audited is not None and audited[command.slot]:
+            engine.audit.note(client, command, argv, b"")
         if engine.errands:
             run_errands(client)
         now_ns = engine.now_ns = engine.monotonic_ns()

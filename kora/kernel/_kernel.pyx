@@ -398,6 +398,7 @@ cdef extern from "kernel.h":
         int last_key
         unsigned key_step
         bint denyoom
+        unsigned char audited
         bint lengthy
         bint is_container
         bint is_subcommand
@@ -498,12 +499,31 @@ cdef extern from "kernel.h":
     void journal_clear(journal *journal)
     bint journal_is_plain(const parser *parser, const batch *batch, size_t bytes)
 
+    size_t COMMANDS_BITS
+
+    struct trail:
+        uint64_t *words
+        char *data
+        uint64_t capacity
+        bint blocks
+        bint wants_words
+        text *included
+        text *excluded
+        size_t included_count
+        size_t excluded_count
+
+    bint audit_blocks(const kernel *kernel)
+    void audit_forget(trail *audit)
+    void audit_add_prefix(text **prefixes, size_t *count, const char *data, size_t bytes)
+
     struct kernel:
         uint64_t *secret
         clock clock
         int64_t now_ms
         bint is_replaying
         journal journal
+        trail audit
+        command *commands
         void (*release)(kernel *kernel, void *object) noexcept
         int64_t (*object_bytes)(void *object) noexcept
         size_t (*object_length)(void *object) noexcept
@@ -554,6 +574,8 @@ cdef extern from "kernel.h":
         uint64_t started
         uint64_t elapsed_ns
         const char *address
+        const char *identity
+        size_t identity_bytes
         uint64_t client_id
         uint32_t database
         void *owner
@@ -2387,6 +2409,7 @@ cdef class ClientState:
     cdef public object encode
     cdef public object parser
     cdef public object command
+    cdef public bytes identity
     cdef public list backlog
     cdef public bytes board_address
     cdef public int64_t id
@@ -2580,6 +2603,7 @@ cdef class Kernel:
     cdef bint _leaves  # whether they do; False while one goes that is there already
     cdef object _run_errands
     cdef object _first_key
+    cdef object _audit_queue
     cdef public object running  # the client whose turn it is
     cdef Service _service
     cdef readonly Walk walk  # of the snapshot under way
@@ -2767,6 +2791,35 @@ cdef class Kernel:
     def set_observing(self, bint observing):
         self.c.observing = observing
 
+    def set_audit(self, queue, bytes slots not None, bint blocks, bint wants_words, include_keys, exclude_keys):
+        """What is recorded from now on, and where to: see kora.engine.audit; None for nothing."""
+        cdef trail *audit = &self.c.audit
+        cdef command *command
+        cdef size_t place
+        cdef Py_buffer page
+        audit_forget(audit)
+        self._audit_queue = queue
+        audit.blocks = blocks
+        audit.wants_words = wants_words
+        for prefix in include_keys:
+            audit_add_prefix(&audit.included, &audit.included_count, PyBytes_AS_STRING(prefix), len(prefix))
+        for prefix in exclude_keys:
+            audit_add_prefix(&audit.excluded, &audit.excluded_count, PyBytes_AS_STRING(prefix), len(prefix))
+        if queue is not None:
+            # Their addresses are good for as long as the queue, which is held here, and nobody resizes it.
+            PyObject_GetBuffer(queue.words, &page, PyBUF_SIMPLE)
+            audit.words = <uint64_t *>page.buf
+            PyBuffer_Release(&page)
+            PyObject_GetBuffer(queue.data, &page, PyBUF_SIMPLE)
+            audit.data = <char *>page.buf
+            PyBuffer_Release(&page)
+            audit.capacity = queue.capacity
+        for place in range(<size_t>1 << COMMANDS_BITS):
+            command = &self.c.commands[place]
+            if command.row is not NULL:
+                slot = (<object>command.row).slot
+                command.audited = slots[slot] if queue is not None and slot >= 0 else 0
+
     def set_slow(self, uint64_t slow_ns, uint64_t reply_bytes, uint64_t request_bytes):
         """From where on engine.slowness wants to know of a command."""
         self.c.slow_ns = slow_ns
@@ -2936,6 +2989,7 @@ cdef class Kernel:
         turn.client = <void *>client
         kernel.observing = False
         self._look(client, &turn)
+        turn.identity_bytes = 0
         parser_feed(&parser.c, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         self._replay_fed += PyBytes_GET_SIZE(data)
         try:
@@ -2965,6 +3019,7 @@ cdef class Kernel:
                     kernel.now_ms = 0
                     in_transaction = run(_argv(batch, &batch.requests[place]))
                     self._look(client, &turn)
+                    turn.identity_bytes = 0
                     place += 1
                 self._replay_index = batch.count
                 commands += batch.count
@@ -3146,6 +3201,13 @@ cdef class Kernel:
         cdef Keyspace db = client.db
         turn.keyspace = &db.c
         turn.database = db.index
+        if self.c.audit.words is not NULL:
+            if client.identity is None:
+                self._engine.audit.identify(client)
+            turn.identity = PyBytes_AS_STRING(client.identity)
+            turn.identity_bytes = PyBytes_GET_SIZE(client.identity)
+        else:
+            turn.identity_bytes = 0
         turn.bulk_max = (<Parser?>client.parser).c.bulk_max
         encode = client.encode
         if encode is encode2:
@@ -3167,6 +3229,9 @@ cdef class Kernel:
         cdef int64_t elapsed_ns
         cdef bint is_journaled = kernel.journal.on
         kernel.now_ms = 0
+        if plain and command is not NULL and command.audited and audit_blocks(kernel):
+            self._engine.audit.hold()
+            plain = False
         if not kernel.observing:
             turn.started = clock_now(&kernel.clock)
         if (
@@ -3223,6 +3288,8 @@ cdef class Kernel:
                 self._service.name(self._first_key(row, words))
         if command.lengthy:
             board_end(kernel)
+        if command.audited:
+            self._engine.audit.note(client, row, words, room.output.data[mark : min(room.output.bytes, mark + 32)])
         if kernel.interrupted:
             self._settle_errands(client, room)
         return 1

@@ -35,6 +35,7 @@ void kernel_free(struct kernel *kernel)
     spans_resize(&kernel->spans, 0);
     service_free(&kernel->service);
     journal_free(&kernel->journal);
+    audit_forget(&kernel->audit);
     buffer_free(&kernel->saving.out);
     buffer_free(&kernel->saving.scratch);
     free(kernel->shards);
@@ -1402,6 +1403,9 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
             return place;
         if (UNLIKELY(turn->keyspace->backing != NULL) && !keys_are_known(turn->keyspace, command, argv, request->argc))
             return place;
+        uint8_t audited = command->audited;
+        if (UNLIKELY(audited) && !audit_begin(kernel, turn, command, argv, request->argc))
+            return place;
         if (command->lengthy)
             board_begin(kernel, turn, command, argv, request->argc);
         bool is_journaled = UNLIKELY(kernel->journal.on) && command->writes;
@@ -1419,9 +1423,13 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
         if (UNLIKELY(!done))
             return place;
         if (UNLIKELY(output->failed)) {
+            if (audited)
+                audit_end(kernel, "-", 1);
             output->bytes = mark;
             return place;
         }
+        if (UNLIKELY(audited))
+            audit_end(kernel, output->data + mark, output->bytes - mark);
         size_t reply_bytes = output->bytes - mark;
         if (UNLIKELY(settle(kernel, turn, command, argv, request->argc, reply_bytes))) {
             kernel->note(turn, command, argv, request->argc, reply_bytes);

@@ -3,6 +3,7 @@
 #include "stats.c" /* first, since it says which features of the system it needs */
 
 #include "execute.c"
+#include "audit.c"
 #include "bits.c"
 #include "hash.c"
 #include "journal.c"

@@ -20,6 +20,7 @@
  *   rdb.c       the checksum of Redis' dumps, and the compression of strings in them
  *   tally.c     what was tracked, until it is written into streams
  *   journal.c   what changes, on its way to the journal
+ *   audit.c     who has asked for what, on its way to the audit log
  *   load.c      records of a snapshot, straight into a database
  *   backing.c   databases of which a part is in memory
  *   save.c      snapshots: keys and values as Redis' RDB files have them
@@ -1472,6 +1473,7 @@ struct command {
     int last_key;       /* negative: counted from the end */
     unsigned key_step;
     bool denyoom;
+    uint8_t audited;    /* the category of its records in the audit log; 0: none are kept */
     bool lengthy;       /* can take long: the activity board names it while it runs */
     bool is_container;  /* has subcommands */
     bool is_subcommand; /* its name is that of both: `config|get` */
@@ -1522,12 +1524,43 @@ void journal_value(struct kernel *kernel, const struct turn *turn, const struct 
                    const int64_t *deadline_ms);
 void journal_removal(struct kernel *kernel, const struct turn *turn, const struct argument *key);
 
+/* --- What the audit log is told (audit.c) --- */
+
+#define AUDIT_RECORD_MAX 8192 /* kora/audit/ring.py: RECORD_BYTES_MAX */
+
+struct trail {
+    uint64_t *words; /* borrowed: the head of the ring; NULL: nothing is recorded */
+    char *data;      /* borrowed: the ring's bytes */
+    uint64_t capacity;
+    bool blocks;                    /* what cannot be recorded does not run */
+    bool wants_words;               /* besides keys */
+    struct text *included, *excluded; /* owned, and their texts: what keys begin with */
+    size_t included_count, excluded_count;
+    size_t bytes; /* of the record of the operation that runs; 0: there is none */
+    char record[AUDIT_RECORD_MAX];
+};
+
+struct turn;
+struct command;
+struct kernel;
+
+/* Before an operation of a command that is audited: false where the reference has to run it. */
+bool audit_begin(struct kernel *kernel, const struct turn *turn, const struct command *command,
+                 const struct argument *argv, size_t argc);
+/* It has run, and this is its reply. */
+void audit_end(struct kernel *kernel, const char *reply, size_t reply_bytes);
+/* Whether clients have to wait, since there is no room for records. */
+bool audit_blocks(const struct kernel *kernel);
+void audit_forget(struct trail *audit);
+void audit_add_prefix(struct text **prefixes, size_t *count, const char *data, size_t bytes);
+
 struct kernel {
     uint64_t secret[2];
     struct clock clock;
     int64_t now_ms;    /* wall clock, read at most once per batch; 0: not read yet */
     bool is_replaying; /* nothing ends by itself: the journal says what ended, and when */
     struct journal journal;
+    struct trail audit;
     /* Gives back a reference to an OBJECT; must not come back into the kernel. */
     void (*release)(struct kernel *kernel, void *object);
     int64_t (*object_bytes)(void *object); /* what is counted for one that is not the kernel's own */
@@ -1601,11 +1634,13 @@ struct turn {
     struct keyspace *keyspace; /* borrowed: the client's database */
     int protocol;              /* 2 or 3 */
     uint64_t bulk_max;
-    int64_t begun_ns;    /* CLOCK_MONOTONIC when the turn began */
-    uint64_t begun;      /* the same, as clock_now() */
-    uint64_t started;    /* clock_now() when the running command began, which is when the one before it ended */
-    uint64_t elapsed_ns; /* of the command that was settled last, where that was worth a note */
-    const char *address; /* 64 bytes for the activity board; borrowed */
+    int64_t begun_ns;      /* CLOCK_MONOTONIC when the turn began */
+    uint64_t begun;        /* the same, as clock_now() */
+    uint64_t started;      /* clock_now() when the running command began, which is when the one before it ended */
+    uint64_t elapsed_ns;   /* of the command that was settled last, where that was worth a note */
+    const char *address;   /* 64 bytes for the activity board; borrowed */
+    const char *identity;  /* who the client is, in the audit log; borrowed */
+    size_t identity_bytes; /* 0: it is in no record */
     uint64_t client_id;
     uint32_t database; /* the number of that keyspace */
     void *owner;       /* borrowed: what note() needs */

@@ -17,6 +17,7 @@ be made to run code, and both ends are the same interpreter.  The first value na
                         ["not now", number, text]     not yet
                         ["events behind", reason]     why tracked events are not written in time; "" once they are
                         ["drain"]                     put all events into the ring, and take no more
+                        ["audit", number, "status" | "tail" | "verify", count]
     to the data process ["listening"]                 the HTTP port is open
                         ["failed", text]              it cannot be opened; the sidecar ends
                         ["snapshot", number, with_histograms]
@@ -26,6 +27,7 @@ be made to run code, and both ends are the same interpreter.  The first value na
                         ["tracked"]                   events are in the ring: kora.observe.tracked_ring
                         ["ask", number, name, details]   "read" or "keys", of what was tracked
                         ["drained"]
+                        ["audit", number, answer]     a dictionary, a list of lines, or {"error": text}
 
 The settings that the sidecar cannot do without are metrics_bind, metrics_port, loop_stall_ms and started_ms (wall
 clock); version, kernel, restarts (how often the sidecar was), keeps_history, log_level and log_format have defaults.

@@ -64,6 +64,8 @@ class Events:
         while self._take():
             pass
         start_ms, tracks = self.ring.left_behind()
+        while not tracks and self._take():
+            pass  # one that was starting has just put what its predecessor had left
         lost = self.ring.settle(len(tracks))
         if tracks or lost:
             log.warning("events of a sidecar that was killed", recovered=len(tracks), lost=lost)

@@ -20,6 +20,7 @@ from prometheus_client.samples import Exemplar, Sample
 from kora.engine import info
 from kora.engine.snapshot import Snapshot
 from kora.observe import histogram
+from kora.sidecar.audit import AuditLog
 from kora.sidecar.own_stats import OwnStats
 from kora.sidecar.settings import Settings
 
@@ -55,6 +56,7 @@ class View:
     settings: Settings
     own: OwnStats
     timeouts: int
+    audit: AuditLog | None = None  # where one is kept
     # Of the page that is being made.
     series: int = 0
     rows_left_out: int = 0

@@ -57,6 +57,9 @@ class Feed(asyncio.Protocol):
         self._latest: Snapshot | None = None
         self._latest_ns = 0
         self.timeouts = 0
+        # Of the audit log: who answers, and what was asked before there was anybody.
+        self._asked: Callable[[int, str, int], None] | None = None
+        self._early: list[tuple[int, str, int]] = []
         # What is under way.
         self._request: _Request | None = None
         self._shards: list[Any] = []  # that have come for it
@@ -139,6 +142,13 @@ class Feed(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(encode(message))
 
+    def answer_audit(self, asked: Callable[[int, str, int], None]) -> None:
+        """Who answers what the data process asks of the audit log, by number, from now on."""
+        self._asked = asked
+        for question in self._early:
+            asked(*question)
+        self._early.clear()
+
     def close(self) -> None:
         """Send what is left, then hang up."""
         if self._transport is not None:
@@ -191,6 +201,11 @@ class Feed(asyncio.Protocol):
             case ["doctor", values] if self._report is not None:
                 self._report.set_result(values)
                 self._report = None
+            case ["audit", number, what, count]:
+                if self._asked is None:
+                    self._early.append((number, what, count))
+                else:
+                    self._asked(number, what, count)
             case ["settings", values]:
                 self.settings = Settings.from_plain(values)
                 self._told.set()

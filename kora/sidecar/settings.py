@@ -28,6 +28,7 @@ class Settings:
     commands: list[str] = field(default_factory=list)  # names by slot
     run_id: str = ""
     port: int = 0
+    audit: dict[str, Any] = field(default_factory=dict)  # kora.server.audit; empty where no audit log is kept
     # How the sidecar's own log lines look and which are written, as the settings of these names say.
     log_level: str = "info"
     log_format: str = "json"
