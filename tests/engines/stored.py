@@ -22,6 +22,7 @@ NOT_IN_STORES: Final = {
     "test_what_is_only_looked_at_is_not_copied": "it is loaded",
     "test_making_room_is_an_event": "nothing is evicted",
     "test_evicted_sets_are_gone": "nothing is evicted",
+    "test_without_memory_counts_stay_in_the_buffer_until_there_is_some": "there is memory again at each request",
 }
 # By how many shards they have: opening one takes longer than most tests.
 _STORES: dict[int, Store] = {}
