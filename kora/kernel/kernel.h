@@ -666,14 +666,20 @@ typedef __int128 integer128;
 struct tracked;
 struct tallies_place;
 
+#define TALLIES_TABLES 64 /* a power of two */
+
 /* Those of one interval, by key. */
 struct tallies {
     struct tracked **tallies; /* owned, as is each; in the order in which they came */
     size_t count;
-    struct tallies_place *index; /* owned: `capacity` places, a power of two, or NULL */
     size_t capacity;
     uint64_t values; /* that were ever added */
     uint64_t secret[2];
+    struct tallies_table {
+        struct tallies_place *places; /* owned: `capacity` of them, a power of two, or NULL */
+        size_t count;
+        size_t capacity;
+    } tables[TALLIES_TABLES]; /* by the highest bits of the hash */
 };
 
 struct tally_numbers {
@@ -684,7 +690,7 @@ struct tally_numbers {
 
 void tallies_init(struct tallies *tallies, const uint64_t secret[2]);
 void tallies_free(struct tallies *tallies);
-struct tracked *tallies_find(const struct tallies *tallies, struct text key); /* or NULL */
+struct tracked *tallies_find(struct tallies *tallies, struct text key); /* or NULL */
 void tallies_add(struct tallies *tallies, struct text key, integer128 units, int64_t at_ms);
 /* Add a tally that somebody else has counted; false: the histogram is none. */
 bool tallies_merge(struct tallies *tallies, struct text key, const struct tally_numbers *numbers,
