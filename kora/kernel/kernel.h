@@ -1201,6 +1201,8 @@ void keyspace_set(struct keyspace *keyspace, const struct key *key, struct argum
 /* As that, for an entry just found (or NULL for a key that is not there), keeping its deadline; counts no change. */
 struct entry *keyspace_store(struct keyspace *keyspace, const struct key *key, struct entry *entry,
                              struct argument *value);
+/* As that, for a key that is not there, and a string that was edited before. */
+struct entry *keyspace_store_edited(struct keyspace *keyspace, const struct key *key, struct argument *value);
 struct entry *keyspace_store_integer(struct keyspace *keyspace, const struct key *key, struct entry *entry,
                                      int64_t value);
 /* Takes over a reference to the object. */
@@ -1291,6 +1293,7 @@ void discarded_free(struct kernel *kernel, struct discarded *discarded); /* all,
 /* What the store has of a key before a change: kora/store/backing.py */
 enum { WAS_ABSENT, WAS_LASTING, WAS_VOLATILE };
 
+#define RECORD_EDITED 0x80 /* in the type of a string that is FLAG_RAW */
 #define POSITION_BITS 32 /* a position is the slot of a key, above so many bits of a checksum */
 
 struct mark {
@@ -1344,6 +1347,8 @@ void backing_gone(struct keyspace *keyspace, unsigned slot, uint64_t hash, const
 /* Whether a look at a key needs no store, and at all those that the words of a request name by their places. */
 bool keyspace_knows(struct keyspace *keyspace, const struct key *key);
 bool keys_are_known(struct keyspace *keyspace, const struct command *command, const struct argument *argv, size_t argc);
+/* As that, before an operation; and if it writes they are about to change. */
+bool keys_are_ready(struct keyspace *keyspace, const struct request *request, const struct argument *argv);
 /* A record is asked for: false where the key is known, or awaited already. */
 bool keyspace_await(struct keyspace *keyspace, const struct key *key);
 bool keyspace_awaits(struct keyspace *keyspace, const struct key *key);
