@@ -243,7 +243,7 @@ def test_whatever_holds_up_the_loop_or_the_disk_has_spans(
     wire.run("SET", "ends", "soon", "PX", "1")
     wire.pipeline(*[("SET", f"key:{number}", "x" * 1000) for number in range(100)])
     wire.run("CONFIG", "SET", "maxmemory", "60000")
-    wire.run("SET", "one", "more")
+    wire.pipeline(*[("SET", f"more:{number}", "x" * 1000) for number in range(50)])
     wire.run("CONFIG", "SET", "maxmemory", "0")
     wire.pipeline(("MULTI",), ("SET", "k", "v"), ("EXEC",))
     wire.run("EVAL", "return redis.call('GET', 'k')", "0")
