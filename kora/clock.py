@@ -28,6 +28,10 @@ class Clock:
         """Unix time in µs, as TIME shows it."""
         return time.time_ns() // 1_000
 
+    def wall_ns(self) -> int:
+        """Unix time in ns, as spans use it."""
+        return time.time_ns()
+
     def sleep_ns(self, elapsed_ns: int) -> None:
         """Block the calling thread: DEBUG SLEEP does this on purpose."""
         time.sleep(elapsed_ns / 1e9)
@@ -50,6 +54,9 @@ class ManualClock(Clock):
 
     def wall_us(self) -> int:
         return self._wall_us
+
+    def wall_ns(self) -> int:
+        return self._wall_us * 1_000
 
     def sleep_ns(self, elapsed_ns: int) -> None:
         self.advance_ns(elapsed_ns)

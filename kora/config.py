@@ -42,6 +42,9 @@ POLICIES: Final = (
     "volatile-ttl",
 )  # fmt: skip
 
+# What the audit log can tell of; a command is of the first that fits (kora/engine/audit.py).
+AUDIT_CATEGORIES: Final = ("connect", "auth", "acl", "config", "admin", "script", "write", "read")
+
 FILE_NAME: Final = "kora.toml"
 # Read by other modules or by the test suite, and so no mistake in the environment.
 ENVIRONMENT_ELSEWHERE: Final = ("KORA_CONFIG", "KORA_KERNEL", "KORA_REQUIRE_KERNEL", "KORA_REQUIRE_PEERS")
@@ -65,6 +68,7 @@ class Kind(Enum):
     OUTPUT_LIMITS = "output limits"
     SAVE_POINTS = "save points"
     SHARE = "memory or percent"  # in bytes or, below 0, in per cent of maxmemory
+    RATIO = "ratio"  # a decimal number from 0 to 1, as text
 
 
 _NUMBERS: Final = (Kind.INTEGER, Kind.MEMORY, Kind.SHARE)
@@ -83,6 +87,7 @@ _MEMORY_UNITS: Final = {
 _INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _MEMORY: Final = re.compile(r"([0-9]{1,127})([a-z]*)")
 _PERCENT: Final = re.compile(r"([0-9]{1,18})%", re.ASCII)
+_RATIO: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{0,20})?(e-[0-9]{1,3})?|\.[0-9]{1,20}", re.ASCII)
 _OCTAL: Final = re.compile(r"0?[0-7]{1,3}")
 _LOG_MODULE: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
 # warn is what people type; verbose and notice are Redis' names for what Kora calls debug and info.
@@ -91,7 +96,7 @@ _LOG_LEVEL_ALIASES: Final = {"warn": "warning", "verbose": "debug", "notice": "i
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of the table.  `minimum` and `maximum` are for INTEGER and MEMORY, `choices` for ENUM."""
+    """One row of the table.  `minimum` and `maximum` are for INTEGER and MEMORY, `choices` for ENUM and LIST."""
 
     section: str
     name: str
@@ -141,6 +146,8 @@ class Setting:
             return self.parse("yes" if value else "no")
         if isinstance(value, int) and not isinstance(value, bool) and self.kind in _NUMBERS:
             return self.within_range(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and self.kind is Kind.RATIO:
+            return self.parse(str(value))
         if isinstance(value, list) and self.kind is Kind.LIST and all(isinstance(item, str) for item in value):
             return self.parse(" ".join(value))
         if isinstance(value, str):
@@ -169,7 +176,7 @@ class Setting:
         if isinstance(value, tuple):
             return "[" + ", ".join(_toml_string(item) for item in value) + "]"
         if isinstance(value, str):
-            return _toml_string(value)
+            return value if self.kind is Kind.RATIO else _toml_string(value)
         if self.kind is Kind.SHARE and value < 0:
             return _toml_string(self.text(value))
         if self.kind in (Kind.MEMORY, Kind.SHARE) and (text := memory_text(value)) != str(value):
@@ -186,6 +193,8 @@ class Setting:
         if self.kind is Kind.ENUM:
             choices = [choice or '""' for choice in self.choices]
             return choices[0] if len(choices) == 1 else "one of " + ", ".join(choices)
+        if self.kind is Kind.LIST and self.choices:
+            return "a list of some of " + ", ".join(self.choices)
         return _ACCEPTS[self.kind]
 
 
@@ -199,6 +208,8 @@ _storage: Final = partial(Setting, "Storage")
 _observation: Final = partial(Setting, "Observation")
 _sidecar: Final = partial(Setting, "Sidecar")
 _events: Final = partial(Setting, "Events")
+_telemetry: Final = partial(Setting, "Telemetry")
+_audit: Final = partial(Setting, "Audit")
 _logging: Final = partial(Setting, "Logging")
 
 _MB: Final = 1024**2
@@ -408,8 +419,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _observation("slowlog-max-len", Kind.INTEGER, 128, "Entries that the slow log keeps.",
                  mutable=True, maximum=LONG_MAX, aliases=("commandlog-slow-execution-max-len",)),
     _observation("slowlog-extended", Kind.BOOLEAN, False,
-                 "Whether entries of SLOWLOG and COMMANDLOG end with two more fields, in microseconds: how long the "
-                 "request waited until it ran, and how long it took from when it could be read until it was answered.",
+                 "Whether entries of SLOWLOG and COMMANDLOG end with three more fields: the microseconds that the "
+                 "request waited until it ran, those from when it could be read until it was answered, and its trace.",
                  mutable=True),
     _observation("commandlog-request-larger-than", Kind.INTEGER, _MB,
                  "Bytes from which on a request is written to the log of large requests; -1 writes down none.",
@@ -474,6 +485,67 @@ SETTINGS: Final[tuple[Setting, ...]] = (
             "is over.", mutable=True),
     _events("events-hours-retention", Kind.INTEGER, 366 * 86_400,
             "Seconds that hours are kept, which minutes are added up to; 0 makes none.", mutable=True),
+
+    _telemetry("tracing-enabled", Kind.BOOLEAN, False,
+               "Whether requests leave spans, which the sidecar exports as OTLP over HTTP.", mutable=True),
+    _telemetry("tracing-endpoint", Kind.STRING, "",
+               "URL of the collector; without a path it is /v1/traces. Empty leaves it to OTEL_EXPORTER_OTLP_ENDPOINT, "
+               "as other variables of OpenTelemetry say what else is sent, or http://localhost:4318.", mutable=True),
+    _telemetry("tracing-sample-ratio", Kind.RATIO, "0.01",
+               "Part of requests that is traced, from 0 to 1, of those whose client does not say what to do. "
+               "OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG change the default.", mutable=True),
+    _telemetry("tracing-slow-ms", Kind.INTEGER, 100,
+               "Milliseconds from which on a request is traced in any case, as those are that fail; 0 traces all, -1 "
+               "none for that.", mutable=True, minimum=-1),
+    _telemetry("tracing-arguments", Kind.ENUM, "none",
+               "What spans tell of a request's words beside its command: none, the names of keys, or all, cut short "
+               "and without passwords. Anything but none makes tracing dearer.",
+               mutable=True, choices=("none", "keys", "all")),
+    _telemetry("tracing-queue-max", Kind.INTEGER, 8192,
+               "Spans that may wait to be exported, in each of the two processes, and that TRACE GET can look back on.",
+               mutable=True, minimum=64, maximum=1_000_000),
+
+    _audit("audit-file", Kind.STRING, "",
+           "Path of the audit log, in `dir` unless it begins with '/': who did what, one JSON object a line, each with "
+           "the hash of the one before; empty keeps none. The sidecar writes it."),
+    _audit("audit-enabled", Kind.BOOLEAN, True,
+           "Whether the audit log is kept, where audit-file names one; that it was turned off is its last record.",
+           mutable=True),
+    _audit("audit-categories", Kind.LIST, ("connect", "auth", "acl", "config", "admin", "script"),
+           "What is recorded: connections, logins, users and refusals, settings, commands of @admin and @dangerous, "
+           "scripts and functions, writes, reads.", mutable=True, choices=AUDIT_CATEGORIES),
+    *(_audit(f"audit-{way}-{what}", Kind.LIST, (), text, mutable=True)
+      for what, ways in (
+          ("users", (("include", "Users of whom records are kept; empty for all."),
+                     ("exclude", "Users of whom no records are kept."))),
+          ("commands", (("include", "Commands of which records are kept, such as config|set; empty for all."),
+                        ("exclude", "Commands of which no records are kept, such as info."))),
+          ("keys", (("include", "What keys begin with of which records are kept; empty for all."),
+                    ("exclude", "What keys begin with of which no records are kept."))))
+      for way, text in ways),
+    _audit("audit-arguments", Kind.BOOLEAN, False,
+           "Whether records of commands that have keys have the other words, too, such as values; each is cut to 128 "
+           "bytes. Passwords are in no record.", mutable=True),
+    _audit("audit-on-full", Kind.ENUM, "drop",
+           "What happens while no more records can wait to be written, since the disk is full or slow: they are "
+           "dropped and counted, which the next record tells; or clients that want what would be recorded wait.",
+           mutable=True, choices=("block", "drop")),
+    _audit("audit-queue-size", Kind.MEMORY, 16 * _MB,
+           "Bytes of records that may wait to be written.", minimum=64 * 1024, maximum=INT_MAX),
+    _audit("audit-fsync", Kind.ENUM, "everysec",
+           "When the audit log is synced to the disk: before its records leave the queue (always), every second, or "
+           "when the system likes (no).", mutable=True, choices=("always", "everysec", "no")),
+    _audit("audit-rotate-size", Kind.MEMORY, 64 * _MB,
+           "Bytes from which on a new file of the audit log is begun; 0: never for that.",
+           mutable=True, maximum=LONG_MAX),
+    _audit("audit-rotate-seconds", Kind.INTEGER, 86_400,
+           "Seconds after which a new file of the audit log is begun; 0: never for that.", mutable=True),
+    _audit("audit-retention-size", Kind.MEMORY, 0,
+           "Bytes that full files of the audit log may take; the oldest are removed, which is recorded; 0: none are.",
+           mutable=True, maximum=LONG_MAX),
+    _audit("audit-retention-days", Kind.INTEGER, 0,
+           "Days after which full files of the audit log are removed, which is recorded; 0: never.",
+           mutable=True, maximum=36_500),
 
     _logging("log-level", Kind.LEVELS, "info",
              "Least severe events to log: trace, debug, info, warning or error; also per module, "
@@ -645,6 +717,29 @@ class Config:
     events_retention: int
     events_minutes_retention: int
     events_hours_retention: int
+    tracing_enabled: bool
+    tracing_endpoint: str
+    tracing_sample_ratio: str
+    tracing_slow_ms: int
+    tracing_arguments: str
+    tracing_queue_max: int
+    audit_file: str
+    audit_enabled: bool
+    audit_categories: tuple[str, ...]
+    audit_include_users: tuple[str, ...]
+    audit_exclude_users: tuple[str, ...]
+    audit_include_commands: tuple[str, ...]
+    audit_exclude_commands: tuple[str, ...]
+    audit_include_keys: tuple[str, ...]
+    audit_exclude_keys: tuple[str, ...]
+    audit_arguments: bool
+    audit_on_full: str
+    audit_queue_size: int
+    audit_fsync: str
+    audit_rotate_size: int
+    audit_rotate_seconds: int
+    audit_retention_size: int
+    audit_retention_days: int
     log_level: str
     log_format: str
     logfile: str
@@ -678,6 +773,7 @@ class Config:
         if file is None and os.path.exists(beside := os.path.join(directory, FILE_NAME)):
             file = beside
         config = cls()
+        config._take("environment", _read_sampler(environ))
         if file is not None:
             config._take("file", {entry.setting: entry.value for entry in _entries(_read(file), file)})
             # Absolute, since a server may change its folder before somebody asks for CONFIG REWRITE.
@@ -789,7 +885,12 @@ class Config:
     @property
     def has_sidecar(self) -> bool:
         """Where metrics-port is 0 there is none for the sake of a port for events that nobody has chosen."""
-        return bool(self.metrics_port or (self.events_port and self.source("events-port") != "default"))
+        return bool(self.metrics_port or self.audit_file or self.wants_events)
+
+    @property
+    def wants_events(self) -> bool:
+        """Whether events are listened for: by default, where there are metrics."""
+        return bool(self.events_port and (self.metrics_port or self.source("events-port") != "default"))
 
     def source(self, name: str) -> str:
         """Where the value came from: `default`, `file`, `environment`, `flag` or `config set`."""
@@ -939,7 +1040,10 @@ def _parse_enum(setting: Setting, text: str) -> Value:
 
 
 def _parse_list(setting: Setting, text: str) -> Value:
-    return tuple(text.split())
+    items = tuple(text.split())
+    if setting.choices and not set(items) <= set(setting.choices):
+        raise ConfigError(f"argument(s) must be one of the following: {', '.join(setting.choices)}")
+    return items
 
 
 def _parse_octal(setting: Setting, text: str) -> Value:
@@ -974,6 +1078,13 @@ def _parse_percentiles(setting: Setting, text: str) -> Value:
             raise ConfigError(f"{setting.name} parameters should sit between [0.0,100.0]")
         shown.append(percentile_text(float(word)))
     return " ".join(shown)
+
+
+def _parse_ratio(setting: Setting, text: str) -> Value:
+    if not _RATIO.fullmatch(text) or not 0 <= float(text) <= 1:
+        raise ConfigError("argument must be a number between 0 and 1")
+    ratio = float(text)
+    return str(int(ratio)) if ratio in (0, 1) else repr(ratio)
 
 
 def _parse_save_points(setting: Setting, text: str) -> Value:
@@ -1042,6 +1153,7 @@ _PARSERS: Final[Mapping[Kind, Callable[[Setting, str], Value]]] = {
     Kind.LEVELS: _parse_levels,
     Kind.EVENTS: _parse_events,
     Kind.PERCENTILES: _parse_percentiles,
+    Kind.RATIO: _parse_ratio,
     Kind.OUTPUT_LIMITS: _parse_output_limits,
     Kind.SHARE: _parse_share,
     Kind.SAVE_POINTS: _parse_save_points,
@@ -1051,6 +1163,7 @@ _ACCEPTS: Final[Mapping[Kind, str]] = {
     Kind.OUTPUT_LIMITS: 'a class (normal, replica or pubsub), two sizes and seconds, such as "pubsub 32mb 8mb 60"',
     Kind.SHARE: "a number of bytes such as 1048576, 512mb or 1gb, or a part of maxmemory such as 5%",
     Kind.SAVE_POINTS: 'pairs of seconds and changes, such as "3600 1 300 100"',
+    Kind.RATIO: "a number from 0 to 1, such as 0.01",
     Kind.PERCENTILES: 'numbers from 0 to 100, such as "50 99 99.9"',
     Kind.EVENTS: "letters such as KEA: K or E for where to publish, and classes of events",
     Kind.STRING: "a string",
@@ -1188,6 +1301,22 @@ def _read_environment(environ: Mapping[str, str]) -> dict[Setting, Value]:
         if values.setdefault(setting, value) != value:
             raise ConfigError(f"{where}: says something else than {' or '.join(setting.variables)}; keep one of them")
     return values
+
+
+def _read_sampler(environ: Mapping[str, str]) -> dict[Setting, Value]:
+    """What OpenTelemetry's variables say of sampling, as its SDKs read them: what they do not know is passed over.
+
+    An outer trace decides for its requests in any case (`parentbased`).
+    """
+    setting = SETTINGS_BY_NAME["tracing-sample-ratio"]
+    sampler = environ.get("OTEL_TRACES_SAMPLER", "").strip().lower().removeprefix("parentbased_")
+    argument = environ.get("OTEL_TRACES_SAMPLER_ARG", "1").strip()
+    text = {"always_on": "1", "always_off": "0", "traceidratio": argument}.get(sampler)
+    if text is None:
+        return {}
+    with suppress(ConfigError):
+        return {setting: setting.parse(text)}
+    return {}
 
 
 def _is_of_a_service(variable: str, text: str) -> bool:
@@ -1495,6 +1624,7 @@ _PLACEHOLDERS: Final[Mapping[Kind, str]] = {
     Kind.LEVELS: "LEVEL",
     Kind.EVENTS: "LETTERS",
     Kind.PERCENTILES: "NUMBERS",
+    Kind.RATIO: "NUMBER",
     Kind.OUTPUT_LIMITS: "CLASS SIZE SIZE SECONDS ...",
     Kind.SAVE_POINTS: "SECONDS CHANGES ...",
 }

@@ -161,6 +161,10 @@ class MonitorsOnly(CommandError):
     message = "ERR Replica can't interact with the keyspace"
 
 
+class AuditLogFull(CommandError):
+    message = "ERR the audit log is full, and nothing may go unrecorded"
+
+
 class TooManyClients(CommandError):
     message = "ERR max number of clients reached"
 

@@ -131,6 +131,8 @@ def values_of(setting: Setting) -> st.SearchStrategy:
             return st.booleans()
         case Kind.ENUM:
             return st.sampled_from(setting.choices)
+        case Kind.LIST if setting.choices:
+            return st.lists(st.sampled_from(setting.choices), max_size=4).map(tuple)
         case Kind.LIST:
             return st.lists(text.map(lambda item: "".join(item.split()) or "x"), max_size=4).map(tuple)
         case Kind.OCTAL:
@@ -141,6 +143,8 @@ def values_of(setting: Setting) -> st.SearchStrategy:
             return st.tuples(level, modules).map(lambda p: ",".join([p[0], *(f"{k}={v}" for k, v in p[1].items())]))
         case Kind.PERCENTILES:
             return st.lists(st.floats(0, 100), max_size=4).map(lambda found: setting.parse(" ".join(map(repr, found))))
+        case Kind.RATIO:
+            return st.floats(0, 1).map(lambda ratio: setting.parse(repr(ratio)))
         case Kind.EVENTS:
             return st.text("KEAg$lshzxetdmn", max_size=6).map(setting.parse)
         case Kind.SAVE_POINTS:

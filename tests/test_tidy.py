@@ -22,7 +22,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 FLOORS: Final = {
     "errors": 0, "clock": 0, "glob": 0, "": 0,  # "" is kora/__init__.py
     "config": 1, "resp": 1, "types": 1, "observe": 1,
-    "log": 2, "store": 2, "kernel": 2,
+    "audit": 2, "log": 2, "store": 2, "kernel": 2,
     "engine": 3,
     "commands": 4, "persist": 4, "engines": 4,
     "server": 5, "sidecar": 5,
@@ -31,7 +31,10 @@ FLOORS: Final = {
     "__main__": 8,
 }  # fmt: skip
 # The sidecar is another process: of what knows live objects it takes only what describes plain data.
-SIDECAR_FROM: Final = ("kora.log", "kora.engine.snapshot", "kora.engine.info")
+SIDECAR_FROM: Final = (
+    "kora.log", "kora.engine.snapshot", "kora.engine.info", "kora.audit.ring", "kora.audit.chain", "kora.audit.files",
+    "kora.audit",
+)  # fmt: skip
 
 # Where a library may be imported, and what to do elsewhere.
 _SIDECAR_ONLY: Final = (
@@ -44,12 +47,16 @@ LIBRARIES: Final = {
     "httptools": ({"sidecar"}, _SIDECAR_ONLY),
     "prometheus_client": ({"sidecar"}, _SIDECAR_ONLY),
     "hdrh": ({"sidecar"}, _SIDECAR_ONLY),
+    "opentelemetry": ({"sidecar"}, _SIDECAR_ONLY),
     "asyncio": ({"server", "sidecar", "app", "cli"}, _SOCKETS),
     "socket": ({"server", "sidecar"}, _SOCKETS),
     "ssl": ({"server"}, _SOCKETS),
     "subprocess": ({"server"}, _SOCKETS),
     "uvloop": ({"app", "sidecar"}, "which loop runs is for those to know who start a process"),
-    "time": ({"clock", "server", "sidecar", "cli"}, "take a kora.clock.Clock, or the time itself, as an argument"),
+    "time": (
+        {"audit", "clock", "server", "sidecar", "cli"},
+        "take a kora.clock.Clock, or the time itself, as an argument",
+    ),
     "datetime": ({"log"}, "take a kora.clock.Clock, or the time itself, as an argument"),
     "hiredis": ({"resp"}, "only kora/resp knows the wire"),
     "redis": ({"cli"}, _TOOLS_ONLY),

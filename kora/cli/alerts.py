@@ -105,7 +105,8 @@ ALERTS: Final[tuple[Alert, ...]] = (
           "{{ $value | humanize }} slow commands per second at {{ $labels.instance }}",
           "SLOWLOG GET shows which, and whose."),
     Alert("KoraLatencySpikes", "warning",
-          'sum by (instance) (increase(kora_latency_spikes_total{event!~"command|fast-command"}[5m])) > 10', "5m",
+          "sum by (instance)"
+          ' (increase(kora_latency_spikes_total{event!~"command|fast-command|storage-.*"}[5m])) > 10', "5m",
           "{{ $labels.instance }} itself makes everybody wait",
           "LATENCY LATEST says what: expiry, eviction, freeing, garbage or the disk."),
 
@@ -188,6 +189,18 @@ ALERTS: Final[tuple[Alert, ...]] = (
           " + rate(kora_storage_cache_hits_total[10m])) > 0.2", "15m",
           "A fifth of the keys that are used at {{ $labels.instance }} have to be fetched from RocksDB",
           "CONFIG SET rocksdb-cache-bytes gives more memory to keys and values."),
+
+    # The audit log.
+    Alert("KoraAuditNotWritten", "critical", "kora_audit_healthy == 0", "1m",
+          "{{ $labels.instance }} cannot write its audit log",
+          "AUDIT STATUS says why; with audit-on-full block, clients wait once the queue is full."),
+    Alert("KoraAuditRecordsMissing", "critical", "increase(kora_audit_missing_total[10m]) > 0", "",
+          "{{ $value }} records of the audit log of {{ $labels.instance }} are missing",
+          "More was recorded than could be written, or a process was killed: the log says when. Record less, or raise "
+          "audit-queue-size."),
+    Alert("KoraAuditChanged", "critical", "kora_audit_chain_valid == 0", "",
+          "The audit log of {{ $labels.instance }} is not as it was written",
+          "AUDIT VERIFY names the first record that was changed, taken out or moved: keep a copy, and see who did it."),
 
     # What is easily forgotten.
     Alert("KoraCertificateExpires", "warning",

@@ -5,6 +5,8 @@
     kora export NAME                                      a configuration for Prometheus, Grafana …
     kora top [URL] [--interval SECONDS] [--once] [--json] what a server does, in this terminal
     kora check FILE [--fix]                               examine a snapshot or a journal; --fix writes a good copy
+    kora audit verify [FILE|DIR]                          whether the audit log is as it was written
+    kora audit export --start 2024-01-01 --end 2024-12-31 --format json|csv --output FILE
     kora import URL [--to URL]                            copy the keys of a running Redis into a running Kora
     kora export rdb FILE [URL]                            write the keys of a running server to an RDB file
     kora version
@@ -19,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from kora import REDIS_VERSION, __version__
-from kora.cli import check, exporting, importing, top
+from kora.cli import audit, check, exporting, importing, top
 from kora.cli.export import ASSETS
 
 README: Final = "README.md"
@@ -64,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     top.add_arguments(tools.add_parser("top", help="show what a server does, in this terminal", allow_abbrev=False))
     about = "examine a snapshot or a journal, and write a copy without what is wrong"
     check.add_arguments(tools.add_parser("check", help=about, allow_abbrev=False))
+    about = "verify an audit log, or export its records of some days"
+    audit.add_arguments(tools.add_parser("audit", help=about, allow_abbrev=False))
     about = "copy the keys of a running Redis into a running Kora"
     importing.add_arguments(tools.add_parser("import", help=about, allow_abbrev=False))
     about = "print a configuration for another program, or write the keys of a running server to a file"
@@ -192,7 +196,7 @@ def example() -> str:
     return example_toml()
 
 
-_TOOLS: Final = {"check": check.run, "export": _export, "import": importing.run, "top": top.run}
+_TOOLS: Final = {"audit": audit.run, "check": check.run, "export": _export, "import": importing.run, "top": top.run}
 
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "settings": settings,

@@ -1,6 +1,7 @@
 """The command families, one thin file each, in slot order: a slot is a command's place in every statistics array."""
 
 from kora.commands.acl import acl
+from kora.commands.audit import audit
 from kora.commands.bitmaps import bitmaps
 from kora.commands.cluster import cluster
 from kora.commands.connection import connection
@@ -26,6 +27,7 @@ from kora.commands.sorted_sets import sorted_set
 from kora.commands.sorting import sorting
 from kora.commands.streams import stream
 from kora.commands.strings import string
+from kora.commands.tracing import tracing
 from kora.commands.tracked import tracked
 from kora.commands.transactions import transactions
 from kora.commands.vectors import vectors
@@ -34,7 +36,7 @@ from kora.engine.registry import Registry
 FAMILIES = (
     string, generic, connection, server, introspection, debug, cluster, transactions, pubsub, hashes, list_, sorting,
     sets, bitmaps, hyperloglog, sorted_set, geo, stream, acl, scripting, replication, acknowledgement, vectors, slowlog,
-    latency, dumping, migration, hotkeys, doctor, tracked,
+    latency, dumping, migration, hotkeys, doctor, tracked, tracing, audit,
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from kora.engine.engine import Engine
 from kora.engine.registry import Family
 from kora.engine.tracking import Wish
 from kora.errors import CommandError, DatabaseOutOfRange, SyntaxFault, wrong_arity
+from kora.observe.traces import parse_traceparent
 from kora.resp.reply import OK, PONG, Items, Reply, Simple, Verbatim
 from kora.types.number import INT64_MAX, parse_integer
 
@@ -77,7 +78,7 @@ def hello(client: Client, argv: list[bytes]) -> Reply:
             "option can be used to authenticate the client and select the RESP protocol version at the same time"
         )
     if name is not None:
-        client.name = name
+        client.set_name(name)
     if protocol != client.protocol:
         client.set_protocol(protocol)
     return {
@@ -166,7 +167,7 @@ def client_id(client: Client, argv: list[bytes]) -> Reply:
     since="2.6.9",
 )
 def client_setname(client: Client, argv: list[bytes]) -> Reply:
-    client.name = _checked_name(argv[2])
+    client.set_name(_checked_name(argv[2]))
     return OK
 
 
@@ -244,6 +245,28 @@ def client_no_evict(client: Client, argv: list[bytes]) -> Reply:
 def client_no_touch(client: Client, argv: list[bytes]) -> Reply:
     client.never_touches = _parse_switch(argv[2])
     client.update_gate()
+    return OK
+
+
+@connection(
+    "CLIENT TRACE <traceparent | OFF> [ONCE]",
+    "Says which trace the connection's requests belong to, or the next of them: a W3C traceparent, or OFF for none.",
+    flags=_OWN,
+    since="7.2.0",
+)
+def client_trace(client: Client, argv: list[bytes]) -> Reply:
+    word, *options = argv[2:]
+    once = [option.upper() for option in options] == [b"ONCE"]
+    if options and not once:
+        raise SyntaxFault
+    if word.upper() == b"OFF" and not once:
+        client.set_context(None)
+        return OK
+    try:
+        context = parse_traceparent(word)
+    except ValueError as error:
+        raise CommandError(f"ERR invalid traceparent: {error}") from None
+    client.set_context(context, once)
     return OK
 
 

@@ -40,7 +40,7 @@ def slowlog_reset(client: Client, argv: list[bytes]) -> Reply:
 @slowlog(
     "SLOWLOG GET [count:int]",
     "Returns the latest entries of the slow log: id, Unix time, microseconds, words, client address and name; with "
-    "slowlog-extended also the microseconds that it waited, and those until it was answered.",
+    "slowlog-extended also the microseconds that it waited, those until it was answered, and its trace.",
     flags=_FLAGS,
     since="2.2.12",
     complexity="O(N) where N is the number of entries returned",
@@ -137,4 +137,4 @@ def _first(entries: Iterable[Entry], count: int | None) -> Iterable[Entry]:
 
 def _fields(entry: Entry, is_extended: bool) -> Reply:
     fields: list[Reply] = [entry.id, entry.time_s, entry.value, entry.words, entry.address, entry.client_name]
-    return [*fields, entry.wait_us, entry.service_us] if is_extended else fields
+    return [*fields, entry.wait_us, entry.service_us, entry.trace_id] if is_extended else fields

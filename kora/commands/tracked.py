@@ -18,7 +18,10 @@ from kora.types.tally import UNIT, parse_value
 tracked = Family("stream")
 
 _TIPS: Final = ("nondeterministic_output",)
-_NOT_A_VALUE: Final = CommandError("ERR value is not a number or out of range")
+
+
+class NotAValue(CommandError):
+    message = "ERR value is not a number or out of range"
 
 
 def _refuse_denied(client: Client, argv: list[bytes], needed: int) -> None:
@@ -42,7 +45,7 @@ def track(client: Client, argv: list[bytes]) -> Reply:
         try:
             units = parse_value(words.pop(0))
         except ValueError:
-            raise _NOT_A_VALUE from None
+            raise NotAValue from None
     if words:
         if len(words) > 2 or words[0].upper() != b"AT":
             raise SyntaxFault

@@ -3,6 +3,7 @@
 from kora.engine.call import run_inside
 from kora.engine.client import Client
 from kora.engine.registry import Family
+from kora.engine.tracing import BATCH_SIZE
 from kora.engine.transactions import Transaction
 from kora.errors import CommandError
 from kora.resp.reply import NULL_ARRAY, OK, Encoded, Replies, Reply
@@ -32,13 +33,17 @@ def exec_(client: Client, argv: list[bytes]) -> Reply:
     transaction = client.transaction
     if transaction is None:
         raise CommandError("ERR EXEC without MULTI")
-    is_kept = client.engine.watches.are_kept(client)
+    engine = client.engine
+    is_kept = engine.watches.are_kept(client)
     client.end_transaction()
     if transaction.is_broken:
         raise CommandError("EXECABORT Transaction discarded because of previous errors.")
     if not is_kept:
         return NULL_ARRAY
+    started_ns = engine.monotonic_ns()
     replies = run_inside(client, transaction.requests, transaction.size_bytes)
+    if engine.tracing.is_on:
+        engine.tracing.child("kora.transaction", started_ns, {BATCH_SIZE: len(transaction.requests)})
     if not all(replies):
         # CLIENT REPLY took some away, and an array with holes in it could not be read.
         return Replies()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kora.engine.client import Client
     from kora.engine.engine import Engine
     from kora.engine.registry import Command
+    from kora.engine.tracing import Pending
     from kora.store.keyspace import Keyspace
 
 # What a command answers whose reply comes later.
@@ -61,6 +62,8 @@ class Wait:
         "keys",
         "keyspace",
         "on_timeout",
+        "pending",
+        "status",
         "wakes_on_loss",
     )
 
@@ -81,6 +84,9 @@ class Wait:
         self.on_timeout = on_timeout
         self.has_deadline = False  # it is among the deadlines
         self.is_unblockable = True  # by CLIENT UNBLOCK
+        # Its span, where it has one, and the first word of the error that ends the wait.
+        self.pending: Pending | None = None
+        self.status = ""
         self.wakes_on_loss = wakes_on_loss  # also when a key goes, or is of another kind then: XREADGROUP
 
 
@@ -137,7 +143,11 @@ class Blocking:
 
     def is_retrying(self, client: "Client") -> bool:
         """Whether what runs is the request of a client that waits, once more."""
-        return self._retried is not None and self._retried.client is client
+        return self.retried(client) is not None
+
+    def retried(self, client: "Client") -> Wait | None:
+        """What that client waits for, if what runs is its request, once more."""
+        return self._retried if self._retried is not None and self._retried.client is client else None
 
     def touch(self, place: Place) -> bool:
         """A key was changed: whether somebody waits for it, and serve() has to be called."""
@@ -183,12 +193,15 @@ class Blocking:
         assert wait is not None
         if error is not None:
             self._engine.count_error(error.prefix)
+            wait.status = error.prefix
         self.end(wait, client.encode(wait.on_timeout if error is None else error))
 
     def end(self, wait: Wait, data: bytes) -> None:
         """The wait is over: send the reply, and let the client go on."""
         client = wait.client
         self.forget(client)
+        if self._engine.tracing.is_on:
+            self._engine.tracing.unblocked(wait)
         client.push(data)
         client.kick()
 

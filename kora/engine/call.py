@@ -25,12 +25,14 @@ from kora.observe.hotkeys import HEAVY_BYTES_BITS, HEAVY_NS_BITS
 from kora.observe.recent import ERRORS
 from kora.observe.service import NOTABLE_NS, RUN_MAX
 from kora.observe.spikes import NOBODY, Offender
+from kora.resp.parser import Attributes
 from kora.resp.reply import Reply, encode_error
 from kora.store.slots import slot_of
 
 from .client import TURN_BYTES_MAX, Client
 from .registry import Command
 from .slowness import first_key
+from .tracing import NEVER
 from .transactions import QUEUED
 
 if TYPE_CHECKING:
@@ -65,12 +67,15 @@ def execute(client: Client, data: bytes, send: Send | None = None) -> bytes:
     service = engine.service if engine.observing else None
     if service is not None:
         service.begin(client, started_ns)
+        if started_ns - client.arrived_ns >= engine.tracing.slow_ns:
+            engine.tracing.begin_late()
     client.last_ns = started_ns
     reply = _run_read(client, data, started_ns)
     if reply and send is not None:
         send(reply)
     if service is not None:
         service.end(client, engine.monotonic_ns())
+        engine.tracing.end_late()
     return reply
 
 
@@ -162,29 +167,43 @@ def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes
 
 
 def call_sampled(client: Client, requests: Sequence[list[bytes]], out: list[bytes]) -> None:
-    """As call(); but each request whose turn it is to be recorded for hot keys is run, and measured, by itself."""
+    """As call(); but each request whose turn it is to be recorded for hot keys is run, and measured, by itself.
+
+    So is each that is chosen to be traced, unless it is a part of another.
+    """
     engine = client.engine
-    hot_keys = engine.hot_keys
+    hot_keys, tracing = engine.hot_keys, engine.tracing
     if not engine.observing:
         call(client, requests, out)
         return
-    if hot_keys.samples_left > len(requests):
+    traced_left = NEVER if engine.nested else tracing.samples_left
+    if hot_keys.samples_left > len(requests) and traced_left > len(requests):
         hot_keys.samples_left -= len(requests)
+        if not engine.nested:
+            tracing.samples_left -= len(requests)
         call(client, requests, out)
         return
     start = 0
     sent_bytes = 0
     while start < len(requests):
-        count = min(hot_keys.samples_left, len(requests) - start)
-        is_due = count == hot_keys.samples_left
+        traced_left = NEVER if engine.nested else tracing.samples_left
+        count = min(hot_keys.samples_left, traced_left, len(requests) - start)
+        is_hot, is_traced = count == hot_keys.samples_left, count == traced_left
+        is_due = is_hot or is_traced
         stop = start + count - is_due
         first = len(out)
         if stop > start:
             call(client, requests[start:stop], out)
             # A transaction has counted as well, and a turn that ended early has less to count.
-            hot_keys.samples_left = max(1, hot_keys.samples_left - (len(out) - first))
+            _pass_over(engine, len(out) - first)
         if is_due and not client.halted:
-            _call_measured(client, requests[stop], out)
+            _pass_over(engine, 1)
+            if is_traced:
+                tracing.choose()
+            if is_hot:
+                _call_measured(client, requests[stop], out)
+            else:
+                call(client, (requests[stop],), out)
         # What call() counts begins anew each time.
         sent_bytes += sum([len(data) for data in out[first:]])
         if sent_bytes > TURN_BYTES_MAX:
@@ -192,6 +211,13 @@ def call_sampled(client: Client, requests: Sequence[list[bytes]], out: list[byte
         if client.halted:
             return
         start += count
+
+
+def _pass_over(engine: "Engine", count: int) -> None:
+    """So many requests have run, or are about to, of which none is sampled."""
+    engine.hot_keys.samples_left = max(1, engine.hot_keys.samples_left - count)
+    if not engine.nested:
+        engine.tracing.samples_left = max(1, engine.tracing.samples_left - count)
 
 
 def _call_measured(client: Client, argv: list[bytes], out: list[bytes]) -> None:
@@ -222,6 +248,7 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
     effects = engine.implementation.effects
     table = engine.commands
     monotonic_ns = engine.monotonic_ns
+    audit = engine.audit
     started_ns = engine.now_ns
     big_bytes = 0
     # The same command again and again: see kora/observe/service.py.
@@ -231,6 +258,10 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
         command = table.get(argv[0])
         if command is None or len(argv) != command.argc_usual:
             if command is None or command.subcommands is not None:
+                if type(argv) is Attributes:
+                    engine.tracing.follow_attributes(client, argv)
+                    out.append(b"")
+                    continue
                 try:
                     command = engine.registry.find(argv)
                 except CommandError as error:
@@ -267,6 +298,9 @@ def call(client: Client, requests: Iterable[list[bytes]], out: list[bytes]) -> N
             data = client.encode(reply)  # looked up only now: HELLO may have changed it
         except Exception as error:
             data = failed(client, command, error, argv)
+        audited = audit.slots
+        if audited is not None and audited[command.slot]:
+            audit.note(client, command, argv, data)
         if engine.errands:
             data = run_errands(client, data)
         out.append(data)
@@ -392,6 +426,8 @@ def run_again(client: Client, command: Command, argv: list[bytes]) -> bytes:
         client.command = latest
         engine.tracking.settle()
     if client.waiting is None:
+        if engine.audit.slots is not None and engine.audit.slots[command.slot]:
+            engine.audit.note(client, command, argv, data)
         elapsed_ns = engine.monotonic_ns() - started_ns
         if elapsed_ns >= engine.slow_ns or len(data) >= engine.large_reply_bytes:
             engine.slowness.note_unblocked(client, command, argv, elapsed_ns, len(data))
@@ -427,6 +463,9 @@ def _reject(client: Client, command: Command | None, error: CommandError, argv: 
     elif client.transaction is not None:
         client.transaction.is_broken = True
     _note_error(client, "" if command is None else command.name, _first_key(command, argv), error.prefix)
+    if engine.tracing.is_on:
+        engine.tracing.rejected(client, command, error.prefix)
+    engine.audit.rejected(client, command, argv, error.prefix)
     out.append(client.encode(error))
 
 
@@ -459,6 +498,9 @@ def _admit(engine: "Engine", client: Client, command: Command, argv: list[bytes]
     # As in Redis, whatever is on its way takes part in making room; what is over the limit by a little is let be.
     if engine.config.maxmemory and not engine.make_room(EVICTION_BUDGET_NS) and needs_memory:
         return OutOfMemory()
+    if engine.audit.is_holding and engine.audit.holds(command):
+        client.parked = True
+        return None
     if engine.disk_faults:
         # PING, too: a server that cannot keep what it is told is not well.
         changes = "write" in flags or (ending is not None and ending.writes) or command.name == "ping"
@@ -504,6 +546,8 @@ def _note(engine: "Engine", client: Client, command: Command, argv: list[bytes])
         engine.tracking.admit(client, client.tracking, command, argv)
     if client.never_touches and command.name != "touch":
         keep_untouched(engine, client.db, command, argv)
+    if client.context is not None and engine.tracing.is_on and not engine.nested:
+        engine.tracing.attend()
 
 
 def keep_untouched(engine: "Engine", keyspace: "Keyspace", command: Command, argv: list[bytes]) -> None:
@@ -533,9 +577,14 @@ _OUTSIDE_TRANSACTIONS: Final = frozenset(("exec", "discard", "multi", "watch", "
 def failed(client: Client, command: Command, error: Exception, argv: Sequence[bytes] = ()) -> bytes:
     """The reply to a command that ran and raised: the client's mistake, or no more than that it was ours."""
     engine = client.engine
+    tracing = engine.tracing
+    if tracing.is_on:
+        tracing.failed(client, error.prefix if isinstance(error, CommandError) else "ERR")
     if not isinstance(error, CommandError):
-        error = engine.note_bug(error, command=command.name, client=client.address, client_id=client.id)
+        fields = tracing.log_fields(client)
+        error = engine.note_bug(error, command=command.name, client=client.address, client_id=client.id, **fields)
     client.db.stats.commands[command.slot].failed += 1
+    engine.audit.failed(client, argv, error.prefix)
     _note_error(client, command.name, _first_key(command, argv), error.prefix)
     return client.encode(error)
 

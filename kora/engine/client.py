@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kora.engine.registry import Command
     from kora.engine.tracking import Wish
     from kora.engine.transactions import Transaction
+    from kora.observe.traces import Context
     from kora.store.keyspace import Keyspace
 
 # Replies of one turn beyond which the rest waits until these are on their way, so that a pipeline of GETs of large
@@ -38,6 +39,7 @@ class PlainState:
         "gated",
         "halted",
         "id",
+        "identity",
         "last_ns",
         "more",
         "parked",
@@ -60,6 +62,7 @@ class Client(ClientState):
         "authenticated",
         "channels",
         "connected_ms",
+        "context",
         "data_age_ns",
         "deliver",
         "disconnect",
@@ -82,6 +85,7 @@ class Client(ClientState):
         "pushed",
         "shard_channels",
         "skips_left",
+        "traces_once",
         "tracking",
         "transaction",
         "user",
@@ -118,6 +122,7 @@ class Client(ClientState):
         # How long ago the system says that its last data came; -1: it does not say.
         self.data_age_ns: Callable[[], int] = _unknown_age_ns
         # What the client has set; reset() restores it.
+        self.identity: bytes | None = None  # who it is, in the audit log; None: see Audit.identify()
         self.db: Keyspace = engine.databases[0]
         self.protocol = 2
         self.encode: Encoder = encode2
@@ -131,6 +136,9 @@ class Client(ClientState):
         self.never_evicted = False  # CLIENT NO-EVICT
         self.never_touches = False  # CLIENT NO-TOUCH
         self.tracking: Wish | None = None
+        # The trace that its requests belong to, or the next of them: CLIENT TRACE.
+        self.context: Context | None = None
+        self.traces_once = False
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
         self.shard_channels: dict[bytes, None] = {}
@@ -162,12 +170,14 @@ class Client(ClientState):
 
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at this client's requests; it tests only this one flag."""
+        self.identity = None  # for the user may be another
         self.gated = (
             not self.authenticated
             or self.transaction is not None
             or self.listens_only
             or self.is_monitor
             or self.never_touches
+            or (self.context is not None and self.engine.tracing.is_on)
             or not self.user.may_do_all
             or (self.tracking is not None and not self.tracking.broadcasts)
         )
@@ -218,6 +228,10 @@ class Client(ClientState):
         self._choose_encoder()
         self.update_gate()
 
+    def set_name(self, name: bytes) -> None:
+        self.name = name
+        self.identity = None
+
     def set_muted(self, muted: bool) -> None:
         """CLIENT REPLY OFF and ON."""
         self.muted = muted
@@ -228,6 +242,14 @@ class Client(ClientState):
         """Swallow the next replies; each command encodes exactly one."""
         self.skips_left = count
         self._choose_encoder()
+
+    def set_context(self, context: "Context | None", once: bool = False) -> None:
+        """CLIENT TRACE, or an attribute before a request."""
+        if once and not self.engine.tracing.is_on:
+            return  # that request will not be looked at
+        self.context = context
+        self.traces_once = once
+        self.update_gate()
 
     def end_transaction(self) -> None:
         """Back to one command at a time: what was queued and what is watched is forgotten."""
@@ -242,6 +264,7 @@ class Client(ClientState):
         self.engine.tracking.stop(self)
         self.engine.slowness.monitors.forget(self)
         self.never_evicted = self.never_touches = False
+        self.set_context(None)
         self.db = self.engine.databases[0]
         self.name = b""
         self.protocol = 2

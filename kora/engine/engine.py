@@ -11,6 +11,7 @@ from kora.clock import Clock
 from kora.config import Config, output_limits
 from kora.engine import call
 from kora.engine.acl import Acl
+from kora.engine.audit import Audit
 from kora.engine.blame import BlameRecords
 from kora.engine.blocking import Blocking
 from kora.engine.cache import Cache
@@ -28,6 +29,7 @@ from kora.engine.registry import Registry
 from kora.engine.saves import NoSaves, Saves, WritesBack
 from kora.engine.slowness import Slowness
 from kora.engine.storage import StorageView
+from kora.engine.tracing import Tracing
 from kora.engine.tracked import Tracked
 from kora.engine.tracking import Tracking
 from kora.engine.transactions import Watches
@@ -125,6 +127,7 @@ class Engine:
         self.is_replaying = False  # what runs comes from the journal
         # What took long, and who is shown everything.  Above these somebody wants to know; see engine/slowness.py.
         self.slow_ns = self.large_reply_bytes = self.large_request_bytes = NEVER_NS
+        self.tracing = Tracing(self)
         self.slowness = Slowness(self)
         self._evictor = Evictor(self.clock, self.hot_keys.recorder.estimate, self.slowness.note_event)
         # Who wants to know what happens to it.
@@ -140,6 +143,7 @@ class Engine:
         config.on_change("requirepass", self.acl.set_default_password)
         # The clients, by id.
         self.clients: dict[int, Client] = {}
+        self.audit = Audit(self)
         self.client_evictor = ClientEvictor(self)
         self._next_client_id = 1
         self.connections_received = 0
@@ -197,6 +201,7 @@ class Engine:
         config.on_change("notify-keyspace-events", self._set_notifications)
         config.on_change("proto-max-bulk-len", self._set_bulk_max)
         self._set_observing(config.observation)
+        self.tracing.start()
         self._set_notifications(config.notify_keyspace_events)
         self.update_gate()
 
@@ -206,6 +211,7 @@ class Engine:
         self.connections_received += 1
         self.recent.note(CONNECTIONS, host_of(address))
         self.clients[client.id] = client
+        self.audit.connected(client)
         return client
 
     def make_replaying_client(self) -> Client:
@@ -215,6 +221,7 @@ class Engine:
     def forget(self, client: Client) -> None:
         """A client's connection is closed: it waits, watches and listens no more."""
         if self.clients.pop(client.id, None) is not None:
+            self.audit.disconnected(client)
             self.blocking.forget(client)
             client.fetching = None
             self.watches.unwatch(client)
@@ -261,7 +268,14 @@ class Engine:
     def update_gate(self) -> None:
         """Decide whether call() has to look closer at every request; it tests only this one flag."""
         is_loading = self.loading is not None
-        is_narrow = bool(self.paused_until_ms or self.busy_script or is_loading or self.disk_faults or self.writes_wait)
+        is_narrow = bool(
+            self.paused_until_ms
+            or self.busy_script
+            or is_loading
+            or self.disk_faults
+            or self.writes_wait
+            or self.audit.is_holding
+        )
         self.gated = is_narrow or bool(self.config.maxmemory)
         # The kernel does not show monitors what it runs.
         aside = is_narrow or bool(self.slowness.monitors)
@@ -306,16 +320,17 @@ class Engine:
         self.paused_writes_only = writes_only
         self.update_gate()
         if not until_ms:
-            self._unpark()
+            self.release_parked()
 
     def set_writes_wait(self, writes_wait: bool) -> None:
         """Park clients that want to write, until they may."""
         self.writes_wait = writes_wait
         self.update_gate()
         if not writes_wait:
-            self._unpark()
+            self.release_parked()
 
-    def _unpark(self) -> None:
+    def release_parked(self) -> None:
+        """Let clients go on that were held before their request ran; who has another reason to wait is held again."""
         for client in list(self.clients.values()):
             if client.parked and client.waiting is None and client.fetching is None:
                 client.parked = False
@@ -333,9 +348,11 @@ class Engine:
         if self.journal.keeper is not None:
             self.journal.keeper.tick()
         self.slowness.monitors.flush()
+        self.audit.tick()
         self.update_memory_peak()
         self.hot_keys.advance()
         self.blame.advance()
+        self.tracing.tick()
         now_ns = self.clock.monotonic_ns()
         if self.rates.is_due(now_ns):
             blocks = [shard.stats for shard in self.shards]
@@ -502,7 +519,7 @@ class Engine:
     def _set_observing(self, observing: bool) -> None:
         self.observing = observing
         self.implementation.set_observing(observing)
-        self.slowness.update()
+        self.tracing.update()
 
 
 def _no_loop(delay_s: float, function: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ The kernel (kora/kernel) is the other one.  Both make what counts, what holds ke
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kora.audit.ring import Ring
 from kora.clock import Clock
 from kora.engine import call
 from kora.engine.effects import Effects
@@ -106,9 +107,32 @@ class Implementation(Protocol):
     def count_into(self, tallies: Tallied | None, start_ms: int, stop_ms: int) -> None: ...
     def interrupt(self) -> None: ...
     def set_observing(self, observing: bool) -> None: ...
+
+    def set_audit(
+        self,
+        queue: Ring | None,
+        slots: bytes,
+        blocks: bool,
+        wants_words: bool,
+        include_keys: Sequence[bytes],
+        exclude_keys: Sequence[bytes],
+    ) -> None:
+        """What is recorded from now on, and where to: see kora.engine.audit; None for nothing."""
+
     # From where on engine.slowness wants to know of a command.
     def set_slow(self, slow_ns: int, reply_bytes: int, request_bytes: int) -> None: ...
     def set_sampling_ratio(self, ratio: int) -> None: ...
+
+    def set_tracing(self, is_on: bool, ratio: float, slow_ns: int, asks: bool, spans_max: int) -> None:
+        """Which part of requests leaves a span, from where on all do, and how many spans are kept.
+
+        `asks` is for engine.tracing to record each.
+        """
+
+    def take_spans(self, first: int) -> tuple[bytes, int]:
+        """What was recorded here, as kora.observe.traces unpacks it, from a number on, and the number of the next."""
+
+    def forget_spans(self) -> None: ...
     def reset_stats(self) -> None: ...
 
     def share_histograms(self, fd: int) -> bool:
@@ -227,10 +251,30 @@ class Reference:
     def set_observing(self, observing: bool) -> None:
         pass
 
+    def set_audit(
+        self,
+        queue: Ring | None,
+        slots: bytes,
+        blocks: bool,
+        wants_words: bool,
+        include_keys: Sequence[bytes],
+        exclude_keys: Sequence[bytes],
+    ) -> None:
+        pass
+
     def set_slow(self, slow_ns: int, reply_bytes: int, request_bytes: int) -> None:
         pass
 
     def set_sampling_ratio(self, ratio: int) -> None:
+        pass
+
+    def set_tracing(self, is_on: bool, ratio: float, slow_ns: int, asks: bool, spans_max: int) -> None:
+        pass
+
+    def take_spans(self, first: int) -> tuple[bytes, int]:
+        return b"", 0  # call() has engine.tracing record all
+
+    def forget_spans(self) -> None:
         pass
 
     def reset_stats(self) -> None:

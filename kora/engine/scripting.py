@@ -366,6 +366,8 @@ class Scripting:
         engine.nested -= 1
         engine.in_script = False
         engine.board.words[BUSY_FROM] = 0
+        if engine.tracing.is_on and self.running is not None:
+            engine.tracing.child("kora.script", self._started_ns, {"kora.script.name": self.running.name})
         self.running = None
         self.request = ()
         self._end_reason = _STOPPED if self._is_stopped else b""
@@ -395,6 +397,8 @@ class Scripting:
         # The error was counted with the command that failed; what is left is that this one did, too.
         assert client.command is not None
         client.db.stats.commands[client.command.slot].failed += 1
+        if self._engine.tracing.is_on:
+            self._engine.tracing.failed(client, message.split(" ", 1)[0])
         return Encoded(encode_error(message))
 
     def _no_memory(self, error: Exception) -> CommandError:
@@ -607,9 +611,11 @@ class Scripting:
         nested, engine.nested = engine.nested, 0
         engine.in_script = False
         on_board = engine.board.save()
+        aside = engine.tracing.put_aside()
         try:
             engine.pump()
         finally:
+            engine.tracing.take_up(aside)
             engine.nested = nested
             engine.in_script = True
             engine.board.restore(on_board)
@@ -662,6 +668,7 @@ class Scripting:
         if caller.gated and not caller.user.may_do_all:
             denial = engine.acl.denial(caller, command, argv)
             if denial is not None:
+                engine.audit.rejected(self._client, command, argv, denial.prefix)
                 return self._rejected(command, denial.message)
         if rule:
             if rule & _WRITES and self._is_read_only:
@@ -689,6 +696,9 @@ class Scripting:
         except Exception as error:
             failed(client, command, error, argv)
             reply = client.reply
+        audited = engine.audit.slots
+        if audited is not None and audited[command.slot]:
+            engine.audit.note(client, command, argv, b"")
         if engine.errands:
             run_errands(client)
         now_ns = engine.now_ns = engine.monotonic_ns()

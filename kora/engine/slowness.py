@@ -34,11 +34,15 @@ class Slowness:
         self._engine = engine
         self.spikes = Spikes()
         self.logs = {name: CommandLog() for name in LOGS}
-        self.last_slow: dict[str, list[int]] = {}  # by command: [id, µs, Unix time] of its last entry in the slow log
+        self.last_slow: dict[
+            str, list[int]
+        ] = {}  # by command: [id, µs, Unix time, trace] of its last entry in the slow log
         self.monitors = Monitors(engine)
         # From where on it is written down.
         self._slow_ns = self._request_bytes = self._reply_bytes = 0
+        self._usual_ns = NEVER_NS  # the lowest of all that somebody wants to know of
         self._weighing = 0  # how many turns run whose requests may be large
+        self._attended = False  # the request that runs is to be noted in any case: see engine/tracing.py
         # Lines of the log in this second, and those left out.
         self._line_s = 0
         self._lines = 0
@@ -75,13 +79,20 @@ class Slowness:
         self._request_bytes = _bytes_from(config.commandlog_request_larger_than)
         self._reply_bytes = _bytes_from(config.commandlog_reply_larger_than)
         self.spikes.set_threshold(config.latency_monitor_threshold)
-        slow_ns = min(self._slow_ns, self.spikes.threshold_ns)
+        slow_ns = min(self._slow_ns, self.spikes.threshold_ns, engine.tracing.slow_ns)
         # Without observation nothing is timed, but monitors are shown everything.
         if not engine.observing:
             slow_ns = self._slow_ns = self._request_bytes = self._reply_bytes = NEVER_NS
-        engine.slow_ns = 0 if self.monitors or self._weighing else slow_ns
+        self._usual_ns = 0 if self.monitors or self._weighing else slow_ns
         engine.large_reply_bytes = self._reply_bytes
         engine.large_request_bytes = self._request_bytes
+        self.attend(self._attended)
+
+    def attend(self, is_attended: bool) -> None:
+        """Have note() called for the request that runs whatever it takes, or no more."""
+        self._attended = is_attended
+        engine = self._engine
+        engine.slow_ns = 0 if is_attended else self._usual_ns
         engine.implementation.set_slow(engine.slow_ns, self._reply_bytes, self._request_bytes)
 
     def weigh(self, is_heavy: bool) -> None:
@@ -95,14 +106,22 @@ class Slowness:
         """A command has run that reached a threshold, or runs while there are monitors."""
         if self.monitors and command.flags.isdisjoint(_UNSHOWN):
             self.monitors.show(client, redacted(command, argv))
-        self._record(client, command, argv, elapsed_ns, reply_bytes)
+        tracing = self._engine.tracing
+        trace_id = tracing.settle(client, command, argv, len(argv), elapsed_ns) if tracing.is_on else ""
+        self._record(client, command, argv, elapsed_ns, reply_bytes, trace_id)
 
     def _record(
-        self, client: "Client", command: "Command", argv: Sequence[bytes], elapsed_ns: int, reply_bytes: int
+        self,
+        client: "Client",
+        command: "Command",
+        argv: Sequence[bytes],
+        elapsed_ns: int,
+        reply_bytes: int,
+        trace_id: str,
     ) -> None:
         words = [cut_word(word) for word in argv[:WORDS_MAX]]
         key = first_key(command, argv)
-        self.note_cut(client, command, words, len(argv), key, elapsed_ns, _bytes_of(argv), reply_bytes)
+        self._record_cut(client, command, words, len(argv), key, elapsed_ns, _bytes_of(argv), reply_bytes, trace_id)
 
     def note_cut(
         self,
@@ -116,6 +135,22 @@ class Slowness:
         reply_bytes: int,
     ) -> None:
         """As note(), for a request of which only the first words are there, each cut by cut_word()."""
+        tracing = self._engine.tracing
+        trace_id = tracing.settle(client, command, words, argc, elapsed_ns) if tracing.is_on else ""
+        self._record_cut(client, command, words, argc, key, elapsed_ns, request_bytes, reply_bytes, trace_id)
+
+    def _record_cut(
+        self,
+        client: "Client",
+        command: "Command",
+        words: Sequence[bytes],
+        argc: int,
+        key: bytes,
+        elapsed_ns: int,
+        request_bytes: int,
+        reply_bytes: int,
+        trace_id: str,
+    ) -> None:
         is_slow = elapsed_ns >= self._slow_ns
         is_spike = elapsed_ns >= self.spikes.threshold_ns and self._engine.observing
         is_large = request_bytes >= self._request_bytes or reply_bytes >= self._reply_bytes
@@ -133,15 +168,18 @@ class Slowness:
             if is_slow:
                 entries.append(self.logs[SLOW].add(time_s, elapsed_ns // 1_000, shown, *logged))
                 slowlog_id = entries[0].id
-                self.last_slow[command.name] = [slowlog_id, elapsed_ns // 1_000, time_s]
+                trace = int(trace_id, 16) if trace_id else 0
+                self.last_slow[command.name] = [slowlog_id, elapsed_ns // 1_000, time_s, trace]
             if request_bytes >= self._request_bytes:
                 entries.append(self.logs[LARGE_REQUEST].add(time_s, request_bytes, shown, *logged))
             if reply_bytes >= self._reply_bytes:
                 entries.append(self.logs[LARGE_REPLY].add(time_s, reply_bytes, shown, *logged))
+            for entry in entries:
+                entry.trace_id = trace_id
             self._time_service(client, entries, elapsed_ns)
         offender = Offender(command.name, key[:WORD_BYTES_MAX], client.address, client.name, slowlog_id)
         if slowlog_id >= 0:
-            self._log(time_s, offender, elapsed_ns)
+            self._log(time_s, offender, elapsed_ns, trace_id)
         if is_spike:
             self.spikes.note("fast-command" if command.fast else "command", elapsed_ns, time_s, offender)
             if command.group == "scripting" and "skip_monitor" in command.flags:
@@ -162,10 +200,12 @@ class Slowness:
         if elapsed_ns >= self.spikes.threshold_ns:
             key = first_key(command, argv)
             self._note_spike("command-unblocking", elapsed_ns, Offender(command.name, key, client.address, client.name))
-        self._record(client, command, argv, elapsed_ns, reply_bytes)
+        self._record(client, command, argv, elapsed_ns, reply_bytes, self._engine.tracing.waiting_id(client))
 
     def note_event(self, event: str, elapsed_ns: int, key: bytes = b"") -> None:
         """Something that is no command took so long, which may be nothing to speak of."""
+        if self._engine.tracing.is_on:
+            self._engine.tracing.note_event(event, elapsed_ns)
         if elapsed_ns >= self.spikes.threshold_ns:
             self._note_spike(event, elapsed_ns, Offender(key=key))
 
@@ -184,7 +224,7 @@ class Slowness:
         if lag_ns >= self.spikes.threshold_ns:
             self._note_spike("loop-lag", lag_ns, culprit)
 
-    def _log(self, time_s: int, offender: Offender, elapsed_ns: int) -> None:
+    def _log(self, time_s: int, offender: Offender, elapsed_ns: int, trace_id: str) -> None:
         """One line a slow command, without the words of the request: values are nobody's business."""
         if time_s != self._line_s:
             self._line_s, self._lines = time_s, 0
@@ -202,6 +242,7 @@ class Slowness:
             elapsed_us=elapsed_ns // 1_000,
             slowlog_id=offender.slowlog_id,
             left_out=self._lines_left_out,
+            **({"trace_id": trace_id} if trace_id else {}),
         )
         self._lines_left_out = 0
 

@@ -109,8 +109,9 @@ class Snapshot:
     command_logs: dict[str, list[int]]
     spikes: dict[str, list[int]]
     spikes_seen: dict[str, list[int]]
-    last_slow: dict[str, list[int]]  # by command: [id in the slow log, µs, Unix time] of its last entry
+    last_slow: dict[str, list[int]]  # by command: [id in the slow log, µs, Unix time, trace] of its last entry
     monitors: int
+    traces: dict[str, int]  # as Tracing.numbers() has them
     # The loop.
     turn_max_ns: int
     lag_ns: int
@@ -295,6 +296,7 @@ def take(
         },
         last_slow=engine.slowness.last_kept(),
         monitors=len(engine.slowness.monitors),
+        traces=engine.tracing.numbers(),
         turn_max_ns=loop.turn_max_ns,
         lag_ns=loop.lag_ns,
         lag_max_ns=loop.lag_max_ns,

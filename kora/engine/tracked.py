@@ -24,6 +24,7 @@ from kora.types.tally import (
     OTHER,
     Cell,
     Tally,
+    format_value,
     interval_start,
     interval_stop,
     words_of,
@@ -253,10 +254,10 @@ class Tracked:
         cells = interval.tallies.take(_BATCH)
         entry_id = b"%d-*" % start_ms
         if interval.is_late:
-            requests = [self.series.entry(cell[0], start_ms, _words(cell)) for cell in cells]
+            parts = [_request(self.series.entry(cell[0], start_ms, _words(cell))) for cell in cells]
         else:
-            requests = [[b"XADD", PREFIX + cell[0], entry_id, *_words(cell)] for cell in cells]
-        errors = self._send(requests)
+            parts = [_entry_request(entry_id, cell) for cell in cells]
+        errors = self._send(b"".join(parts), len(parts))
         self.flushed += len(cells) - len(errors)
         is_well = True
         for place, error in errors.items():
@@ -281,7 +282,7 @@ class Tracked:
     def _fail(self, error: bytes) -> None:
         self._retry_ns = self._engine.monotonic_ns() + _RETRY_NS
         if error != self._error:
-            self._engine.log("error", "tracked values cannot be written", reason=_text(error))
+            self._engine.log("warning", "tracked values cannot be written", reason=_text(error))
         self._error = error
 
     def _may_write(self) -> bool:
@@ -290,10 +291,10 @@ class Tracked:
 
     def _run(self, *words: bytes) -> bytes:
         """One request as of a client; returns the error that it is answered, or b""."""
-        return self._send([words]).get(0, b"")
+        return self._send(_request(words), 1).get(0, b"")
 
-    def _send(self, requests: Sequence[Sequence[bytes]]) -> dict[int, bytes]:
-        """The errors that they are answered, by place."""
+    def _send(self, data: bytes, count: int) -> dict[int, bytes]:
+        """The errors that so many requests are answered, by place."""
         engine = self._engine
         client = self._writer
         if client is None or client.closing:
@@ -301,21 +302,17 @@ class Tracked:
             client.user = engine.acl.make_almighty()
             client.set_authenticated(True)
             client.db = engine.databases[0]
-        parts: list[bytes] = []
-        for words in requests:
-            parts.append(b"*%d\r\n" % len(words))
-            parts += [b"$%d\r\n%b\r\n" % (len(word), word) for word in words]
-        reply = engine.execute(client, b"".join(parts))
+        reply = engine.execute(client, data)
         while client.more and not client.parked and not client.closing:
             reply += engine.resume(client)
         if not reply.startswith(b"-") and b"\n-" not in reply and not client.parked:
             return {}
         replies = _REPLY.findall(reply)
         errors = {place: line.rstrip() for place, line in enumerate(replies) if line.startswith(b"-")}
-        if len(replies) < len(requests):
+        if len(replies) < count:
             # It has to wait for something; so the rest is not run, but by another client at another time.
             self._writer = None
-            errors.update(dict.fromkeys(range(len(replies), len(requests)), _UNANSWERED))
+            errors.update(dict.fromkeys(range(len(replies), count), _UNANSWERED))
         return errors
 
     # Rolling up
@@ -450,6 +447,29 @@ class Tracked:
             "dropped": self.dropped,
             "rolled": self.series.rolled,
         }
+
+
+# XADD of an entry, but for what differs: the same as _request() of it, in a quarter of the time.
+_ENTRY_REQUEST: Final = (
+    b"*15\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$5\r\ncount\r\n$%d\r\n%b\r\n$3\r\nsum\r\n$%d\r\n%b\r\n"
+    b"$3\r\nmin\r\n$%d\r\n%b\r\n$3\r\nmax\r\n$%d\r\n%b\r\n$4\r\nlast\r\n$%d\r\n%b\r\n"
+    b"$9\r\nhistogram\r\n$%d\r\n%b\r\n"
+)
+
+
+def _entry_request(entry_id: bytes, cell: Cell) -> bytes:
+    key, _, count, total, least, greatest, last, _, histogram = cell
+    name, number, total_text, text = PREFIX + key, b"%d" % count, format_value(total), format_value(least)
+    greatest_text = text if greatest == least else format_value(greatest)
+    last_text = text if last == least else format_value(last)
+    return _ENTRY_REQUEST % (
+        len(name), name, len(entry_id), entry_id, len(number), number, len(total_text), total_text, len(text), text,
+        len(greatest_text), greatest_text, len(last_text), last_text, len(histogram), histogram,
+    )  # fmt: skip
+
+
+def _request(words: Sequence[bytes]) -> bytes:
+    return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
 
 
 def _words(cell: Cell) -> list[bytes]:

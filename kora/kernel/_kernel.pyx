@@ -25,6 +25,7 @@ from kora.clock import JIFFY_NS, Clock
 from kora.errors import ProtocolError, StorageFault, TooLong, WrongType
 from kora.observe.hotkeys import Row
 from kora.observe.service import EVENT_LOOP, Charge
+from kora.resp.parser import Attributes
 from kora.resp.reply import Simple
 from kora.resp.reply import encode2 as _encode2
 from kora.resp.reply import encode3 as _encode3
@@ -86,6 +87,7 @@ cdef extern from "kernel.h":
         char *block
         size_t block_capacity
     size_t BLOCK_TAKEN
+    const char *attributes_mark
 
     struct request:
         size_t first
@@ -396,6 +398,7 @@ cdef extern from "kernel.h":
         int last_key
         unsigned key_step
         bint denyoom
+        unsigned char audited
         bint lengthy
         bint is_container
         bint is_subcommand
@@ -430,7 +433,26 @@ cdef extern from "kernel.h":
         int64_t piece_ns
         unsigned slot
         unsigned count
+        uint64_t parsed
+        size_t spans_count
         size_t runs_count
+
+    struct traced:
+        pass
+    struct spans:
+        bint is_on
+        bint asks
+        bint is_late
+        int64_t slow_ns
+        traced *ring
+        uint64_t capacity
+        uint64_t count
+        uint64_t first
+
+    void spans_choose(kernel *kernel, double ratio)
+    void spans_resize(spans *spans, uint64_t capacity)
+    void samples_settle(kernel *kernel)
+    void samples_begin(kernel *kernel)
 
     struct service:
         reading *reading
@@ -477,12 +499,31 @@ cdef extern from "kernel.h":
     void journal_clear(journal *journal)
     bint journal_is_plain(const parser *parser, const batch *batch, size_t bytes)
 
+    size_t COMMANDS_BITS
+
+    struct trail:
+        uint64_t *words
+        char *data
+        uint64_t capacity
+        bint blocks
+        bint wants_words
+        text *included
+        text *excluded
+        size_t included_count
+        size_t excluded_count
+
+    bint audit_blocks(const kernel *kernel)
+    void audit_forget(trail *audit)
+    void audit_add_prefix(text **prefixes, size_t *count, const char *data, size_t bytes)
+
     struct kernel:
         uint64_t *secret
         clock clock
         int64_t now_ms
         bint is_replaying
         journal journal
+        trail audit
+        command *commands
         void (*release)(kernel *kernel, void *object) noexcept
         int64_t (*object_bytes)(void *object) noexcept
         size_t (*object_length)(void *object) noexcept
@@ -500,8 +541,10 @@ cdef extern from "kernel.h":
         char *board
         bint observing
         hot_keys hot_keys
-        int64_t samples_left
+        int64_t hot_left
         int64_t sampling_ratio
+        spans spans
+        bint is_traced
         hot_access unnamed
         service service
         bint notes_unnamed
@@ -531,6 +574,8 @@ cdef extern from "kernel.h":
         uint64_t started
         uint64_t elapsed_ns
         const char *address
+        const char *identity
+        size_t identity_bytes
         uint64_t client_id
         uint32_t database
         void *owner
@@ -892,12 +937,25 @@ cdef class Service:
             entry.wait_us = max(0, started_ns - self.c.reading.arrived_ns) // 1000
             self._entries.append((<size_t>self.c.reading, entry))
 
+    def follow(self, span):
+        """kora.observe.service.Service.follow()."""
+        cdef reading *reading = self.c.reading
+        if not reading.is_timed:
+            return False
+        span.arrived_ns = reading.arrived_ns
+        span.begun_ns = reading.begun_ns
+        if reading.parsed:
+            span.parsed_ns = reading.begun_ns + <int64_t>clock_elapsed_ns(
+                &self._kernel.c.clock, reading.begun, reading.parsed)
+        self._entries.append((<size_t>reading, span))
+        return True
+
     cdef int tell(self, reading *reading, int64_t now_ns) except -1:
-        """Entries of the slow log learn how long the service took to which they belong."""
+        """Entries of the slow log, and spans, learn when their requests were answered."""
         left = []
         for at, entry in self._entries:
             if at == <size_t>reading:
-                entry.service_us = max(0, now_ns - reading.arrived_ns) // 1000
+                entry.answered(reading.arrived_ns, now_ns)
             else:
                 left.append((at, entry))
         self._entries = left
@@ -2260,13 +2318,18 @@ cdef int _unpack(batch *batch, list requests) except -1:
             argument.block = NULL
             argument.block_capacity = 0
             argument += 1
+        if type(words) is Attributes:
+            (argument - len(words)).data = attributes_mark
     return 0
 
 
-cdef list _argv(batch *batch, const request *request):
+cdef object _argv(batch *batch, const request *request):
     """A request as a handler gets it."""
     cdef size_t place
     cdef const argument *argument = batch.arguments + request.first
+    if argument.data == attributes_mark:
+        return Attributes(
+            [PyBytes_FromStringAndSize(argument[place].data, argument[place].bytes) for place in range(request.argc)])
     cdef list argv = PyList_New(request.argc)
     for place in range(request.argc):
         word = PyBytes_FromStringAndSize(argument[place].data, argument[place].bytes)
@@ -2346,6 +2409,7 @@ cdef class ClientState:
     cdef public object encode
     cdef public object parser
     cdef public object command
+    cdef public bytes identity
     cdef public list backlog
     cdef public bytes board_address
     cdef public int64_t id
@@ -2539,6 +2603,7 @@ cdef class Kernel:
     cdef bint _leaves  # whether they do; False while one goes that is there already
     cdef object _run_errands
     cdef object _first_key
+    cdef object _audit_queue
     cdef public object running  # the client whose turn it is
     cdef Service _service
     cdef readonly Walk walk  # of the snapshot under way
@@ -2726,6 +2791,35 @@ cdef class Kernel:
     def set_observing(self, bint observing):
         self.c.observing = observing
 
+    def set_audit(self, queue, bytes slots not None, bint blocks, bint wants_words, include_keys, exclude_keys):
+        """What is recorded from now on, and where to: see kora.engine.audit; None for nothing."""
+        cdef trail *audit = &self.c.audit
+        cdef command *command
+        cdef size_t place
+        cdef Py_buffer page
+        audit_forget(audit)
+        self._audit_queue = queue
+        audit.blocks = blocks
+        audit.wants_words = wants_words
+        for prefix in include_keys:
+            audit_add_prefix(&audit.included, &audit.included_count, PyBytes_AS_STRING(prefix), len(prefix))
+        for prefix in exclude_keys:
+            audit_add_prefix(&audit.excluded, &audit.excluded_count, PyBytes_AS_STRING(prefix), len(prefix))
+        if queue is not None:
+            # Their addresses are good for as long as the queue, which is held here, and nobody resizes it.
+            PyObject_GetBuffer(queue.words, &page, PyBUF_SIMPLE)
+            audit.words = <uint64_t *>page.buf
+            PyBuffer_Release(&page)
+            PyObject_GetBuffer(queue.data, &page, PyBUF_SIMPLE)
+            audit.data = <char *>page.buf
+            PyBuffer_Release(&page)
+            audit.capacity = queue.capacity
+        for place in range(<size_t>1 << COMMANDS_BITS):
+            command = &self.c.commands[place]
+            if command.row is not NULL:
+                slot = (<object>command.row).slot
+                command.audited = slots[slot] if queue is not None and slot >= 0 else 0
+
     def set_slow(self, uint64_t slow_ns, uint64_t reply_bytes, uint64_t request_bytes):
         """From where on engine.slowness wants to know of a command."""
         self.c.slow_ns = slow_ns
@@ -2734,8 +2828,38 @@ cdef class Kernel:
 
     def set_sampling_ratio(self, int64_t ratio):
         """One request in so many is recorded for hot keys; 0: none."""
+        samples_settle(self.c)
         self.c.sampling_ratio = ratio
-        self.c.samples_left = 1 + <int64_t>(kernel_random(self.c) % <uint64_t>(2 * ratio - 1)) if ratio else INT64_MAX
+        self.c.hot_left = 1 + <int64_t>(kernel_random(self.c) % <uint64_t>(2 * ratio - 1)) if ratio else INT64_MAX
+        samples_begin(self.c)
+
+    def set_tracing(self, bint is_on, double ratio, int64_t slow_ns, bint asks, uint64_t spans_max):
+        """kora.engine.reference.Implementation.set_tracing()."""
+        self.c.spans.is_on = is_on
+        self.c.spans.slow_ns = slow_ns
+        self.c.spans.asks = asks
+        spans_choose(self.c, ratio if is_on else 0)
+        spans_resize(&self.c.spans, spans_max if is_on else 0)
+
+    def take_spans(self, uint64_t first):
+        """Those from a number on that are still there, as kora.observe.traces unpacks them, and the number of the next."""
+        cdef spans *spans = &self.c.spans
+        cdef uint64_t count, at, part
+        first = min(max(first, spans.first, spans.count - min(spans.count, spans.capacity)), spans.count)
+        count = spans.count - first
+        cdef bytes data = PyBytes_FromStringAndSize(NULL, count * sizeof(traced))
+        cdef char *target = PyBytes_AS_STRING(data)
+        while count:
+            at = first % spans.capacity
+            part = min(count, spans.capacity - at)
+            memcpy(target, spans.ring + at, part * sizeof(traced))
+            target += part * sizeof(traced)
+            first += part
+            count -= part
+        return data, spans.count
+
+    def forget_spans(self):
+        self.c.spans.first = self.c.spans.count
 
     def load_records(self, Keyspace keyspace not None, bytes window not None, size_t at, size_t stop, now_ms,
                      size_t string_bytes_max, bint is_lfu):
@@ -2805,7 +2929,8 @@ cdef class Kernel:
         cdef bint is_told
         reading.outer = service.reading
         reading.count = reading.slot = 0
-        reading.runs_count = 0
+        reading.runs_count = reading.spans_count = 0
+        reading.parsed = 0
         reading.is_timed = self.c.observing
         reading.begun_ns = clock_begin(&self.c.clock, &reading.begun)
         if reading.is_timed:
@@ -2819,10 +2944,16 @@ cdef class Kernel:
             else:
                 reading.arrived_ns = client.arrived_ns or reading.begun_ns
         service.reading = reading
+        if self.c.spans.is_on and reading.is_timed and reading.begun_ns - reading.arrived_ns >= self.c.spans.slow_ns:
+            self.c.spans.is_late = True
+            self._engine.tracing.begin_late()
         return 0
 
     cdef int _end(self, ClientState client, reading *reading) except -1:
         self.c.service.reading = reading.outer
+        if self.c.spans.is_late:
+            self.c.spans.is_late = False
+            self._engine.tracing.end_late()
         if reading.is_timed:
             client.last_ns = service_end(self.c, reading, PyBytes_AS_STRING(client.board_address), client.id)
             if PyList_GET_SIZE(self._service._entries):
@@ -2858,6 +2989,7 @@ cdef class Kernel:
         turn.client = <void *>client
         kernel.observing = False
         self._look(client, &turn)
+        turn.identity_bytes = 0
         parser_feed(&parser.c, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
         self._replay_fed += PyBytes_GET_SIZE(data)
         try:
@@ -2887,6 +3019,7 @@ cdef class Kernel:
                     kernel.now_ms = 0
                     in_transaction = run(_argv(batch, &batch.requests[place]))
                     self._look(client, &turn)
+                    turn.identity_bytes = 0
                     place += 1
                 self._replay_index = batch.count
                 commands += batch.count
@@ -2913,7 +3046,7 @@ cdef class Kernel:
         finally:
             self._busy = False
 
-    cdef bytes _take_turn(self, ClientState client, Parser parser, _Room room, turn *turn, const reading *reading):
+    cdef bytes _take_turn(self, ClientState client, Parser parser, _Room room, turn *turn, reading *reading):
         """Run requests for as long as the turn lasts; what is left is in client.backlog and the parser."""
         cdef kernel *kernel = self.c
         cdef batch *batch = &room.batch
@@ -2951,6 +3084,8 @@ cdef class Kernel:
                 else:
                     # AUTH changes what the bytes after it may be, so nothing is parsed before it has been run.
                     may_be_more = parser_next(&parser.c, batch, BATCH_REQUESTS if parser.c.authenticated else 1)
+                if kernel.spans.is_on and not reading.parsed:
+                    reading.parsed = clock_now(&kernel.clock)
                 if batch.count:
                     if is_heavy and not weighs:
                         weighs = True
@@ -3066,6 +3201,13 @@ cdef class Kernel:
         cdef Keyspace db = client.db
         turn.keyspace = &db.c
         turn.database = db.index
+        if self.c.audit.words is not NULL:
+            if client.identity is None:
+                self._engine.audit.identify(client)
+            turn.identity = PyBytes_AS_STRING(client.identity)
+            turn.identity_bytes = PyBytes_GET_SIZE(client.identity)
+        else:
+            turn.identity_bytes = 0
         turn.bulk_max = (<Parser?>client.parser).c.bulk_max
         encode = client.encode
         if encode is encode2:
@@ -3083,10 +3225,13 @@ cdef class Kernel:
         cdef const command *command = request.command
         cdef const argument *argv = batch.arguments + request.first
         cdef size_t mark = room.output.bytes
-        cdef list words = _argv(batch, request)
+        words = _argv(batch, request)
         cdef int64_t elapsed_ns
         cdef bint is_journaled = kernel.journal.on
         kernel.now_ms = 0
+        if plain and command is not NULL and command.audited and audit_blocks(kernel):
+            self._engine.audit.hold()
+            plain = False
         if not kernel.observing:
             turn.started = clock_now(&kernel.clock)
         if (
@@ -3132,6 +3277,8 @@ cdef class Kernel:
             turn.keyspace = &(<Keyspace?>client.db).c
             turn.database = (<Keyspace>client.db).index
             if settle(kernel, turn, command, argv, request.argc, room.output.bytes - mark):
+                if kernel.is_traced:
+                    self._tell_traced()
                 self._engine.slowness.note(client, row, words, turn.elapsed_ns, room.output.bytes - mark)
                 turn.started = clock_now(&kernel.clock)
             if kernel.unnamed.weight:
@@ -3141,9 +3288,17 @@ cdef class Kernel:
                 self._service.name(self._first_key(row, words))
         if command.lengthy:
             board_end(kernel)
+        if command.audited:
+            self._engine.audit.note(client, row, words, room.output.data[mark : min(room.output.bytes, mark + 32)])
         if kernel.interrupted:
             self._settle_errands(client, room)
         return 1
+
+    cdef int _tell_traced(self) except -1:
+        """The request that was settled last was chosen to be traced, and is about to be noted."""
+        self.c.is_traced = False
+        self._engine.tracing.is_due = True
+        return 0
 
     cdef int _settle_errands(self, ClientState client, _Room room) except -1:
         """Run what the command has left to do; what was pushed to its client goes behind its reply."""
@@ -3200,6 +3355,8 @@ cdef void _note(turn *turn, const command *command, const argument *argv, size_t
     cdef size_t request_bytes = _digits(argc) + 3
     cdef list words = []
     row = <object>command.row
+    if kernel.c.is_traced:
+        kernel._tell_traced()
     for place in range(argc):
         request_bytes += argv[place].bytes + _digits(argv[place].bytes) + 5
         if place < WORDS_MAX:

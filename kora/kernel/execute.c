@@ -20,8 +20,9 @@ void kernel_init(struct kernel *kernel, const uint64_t secret[2])
     kernel->limits->references = 1;
     memcpy(kernel->limits->secret, secret, sizeof kernel->secret);
     kernel->limits->random = secret[0] ^ secret[1] << 1;
-    kernel->samples_left = 1;
-    kernel->sampling_ratio = 1;
+    kernel->hot_left = kernel->sampling_ratio = 1;
+    kernel->spans.left = SPANS_NEVER;
+    samples_begin(kernel);
     hot_keys_init(&kernel->hot_keys);
     kernel->slow_ns = kernel->large_reply_bytes = UINT64_MAX;
     clock_init(&kernel->clock);
@@ -31,8 +32,10 @@ void kernel_init(struct kernel *kernel, const uint64_t secret[2])
 void kernel_free(struct kernel *kernel)
 {
     hot_keys_free(&kernel->hot_keys);
+    spans_resize(&kernel->spans, 0);
     service_free(&kernel->service);
     journal_free(&kernel->journal);
+    audit_forget(&kernel->audit);
     buffer_free(&kernel->saving.out);
     buffer_free(&kernel->saving.scratch);
     free(kernel->shards);
@@ -1400,6 +1403,9 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
             return place;
         if (UNLIKELY(turn->keyspace->backing != NULL) && !keys_are_ready(turn->keyspace, request, argv))
             return place;
+        uint8_t audited = command->audited;
+        if (UNLIKELY(audited) && !audit_begin(kernel, turn, command, argv, request->argc))
+            return place;
         if (command->lengthy)
             board_begin(kernel, turn, command, argv, request->argc);
         bool is_journaled = UNLIKELY(kernel->journal.on) && command->writes;
@@ -1417,9 +1423,13 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
         if (UNLIKELY(!done))
             return place;
         if (UNLIKELY(output->failed)) {
+            if (audited)
+                audit_end(kernel, "-", 1);
             output->bytes = mark;
             return place;
         }
+        if (UNLIKELY(audited))
+            audit_end(kernel, output->data + mark, output->bytes - mark);
         size_t reply_bytes = output->bytes - mark;
         if (UNLIKELY(settle(kernel, turn, command, argv, request->argc, reply_bytes))) {
             kernel->note(turn, command, argv, request->argc, reply_bytes);
@@ -1438,9 +1448,6 @@ static __attribute__((noinline)) void sample_keys(struct kernel *kernel, const s
                                                   size_t argc, uint64_t elapsed_ns, size_t reply_bytes, bool is_heavy)
 {
     int64_t ratio = kernel->sampling_ratio;
-    /* A random step with the ratio as its mean: an even one would beat with pipelines of a similar length. */
-    if (kernel->samples_left <= 0)
-        kernel->samples_left = ratio ? 1 + (int64_t)(kernel_random(kernel) % (uint64_t)(2 * ratio - 1)) : INT64_MAX;
     if (!command->has_keys || !ratio)
         return;
     struct hot_access access = {
@@ -1510,6 +1517,32 @@ static __attribute__((noinline, cold)) void note_interval(struct kernel *kernel,
     service_end_run(kernel);
 }
 
+/* Whose turn has come, of hot keys and of tracing; returns whether tracing's has. */
+static __attribute__((noinline)) bool take_samples(struct kernel *kernel, const struct turn *turn,
+                                                   const struct command *command, const struct argument *argv,
+                                                   size_t argc, uint64_t elapsed_ns, size_t reply_bytes, bool is_heavy)
+{
+    bool is_traced = false;
+    if (kernel->samples_left <= 0) {
+        samples_settle(kernel);
+        is_traced = kernel->spans.left <= 0;
+        if (is_traced)
+            kernel->spans.left = spans_step(kernel);
+        if (kernel->hot_left <= 0) {
+            /* A random step with the ratio as its mean: an even one would beat with pipelines of a similar length. */
+            int64_t ratio = kernel->sampling_ratio;
+            kernel->hot_left =
+                ratio ? 1 + (int64_t)(kernel_random(kernel) % (uint64_t)(2 * ratio - 1)) : SPANS_NEVER;
+            if (!is_heavy)
+                sample_keys(kernel, turn, command, argv, argc, elapsed_ns, reply_bytes, false);
+        }
+        samples_begin(kernel);
+    }
+    if (is_heavy)
+        sample_keys(kernel, turn, command, argv, argc, elapsed_ns, reply_bytes, true);
+    return is_traced;
+}
+
 bool settle(struct kernel *kernel, struct turn *turn, const struct command *command, const struct argument *argv,
             size_t argc, size_t reply_bytes)
 {
@@ -1525,11 +1558,20 @@ bool settle(struct kernel *kernel, struct turn *turn, const struct command *comm
     reading->last = turn->started;
     if (UNLIKELY(elapsed_ns >= NOTABLE_NS))
         note_interval(kernel, turn, command, argv, argc, now);
+    uint64_t started = turn->started;
     turn->started = now;
     bool is_heavy = (elapsed_ns >> HEAVY_NS_BITS | reply_bytes >> HEAVY_BYTES_BITS) != 0;
+    bool is_traced = false;
     if (UNLIKELY((--kernel->samples_left <= 0) | is_heavy))
-        sample_keys(kernel, turn, command, argv, argc, elapsed_ns, reply_bytes, is_heavy);
-    if (LIKELY(elapsed_ns < kernel->slow_ns && reply_bytes < kernel->large_reply_bytes))
+        is_traced = take_samples(kernel, turn, command, argv, argc, elapsed_ns, reply_bytes, is_heavy);
+    bool is_notable = !LIKELY(elapsed_ns < kernel->slow_ns && reply_bytes < kernel->large_reply_bytes);
+    if (UNLIKELY(is_traced)) {
+        /* Who is looked at by Python in any case is traced there, with more than is known here. */
+        kernel->is_traced = is_notable = is_notable || kernel->spans.asks;
+        if (!is_notable)
+            spans_record(kernel, turn, command->stats_slot, started, now);
+    }
+    if (LIKELY(!is_notable))
         return false;
     turn->elapsed_ns = elapsed_ns;
     return true;

@@ -3,6 +3,7 @@
 #include "stats.c" /* first, since it says which features of the system it needs */
 
 #include "execute.c"
+#include "audit.c"
 #include "bits.c"
 #include "hash.c"
 #include "journal.c"
@@ -12,6 +13,7 @@
 #include "rdb.c"
 #include "save.c"
 #include "service.c"
+#include "spans.c"
 #include "table.c"
 #include "tally.c"
 #include "text.c"

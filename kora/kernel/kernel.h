@@ -16,9 +16,11 @@
  *               the types of values that are no strings, one a file, and their commands
  *   bits.c      commands on strings as rows of bits
  *   stats.c     clocks, histograms, hot keys
+ *   spans.c     requests that are traced
  *   rdb.c       the checksum of Redis' dumps, and the compression of strings in them
  *   tally.c     what was tracked, until it is written into streams
  *   journal.c   what changes, on its way to the journal
+ *   audit.c     who has asked for what, on its way to the audit log
  *   load.c      records of a snapshot, straight into a database
  *   backing.c   databases of which a part is in memory
  *   save.c      snapshots: keys and values as Redis' RDB files have them
@@ -704,6 +706,8 @@ integer128 of_halves(int64_t high, uint64_t low);
 
 #define LINE_BYTES_MAX (64 * 1024) /* PROTO_INLINE_MAX_SIZE: inline requests, and the length lines of multibulk */
 #define MULTIBULK_MAX (1024 * 1024)
+#define ATTRIBUTES_MAX 16 /* pairs before one request */
+#define ATTRIBUTES_BYTES_MAX 4096
 #define UNAUTHENTICATED_MULTIBULK_MAX 10
 #define UNAUTHENTICATED_BULK_BYTES_MAX 16384
 
@@ -717,6 +721,10 @@ struct argument {
 };
 
 #define BLOCK_TAKEN SIZE_MAX
+
+/* Where the first word of what is no request points to, but what stood before one (RESP3's attributes): behind it names
+ * and values by turns.  The word is empty, so that no command has its name. */
+extern const char attributes_mark[1];
 
 struct command;
 
@@ -982,6 +990,9 @@ struct reading {
     unsigned slot;
     unsigned count;
     uint64_t first, last;
+    uint64_t parsed;      /* when its first requests were parsed, as clock_now(); 0 where nobody asks */
+    uint64_t spans_first; /* of the spans of its requests, and how many there are */
+    size_t spans_count;
     size_t runs_count;
     struct run runs[RUNS];
 };
@@ -1039,6 +1050,47 @@ void service_note_job(struct service *service, int label, int64_t start_ns, int6
 void service_lag(struct service *service, int64_t client_id);
 void service_forget(struct service *service, int64_t client_id);
 void command_stats_record_many(struct command_stats *stats, uint64_t elapsed_ns, uint64_t count);
+
+/* --- Requests that are traced (spans.c): kora/engine/tracing.py says which and why --- */
+
+/* What kora/observe/traces.py unpacks; times are CLOCK_MONOTONIC. */
+struct traced {
+    uint64_t trace_id[2], span_id;
+    int64_t arrived_ns, begun_ns, parsed_ns; /* of the read that it came with; parsed_ns may be 0 */
+    int64_t started_ns, stopped_ns;
+    int64_t flushed_ns; /* 0: its reply is not handed over yet */
+    int64_t client_id;
+    uint32_t slot; /* the command's in the registry */
+    uint32_t database;
+    char address[ADDRESS_BYTES];
+};
+
+#define SPANS_NEVER INT64_MAX
+
+/* The last spans, a ring. */
+struct spans {
+    bool is_on;
+    bool asks;           /* a request that is chosen is for Python to record */
+    bool is_late;        /* what is read now has waited for so long: Python was told */
+    int64_t slow_ns;
+    double log_rest;     /* of the part of requests that is not chosen, its logarithm; 0 where all are or none is */
+    int64_t left;        /* requests until one is chosen, as of when kernel.samples_left was set */
+    struct traced *ring; /* owned; NULL while tracing is off */
+    uint64_t capacity;
+    uint64_t count; /* that there ever were */
+    uint64_t first; /* what is in front of this number is forgotten */
+};
+
+/* Choose such a part of all requests, 0 to 1. */
+void spans_choose(struct kernel *kernel, double ratio);
+/* With room for so many; 0 frees it. */
+void spans_resize(struct spans *spans, uint64_t capacity);
+int64_t spans_step(struct kernel *kernel); /* how many requests come until one is chosen */
+void spans_record(struct kernel *kernel, const struct turn *turn, unsigned slot, uint64_t started, uint64_t stopped);
+void spans_flushed(struct spans *spans, const struct reading *reading, int64_t client_id, int64_t now_ns);
+/* The rest until the nearest of what is sampled has to be counted anew: before one of the two is changed, and after. */
+void samples_settle(struct kernel *kernel);
+void samples_begin(struct kernel *kernel);
 
 /* --- Entries, tables, databases (table.c) --- */
 
@@ -1420,6 +1472,7 @@ struct command {
     int last_key;       /* negative: counted from the end */
     unsigned key_step;
     bool denyoom;
+    uint8_t audited;    /* the category of its records in the audit log; 0: none are kept */
     bool lengthy;       /* can take long: the activity board names it while it runs */
     bool is_container;  /* has subcommands */
     bool is_subcommand; /* its name is that of both: `config|get` */
@@ -1470,12 +1523,43 @@ void journal_value(struct kernel *kernel, const struct turn *turn, const struct 
                    const int64_t *deadline_ms);
 void journal_removal(struct kernel *kernel, const struct turn *turn, const struct argument *key);
 
+/* --- What the audit log is told (audit.c) --- */
+
+#define AUDIT_RECORD_MAX 8192 /* kora/audit/ring.py: RECORD_BYTES_MAX */
+
+struct trail {
+    uint64_t *words; /* borrowed: the head of the ring; NULL: nothing is recorded */
+    char *data;      /* borrowed: the ring's bytes */
+    uint64_t capacity;
+    bool blocks;                    /* what cannot be recorded does not run */
+    bool wants_words;               /* besides keys */
+    struct text *included, *excluded; /* owned, and their texts: what keys begin with */
+    size_t included_count, excluded_count;
+    size_t bytes; /* of the record of the operation that runs; 0: there is none */
+    char record[AUDIT_RECORD_MAX];
+};
+
+struct turn;
+struct command;
+struct kernel;
+
+/* Before an operation of a command that is audited: false where the reference has to run it. */
+bool audit_begin(struct kernel *kernel, const struct turn *turn, const struct command *command,
+                 const struct argument *argv, size_t argc);
+/* It has run, and this is its reply. */
+void audit_end(struct kernel *kernel, const char *reply, size_t reply_bytes);
+/* Whether clients have to wait, since there is no room for records. */
+bool audit_blocks(const struct kernel *kernel);
+void audit_forget(struct trail *audit);
+void audit_add_prefix(struct text **prefixes, size_t *count, const char *data, size_t bytes);
+
 struct kernel {
     uint64_t secret[2];
     struct clock clock;
     int64_t now_ms;    /* wall clock, read at most once per batch; 0: not read yet */
     bool is_replaying; /* nothing ends by itself: the journal says what ended, and when */
     struct journal journal;
+    struct trail audit;
     /* Gives back a reference to an OBJECT; must not come back into the kernel. */
     void (*release)(struct kernel *kernel, void *object);
     int64_t (*object_bytes)(void *object); /* what is counted for one that is not the kernel's own */
@@ -1495,8 +1579,13 @@ struct kernel {
     char *board; /* borrowed: the page of the activity board (kora/observe/board.py) */
     bool observing;
     struct hot_keys hot_keys;
-    int64_t samples_left;   /* requests until the next is recorded for hot keys */
-    int64_t sampling_ratio; /* 0: none is */
+    /* Requests until one is recorded for hot keys or traced, whichever comes first, and how many they were in the
+     * beginning: one count for both, since each would cost every command as much. */
+    int64_t samples_left, samples_step;
+    int64_t hot_left;       /* as spans.left, for hot keys */
+    int64_t sampling_ratio; /* of hot keys; 0: none is */
+    struct spans spans;
+    bool is_traced; /* the request that was settled last was chosen, for Python to record */
     /* A request that was chosen, and of which only the reference can tell the keys; a weight of 0 for none. */
     struct hot_access unnamed;
     struct service service;
@@ -1544,11 +1633,13 @@ struct turn {
     struct keyspace *keyspace; /* borrowed: the client's database */
     int protocol;              /* 2 or 3 */
     uint64_t bulk_max;
-    int64_t begun_ns;    /* CLOCK_MONOTONIC when the turn began */
-    uint64_t begun;      /* the same, as clock_now() */
-    uint64_t started;    /* clock_now() when the running command began, which is when the one before it ended */
-    uint64_t elapsed_ns; /* of the command that was settled last, where that was worth a note */
-    const char *address; /* 64 bytes for the activity board; borrowed */
+    int64_t begun_ns;      /* CLOCK_MONOTONIC when the turn began */
+    uint64_t begun;        /* the same, as clock_now() */
+    uint64_t started;      /* clock_now() when the running command began, which is when the one before it ended */
+    uint64_t elapsed_ns;   /* of the command that was settled last, where that was worth a note */
+    const char *address;   /* 64 bytes for the activity board; borrowed */
+    const char *identity;  /* who the client is, in the audit log; borrowed */
+    size_t identity_bytes; /* 0: it is in no record */
     uint64_t client_id;
     uint32_t database; /* the number of that keyspace */
     void *owner;       /* borrowed: what note() needs */

@@ -42,6 +42,7 @@
 
 static bool take_multibulk(struct parser *parser, struct batch *batch);
 static bool take_inline(struct parser *parser, struct batch *batch);
+static bool take_attributes(struct parser *parser, struct batch *batch);
 static bool take_unfinished(struct parser *parser, struct batch *batch);
 static bool split_words(struct parser *parser, struct batch *batch, const char *line, const char *end);
 static size_t rest_start(const struct parser *parser);
@@ -610,12 +611,88 @@ static void drop_rest(struct parser *parser)
     parser->is_borrowed = false;
 }
 
+/* --- Attributes --- */
+
+const char attributes_mark[1] = "";
+
+/* Digits, at most four of them; SIZE_MAX for anything else, or more than `maximum`. */
+static size_t short_number(const char *text, const char *end, size_t maximum)
+{
+    size_t number = 0;
+    if (end - text < 1 || end - text > 4)
+        return SIZE_MAX;
+    for (; text < end; text++) {
+        if (digit_of(*text) > 9)
+            return SIZE_MAX;
+        number = number * 10 + digit_of(*text);
+    }
+    return number <= maximum ? number : SIZE_MAX;
+}
+
+/* A map in front of a request, which says something about it, as a request whose first word is the mark; false if it is
+ * not complete or faulty.  It is short, and is parsed anew where it comes in pieces.  Parser._parse_attributes()
+ * (kora/resp/parser.py). */
+static NOINLINE bool take_attributes(struct parser *parser, struct batch *batch)
+{
+    const char *start = parser->input + parser->at;
+    size_t size = parser->input_bytes - parser->at;
+    struct argument *arguments = batch_room(batch, 1 + 2 * ATTRIBUTES_MAX);
+    size_t argc = 0, missing = SIZE_MAX, at = 0;
+    arguments[argc++] = (struct argument){.data = attributes_mark};
+    while (missing > 0) {
+        size_t searched = size < ATTRIBUTES_BYTES_MAX ? size : ATTRIBUTES_BYTES_MAX;
+        const char *stop = at < searched ? memchr(start + at, '\r', searched - at) : NULL;
+        if (stop == NULL || (size_t)(stop - start) + 2 > size)
+            break;
+        const char *line = start + at;
+        at = (size_t)(stop - start) + 2;
+        if (missing == SIZE_MAX) {
+            missing = short_number(line + 1, stop, ATTRIBUTES_MAX);
+            if (missing == SIZE_MAX) {
+                fail(parser, "invalid attribute length");
+                return false;
+            }
+            missing *= 2;
+            continue;
+        }
+        struct argument argument = {.data = line + 1, .bytes = stop > line ? (size_t)(stop - line - 1) : 0};
+        if (*line == '$') {
+            argument.bytes = short_number(line + 1, stop, ATTRIBUTES_BYTES_MAX);
+            if (argument.bytes == SIZE_MAX) {
+                fail(parser, "invalid bulk length");
+                return false;
+            }
+            argument.data = start + at;
+            at += argument.bytes + BULK_END_BYTES;
+            if (at > size)
+                break;
+        } else if (*line == '\r' || strchr("+:,#_(", *line) == NULL || *line == '\0') {
+            fail_at_word(parser, *line >= ' ' && *line <= '~' ? *line : '\n');
+            return false;
+        }
+        arguments[argc++] = argument;
+        missing--;
+    }
+    if ((missing == 0 ? at : size) > ATTRIBUTES_BYTES_MAX) {
+        fail(parser, "too big attribute");
+        return false;
+    }
+    if (missing > 0)
+        return false;
+    parser->at += at;
+    if (argc > 1)
+        batch_add(batch, argc);
+    return true;
+}
+
 /* --- Inline --- */
 
 /* A line of words, as one types them into telnet, into the batch; false if it is not complete or faulty. */
 static NOINLINE bool take_inline(struct parser *parser, struct batch *batch)
 {
     const char *line = parser->input + parser->at;
+    if (*line == '|' && parser->input_bytes - parser->at > 1 && digit_of(line[1]) <= 9)
+        return take_attributes(parser, batch);
     const char *stop = line_end(parser, line, parser->input + parser->input_bytes, '\n', "too big inline request");
     if (!stop)
         return false;

@@ -342,6 +342,8 @@ int64_t service_end(struct kernel *kernel, struct reading *reading, const char *
     if (UNLIKELY(now_ns - reading->piece_ns >= NOTABLE_NS) && reading->runs_count > 0)
         note_rest(service, reading, address, client_id, now_ns);
     record_runs(service, reading, now_ns);
+    if (UNLIKELY(reading->spans_count > 0))
+        spans_flushed(&kernel->spans, reading, client_id, now_ns);
     service->busy_ns = now_ns;
     return now_ns;
 }

@@ -25,6 +25,10 @@ class Entry:
     # Known once the reply is handed over.
     wait_us: int = 0  # from when the request could be read until the command began
     service_us: int = 0  # until the reply was handed over
+    trace_id: str = ""  # of the trace that has a span of it, if there is one
+
+    def answered(self, arrived_ns: int, now_ns: int) -> None:
+        self.service_us = max(0, now_ns - arrived_ns) // 1_000
 
 
 class CommandLog:

@@ -6,6 +6,7 @@ does must stay below.  Commands that a rule proposes are exact, so that they can
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from os import strerror
 from typing import Final
 
 from kora.observe.commandlog import Entry
@@ -627,6 +628,34 @@ def _failed_save(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def _audit_log(facts: Facts) -> Iterator[Finding]:
+    dropped = facts.total("total", "audit_dropped")
+    fault, waits = facts.numbers.get("audit_fault", 0), facts.numbers.get("audit_clients_wait", 0)
+    queued_bytes, limit_bytes = facts.numbers.get("audit_queue_bytes", 0), facts.numbers.get("audit_limit_bytes", 1)
+    if not (dropped or fault or waits):
+        return
+    evidence = "More is recorded than can be written"
+    if fault:
+        evidence = f"The audit log cannot be written ({strerror(fault)})"
+    if waits:
+        evidence += ", and clients that want what is recorded wait."
+    elif dropped:
+        evidence += f": {_number(dropped, 'record')} of the audit log {'was' if dropped == 1 else 'were'} dropped."
+    else:
+        evidence += f"; its queue is full to {queued_bytes / limit_bytes:.0%}."
+    yield Finding(
+        CRITICAL,
+        evidence,
+        {"dropped": dropped, "errno": fault, "clients_wait": waits, "queue_bytes": queued_bytes},
+        "Nobody will know who did what meanwhile." if not waits else "The server stands still for whoever is recorded.",
+        "CONFIG SET audit-on-full drop" if waits else "AUDIT STATUS",
+        bool(waits),
+        "AUDIT STATUS has no fault, and dropped stays as it is.",
+        "Make room on the disk, or have it written elsewhere; record less (audit-categories), or let more wait "
+        "(audit-queue-size).",
+    )
+
+
 def _internal_errors(facts: Facts) -> Iterator[Finding]:
     count = facts.total("total", "internal_errors")
     if count:
@@ -1056,6 +1085,7 @@ _COMMAND_WHEN: Final = (
 RULES: Final = (
     Rule("internal-errors", "errors", "Any. There should be none.", _internal_errors),
     Rule("writes-refused", "persistence", "Any: data is not being kept.", _write_refusals),
+    Rule("audit-log", "security", "Any: what is to be recorded is not, or holds others up.", _audit_log),
     Rule("failed-save", "persistence", "The last save failed: data is not being kept.", _failed_save),
     Rule(
         "storage-errors",

@@ -8,12 +8,17 @@ be made to run code, and both ends are the same interpreter.  The first value na
                                                       histograms may be elsewhere: kora.observe.shared_counts
                         ["snapshot", number, values]  the rest, and its end; Snapshot.from_plain() reads it
                         ["glance", values]            as kora.engine.glance gives them
+                        ["spans", spans, packed, shift_ns]
+                                                      those of kora.engine.tracing, and those of the kernel, whose
+                                                      times become Unix time by adding shift_ns
                         ["doctor", values]            as kora.observe.doctor.to_json() gives them
+                        ["audit", number, "status" | "tail" | "verify", count]
     to the data process ["listening"]                 the HTTP port is open
                         ["failed", text]              it cannot be opened; the sidecar ends
                         ["snapshot", number, with_histograms]
                         ["glance"]
                         ["doctor"]
+                        ["audit", number, answer]     a dictionary, a list of lines, or {"error": text}
 
 The settings that the sidecar cannot do without are metrics_bind, metrics_port, loop_stall_ms and started_ms (wall
 clock); version, kernel, restarts (how often the sidecar was), keeps_history, log_level and log_format have defaults.

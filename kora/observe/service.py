@@ -21,13 +21,10 @@ the middle of the run: they are a few µs apart, and to record each would cost a
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from kora.clock import JIFFY_NS
 from kora.observe.shard_stats import CommandStats, packed
-
-if TYPE_CHECKING:
-    from kora.observe.commandlog import Entry
 
 NOTABLE_NS: Final = 100_000
 INTERVALS_MAX: Final = 512
@@ -44,6 +41,23 @@ _APART_NS: Final = 20_000
 # By how much the mean of a client's pauses follows the last.
 _PAUSE_SHIFT: Final = 3
 _PAUSE_NS_MAX: Final = 60_000_000_000  # longer ones tell no more
+
+
+class Answered(Protocol):
+    """What is told when a request is answered: an entry of the slow log, or a span."""
+
+    def answered(self, arrived_ns: int, now_ns: int) -> None:
+        """It could be read at that time, about, and the replies of its read are handed over now."""
+
+
+class Logged(Answered, Protocol):
+    wait_us: int
+
+
+class Followed(Answered, Protocol):
+    arrived_ns: int
+    begun_ns: int  # when it was read
+    parsed_ns: int  # when its read was parsed; 0: not known
 
 
 class Reader(Protocol):
@@ -99,14 +113,15 @@ class _Interval:
 class _Reading:
     """One read, or one turn over what is left of an earlier one."""
 
-    __slots__ = ("arrived_ns", "entries", "outer", "piece_ns", "runs")
+    __slots__ = ("arrived_ns", "begun_ns", "entries", "outer", "piece_ns", "runs")
 
     def __init__(self, outer: "_Reading | None", arrived_ns: int, now_ns: int) -> None:
         self.outer = outer
         self.arrived_ns = arrived_ns
+        self.begun_ns = now_ns
         self.piece_ns = now_ns  # from where on nothing is noted yet
         self.runs: list[tuple[int, int, int]] = []  # slot, waited_ns, count
-        self.entries: list[Entry] = []  # of the slow log, to be told how long it took
+        self.entries: list[Answered] = []  # to be told how long it took
 
 
 class Service:
@@ -188,11 +203,20 @@ class Service:
         self._noted_ns[slot] += stop_ns - start_ns
         self._add(start_ns, stop_ns, slot, "", key[:KEY_SHOWN_MAX], client.id, client.address)
 
-    def write_down(self, entry: "Entry", started_ns: int) -> None:
+    def write_down(self, entry: Logged, started_ns: int) -> None:
         """An entry of the slow log is to be told how long its command waited, and how long its service took."""
         if self._reading is not None:
             entry.wait_us = max(0, started_ns - self._reading.arrived_ns) // 1_000
             self._reading.entries.append(entry)
+
+    def follow(self, span: Followed) -> bool:
+        """A span is told when its request came, and will be told when it is answered; False if nobody knows."""
+        reading = self._reading
+        if reading is None:
+            return False
+        span.arrived_ns, span.begun_ns = reading.arrived_ns, reading.begun_ns
+        reading.entries.append(span)
+        return True
 
     def end(self, client: Reader, now_ns: int) -> None:
         """The replies are handed over."""
@@ -206,7 +230,7 @@ class Service:
         if reading.runs and now_ns - reading.piece_ns >= NOTABLE_NS:
             self._add(reading.piece_ns, now_ns, reading.runs[-1][0], "", b"", client.id, client.address)
         for entry in reading.entries:
-            entry.service_us = service_ns // 1_000
+            entry.answered(reading.arrived_ns, now_ns)
         client.last_ns = self._busy_ns = now_ns
 
     def lag(self, client: Reader) -> None:

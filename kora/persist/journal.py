@@ -387,6 +387,9 @@ class JournalKeeper:
         progress = writer.progress
         while progress.times:
             self._engine.slowness.note_event(*progress.times.popleft())
+        while progress.syncs:
+            started_ns, stopped_ns, fault = progress.syncs.popleft()
+            self._engine.tracing.note_job("kora.journal.fsync", started_ns, stopped_ns, {}, fault)
         if progress.fault is not None:
             self._set_fault(progress.fault.strerror or str(progress.fault))
         elif not progress.is_lost:

@@ -18,6 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from errno import errorcode
 from typing import Final
 
 from .files import Files
@@ -64,6 +65,8 @@ class Progress:
     sync_ns: int = 0  # how long the last one took
     # What took how long, in ns, by the latency monitor's events; taken away by the loop.
     times: deque[tuple[str, int]] = field(default_factory=deque)
+    # Syncs since then: from when to when, and the error's name, or "".
+    syncs: deque[tuple[int, int, str]] = field(default_factory=deque)
 
 
 class Writer:
@@ -268,6 +271,7 @@ class Writer:
         progress = self.progress
         progress.is_syncing = True
         started_ns = self._monotonic_ns()
+        fault = ""
         try:
             self._files.fdatasync(self._descriptor)
         except OSError as error:
@@ -276,10 +280,12 @@ class Writer:
             progress.written_bytes -= sum(map(len, self._unsynced))
             self._unsynced.clear()
             progress.size_bytes = self._synced_size
+            fault = errorcode.get(error.errno or 0, "EIO")
             raise error
         finally:
             progress.is_syncing = False
             self._synced_ns = self._was_syncing_ns = self._monotonic_ns()
+            progress.syncs.append((started_ns, self._synced_ns, fault))
         elapsed_ns = self._synced_ns - started_ns
         progress.sync_ns = elapsed_ns
         progress.delayed_syncs += elapsed_ns > _DELAYED_NS

@@ -44,7 +44,7 @@ class Snapshots:
         self._elapsed_s = -1
         # The one that is being written in the background.
         self._is_running = False
-        self._started_ms = 0
+        self._started_ms = self._started_ns = 0
         self._started_changes = 0
         self._is_scheduled = False  # and is to be begun when what is being written now is done
         self._count = 0
@@ -174,6 +174,7 @@ class Snapshots:
         engine = self._engine
         self._is_scheduled = False
         self._tried_ms = self._started_ms = engine.clock.wall_ms()
+        self._started_ns = engine.monotonic_ns()
         self._started_changes = engine.changes
         self._count += 1
         try:
@@ -192,6 +193,8 @@ class Snapshots:
             engine.log("info", "background saving given up", path=self._path)
             return
         self._elapsed_s = max(0, engine.clock.wall_ms() - self._started_ms) // 1000
+        status = "" if error is None else type(error).__name__
+        engine.tracing.note_job("kora.snapshot", self._started_ns, engine.monotonic_ns(), {}, status)
         if error is not None:
             self._failed(error)
             return

@@ -22,6 +22,9 @@ LINE_BYTES_MAX: Final = 64 * 1024  # PROTO_INLINE_MAX_SIZE: inline commands and 
 UNAUTHENTICATED_MULTIBULK_MAX: Final = 10
 UNAUTHENTICATED_BULK_BYTES_MAX: Final = 16384
 
+ATTRIBUTES_MAX: Final = 16  # pairs before one request
+ATTRIBUTES_BYTES_MAX: Final = 4096
+
 # The shortest request, `*1 $0`, has 10 bytes, so a window this long cannot hold more than one turn's requests and the
 # fast road need not count.  It also bounds what hiredis may be talked into allocating, and its memmove per 1,024 bytes.
 WINDOW_BYTES_MAX: Final = 10 * COMMANDS_PER_TURN
@@ -42,6 +45,9 @@ _TILDE: Final = ord("~")
 _BAR: Final = ord("|")
 _PLUS: Final = ord("+")
 _PARENTHESIS: Final = ord("(")
+
+# What RESP3 says in a line: simple strings, numbers, true and false, nothing.
+_LINE_KINDS: Final = b"+:,#_("
 
 # A look-up instead of a search and a strict int() for nearly every length line.  Those of one digit have 4 bytes.
 _MULTIBULK_HEADERS: Final = {b"*%d\r\n" % length: length for length in range(1, 10)}
@@ -232,6 +238,8 @@ class Parser:
                 request = self._parse()
                 if request:
                     requests.append(request)
+                    if type(request) is Attributes:
+                        continue  # with what it is about, if that may be
                     at = self._at
                     data = self._data
                     if fast_road and len(data) - at > SHORT_BYTES_MAX and at >= self._fast_from and data[at] == _STAR:
@@ -285,6 +293,8 @@ class Parser:
             if at == size:
                 return None
             if data[at] != _STAR:
+                if data[at] == _BAR and data[at + 1 : at + 2].isdigit():
+                    return self._parse_attributes()
                 return self._parse_inline()
             missing = _MULTIBULK_HEADERS.get(data[at : at + 4], 0)
             if missing:
@@ -376,6 +386,48 @@ class Parser:
             raise ProtocolError("unbalanced quotes in request")
         self._at = end + 1
         return argv
+
+    def _parse_attributes(self) -> "Attributes | list[bytes] | None":
+        """What RESP3 calls an attribute: a map in front of a request, which says something about it.
+
+        Redis knows none in requests, and would take its lines for inline ones.  Names and values are strings, or what
+        else RESP3 says in a line; a whole one has at most ATTRIBUTES_BYTES_MAX bytes.
+        """
+        data, start = self._data, self._at
+        size = len(data)
+        at, attributes = start, Attributes((b"",))
+        missing = -1
+        while missing:
+            end = data.find(b"\r", at, start + ATTRIBUTES_BYTES_MAX)
+            if end < 0 or end + 2 > size:
+                break
+            kind, text = data[at], data[at + 1 : end]
+            at = end + 2
+            if missing < 0:
+                missing = 2 * _short_number(text, ATTRIBUTES_MAX, "invalid attribute length")
+                continue
+            if kind == _DOLLAR:
+                at += _short_number(text, ATTRIBUTES_BYTES_MAX, "invalid bulk length") + 2
+                if at > size:
+                    break
+                text = data[end + 2 : at - 2]
+            elif kind not in _LINE_KINDS:
+                found = chr(kind) if chr(kind).isprintable() and kind < 128 else " "
+                raise ProtocolError(f"expected '$', got '{found}'")
+            attributes.append(text)
+            missing -= 1
+        if (at if missing == 0 else size) - start > ATTRIBUTES_BYTES_MAX:
+            raise ProtocolError("too big attribute")
+        if missing:
+            return None
+        self._at = at
+        return attributes if len(attributes) > 1 else []
+
+
+class Attributes(list[bytes]):
+    """What stood before a request, as a request: an empty word, then names and values by turns."""
+
+    __slots__ = ()
 
 
 class FastReader:
@@ -504,6 +556,12 @@ def _multibulk_length(text: bytes, authenticated: bool) -> int:
     if length > UNAUTHENTICATED_MULTIBULK_MAX and not authenticated:
         raise ProtocolError("unauthenticated multibulk length")
     return length
+
+
+def _short_number(text: bytes, maximum: int, fault: str) -> int:
+    if not 1 <= len(text) <= 4 or not text.isdigit() or int(text) > maximum:
+        raise ProtocolError(fault)
+    return int(text)
 
 
 def _bulk_length(header: bytes) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 from kora.engine.client import Client
 from kora.engine.description import output_limits_of
-from kora.errors import CommandError, ProtectedMode, TooManyClients
+from kora.errors import AuditLogFull, CommandError, ProtectedMode, TooManyClients
 from kora.log import logger
 from kora.observe.recent import Unread
 from kora.resp.reply import encode_error
@@ -82,6 +82,7 @@ class Connection(asyncio.Protocol):
         refusal = self._refusal(peer)
         if refusal is not None:
             engine.connections_rejected += 1
+            engine.audit.refused(f"{local}:0" if isinstance(local, str) else _text(peer), refusal)
             self._transport.write(encode_error(refusal.message))
             self._transport.close()
             return
@@ -304,6 +305,8 @@ class Connection(asyncio.Protocol):
         config = self._engine.config
         if len(self._engine.clients) >= config.maxclients:
             return TooManyClients()
+        if self._engine.audit.is_overfull:
+            return AuditLogFull()
         is_open = self._engine.acl.default.needs_no_password
         if config.protected_mode and is_open and isinstance(peer, tuple) and not _is_loopback(peer[0]):
             return ProtectedMode()

@@ -16,6 +16,9 @@ from kora.log import logger
 from kora.observe.doctor import LAST_S, to_json
 from kora.observe.doctor_rules import examine
 from kora.observe.frame import Decoder, Message, encode
+from kora.observe.traces import Plain
+from kora.server.audit import LIVE as AUDIT_SETTINGS
+from kora.server.audit import AuditFeed
 from kora.server.events import Events
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ _BACKOFF_MAX_S: Final = 5.0
 # A sidecar that lived so long did not die of how it was started.
 _STEADY_S: Final = 10.0
 _EXIT_WAIT_S: Final = 1.0
+# What may wait to be taken by the sidecar before spans wait on this side.
+_SPANS_BEHIND_BYTES: Final = 1 << 20
 
 
 class Feed(asyncio.Protocol):
@@ -59,6 +64,8 @@ class Feed(asyncio.Protocol):
         # What is tracked over HTTP.
         self._events = Events(engine, self._send)
         self._drained: asyncio.Future[None] | None = None
+        engine.tracing.ship = self._ship_spans
+        self._audit = AuditFeed(engine, self._send, lambda: self._transport is not None)
         for name in _LIVE_SETTINGS:
             engine.config.on_change(name, self._settings_changed)
 
@@ -73,7 +80,7 @@ class Feed(asyncio.Protocol):
         self._process = subprocess.Popen(
             [sys.executable, "-c", _START, *map(str, fds)],
             stdin=subprocess.DEVNULL,
-            pass_fds=[fd for fd in fds if fd >= 0],
+            pass_fds=[fd for fd in (*fds, *self._audit.fds) if fd >= 0],
         )
         theirs.close()
         ours.setblocking(False)
@@ -86,6 +93,7 @@ class Feed(asyncio.Protocol):
 
     async def drain(self) -> None:
         """Count all that was tracked over HTTP, and let no more be: the server is about to end."""
+        await self._audit.drain()
         if self._transport is not None:
             self._drained = self._loop.create_future()
             self._send(["drain"])
@@ -101,6 +109,7 @@ class Feed(asyncio.Protocol):
 
     async def stop(self) -> None:
         """Close the feed, at which the sidecar ends; make sure that it does."""
+        await self._audit.drain()
         self._stopping = True
         if self._timer is not None:
             self._timer.cancel()
@@ -126,6 +135,7 @@ class Feed(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self._audit.lost()
         if self._drained is not None:
             self._drained.cancel()
         if self._stopping or not self._first_answer.done():
@@ -155,6 +165,8 @@ class Feed(asyncio.Protocol):
             case ["doctor"]:
                 facts = gather(self._engine, LAST_S)
                 self._send(["doctor", to_json(facts, examine(facts))])
+            case ["audit", number, reply]:
+                self._audit.answer(number, reply)
             case ["tracked"]:
                 self._events.look()
             case ["ask", number, name, details]:
@@ -200,6 +212,14 @@ class Feed(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(encode(message))
 
+    def _ship_spans(self, spans: list[Plain], packed: bytes, shift_ns: int) -> bool:
+        """Have the sidecar export them; False while it is not there, or has not taken the last ones yet."""
+        transport = self._transport
+        if transport is None or transport.get_write_buffer_size() > _SPANS_BEHIND_BYTES:
+            return False
+        self._send(["spans", spans, packed, shift_ns])
+        return True
+
     def _settings(self) -> dict[str, Any]:
         engine, config = self._engine, self._engine.config
         return {
@@ -216,11 +236,17 @@ class Feed(asyncio.Protocol):
             "tls_cert_file": config.tls_cert_file if config.tls_port else "",
             "config": config.get(*SHOWN),
             "keeps_history": True,
+            "tracing_enabled": config.tracing_enabled,
+            "tracing_endpoint": config.tracing_endpoint,
+            "tracing_queue_max": config.tracing_queue_max,
+            "commands": engine.tracing.names,
+            "run_id": engine.run_id,
+            "audit": self._audit.settings(),
             "log_level": config.log_level,
             "log_format": config.log_format,
             "logfile": self._logfile,
             "log_repeats_max": config.log_repeats_max,
-            "events_port": config.events_port,
+            "events_port": config.events_port if config.wants_events else 0,
             "events_port_chosen": config.source("events-port") != "default",
             "events_bind": list(config.events_bind),
             "events_token": config.events_token,
@@ -272,6 +298,10 @@ _LIVE_SETTINGS: Final = (
     *(setting.name for setting in SETTINGS if setting.section == "Events" and setting.mutable),
     "metrics-series-max",
     "metrics-token",
+    "tracing-enabled",
+    "tracing-endpoint",
+    "tracing-queue-max",
+    *AUDIT_SETTINGS,
     *(setting.name for name in SHOWN if (setting := lookup(name)) is not None and setting.mutable),
 )
 

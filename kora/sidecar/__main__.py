@@ -21,16 +21,18 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
+from kora.audit.ring import Ring
 from kora.log import REPEATS_S, Log, logger
 from kora.observe.board import Board
 from kora.observe.shared_counts import SharedCounts
 from kora.observe.tracked_ring import TrackedRing
+from kora.sidecar.audit import AuditLog
 from kora.sidecar.events import Events
 from kora.sidecar.events_port import EventsPort
 from kora.sidecar.feed import Feed
@@ -54,6 +56,7 @@ async def serve(feed_fd: int, board_fd: int, histograms_fd: int = -1, events_fd:
         return 0
     feed.follow = follow = partial(_follow, _open_log(settings))
     follow(settings)
+    audit = _open_audit(feed, settings)
     try:
         listeners = []
         if settings.metrics_port:
@@ -63,10 +66,11 @@ async def serve(feed_fd: int, board_fd: int, histograms_fd: int = -1, events_fd:
         feed.send(["failed", str(error)])
         feed.close()
         await feed.closed
+        await _close_audit(audit)
         return 1
     # No access log: a line per probe would be most of the log, and kora_sidecar_requests_total counts them.
     events, port = _make_events(feed, events_fd, follow) if events_fd >= 0 else (None, None)
-    site = Site(feed, board, events)
+    site = Site(feed, board, events, audit)
     runner = web.AppRunner(
         site.application(),
         access_log=None,
@@ -94,7 +98,35 @@ async def serve(feed_fd: int, board_fd: int, histograms_fd: int = -1, events_fd:
     if port is not None:
         port.close()
     await runner.cleanup()
+    feed.traces.close()
+    await _close_audit(audit)
     return 0
+
+
+def _open_audit(feed: Feed, settings: Settings) -> AuditLog | None:
+    if not settings.audit:
+        return None
+    loop = asyncio.get_running_loop()
+
+    def values() -> dict[str, Any]:
+        assert feed.settings is not None
+        return feed.settings.audit
+
+    audit = AuditLog(Ring(settings.audit["fd"]), values, settings.version)
+
+    def asked(number: int, what: str, count: int) -> None:
+        loop.run_in_executor(None, audit.answer, what, count).add_done_callback(
+            lambda done: feed.send(["audit", number, done.result()])
+        )
+
+    audit.start()
+    feed.answer_audit(asked)
+    return audit
+
+
+async def _close_audit(audit: AuditLog | None) -> None:
+    if audit is not None:
+        await asyncio.get_running_loop().run_in_executor(None, audit.stop)
 
 
 def _open_events(feed: Feed, settings: Settings) -> list[socket.socket]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from kora.engine import info
 from kora.engine.snapshot import Snapshot
 from kora.observe.storage import Storage
+from kora.sidecar.audit import AuditState
 from kora.sidecar.health import OK, Health
 
 DEGRADED: Final = "degraded"
@@ -35,6 +36,8 @@ CHECKS: Final = {
     "cgroup": "degraded from 90 % of the control group's memory limit on, unhealthy from 97 % on",
     "clients": "degraded from 90 % of maxclients on, unhealthy at all of them",
     "disk": "degraded where less is free than the data takes, unhealthy below 64 MB or where a write fails",
+    "audit": "degraded where records were dropped in the last minute, clients wait, or a record was found changed; "
+    "unhealthy where the audit log cannot be written",
     "persistence": "degraded where the last snapshot or rewrite failed, unhealthy where the journal cannot be written",
     "storage": "with RocksDB: degraded where it cannot write right now, or a file could not be opened or read since "
     "start; unhealthy where what has changed cannot be written, or a flush or compaction failed",
@@ -70,9 +73,16 @@ def to_json(checks: list[Check]) -> dict[str, Any]:
 
 
 def look(
-    health: Health, snapshot: Snapshot | None, age_ns: int | None, cgroup_limit: int | None, disk: Disk | None
+    health: Health,
+    snapshot: Snapshot | None,
+    age_ns: int | None,
+    cgroup_limit: int | None,
+    disk: Disk | None,
+    audit: AuditState | None = None,
 ) -> list[Check]:
     found = [_loop(health), _state(health), _numbers(age_ns)]
+    if audit is not None:
+        found.append(_audit(audit))
     if snapshot is not None:
         found += [_memory(snapshot), _clients(snapshot), _persistence(snapshot)]
         if cgroup_limit is not None:
@@ -125,6 +135,20 @@ def _disk(snapshot: Snapshot, disk: Disk) -> Check:
     if disk.error or disk.free_bytes < DISK_FREE_MIN:
         return Check("disk", UNHEALTHY, reason)
     return Check("disk", DEGRADED if disk.free_bytes < snapshot.memory_bytes else OK, reason)
+
+
+def _audit(audit: AuditState) -> Check:
+    if audit.fault:
+        then = "clients that want what is recorded wait" if audit.blocks else "records are dropped"
+        full = f"{then}, since the queue is full" if audit.is_full else f"once the queue is full, {then}"
+        return Check("audit", UNHEALTHY, f"the audit log cannot be written: {audit.fault}; {full}")
+    if audit.is_held:
+        return Check("audit", DEGRADED, "more is recorded than can be written: clients wait")
+    if audit.dropped_lately:
+        return Check("audit", DEGRADED, f"{audit.dropped_lately} records were dropped in the last minute")
+    if not audit.is_valid:
+        return Check("audit", DEGRADED, "a record was found that is not as it was written; AUDIT VERIFY names it")
+    return Check("audit", OK, "all is written")
 
 
 def _persistence(snapshot: Snapshot) -> Check:

@@ -20,6 +20,7 @@ from prometheus_client.samples import Exemplar, Sample
 from kora.engine import info
 from kora.engine.snapshot import Snapshot
 from kora.observe import histogram
+from kora.sidecar.audit import AuditLog
 from kora.sidecar.own_stats import OwnStats
 from kora.sidecar.settings import Settings
 
@@ -55,6 +56,7 @@ class View:
     settings: Settings
     own: OwnStats
     timeouts: int
+    audit: AuditLog | None = None  # where one is kept
     # Of the page that is being made.
     series: int = 0
     rows_left_out: int = 0
@@ -86,7 +88,7 @@ class Distribution:
     cumulative: Sequence[int]
     count: int
     sum: float
-    exemplar: Exemplar | None = None
+    exemplars: Sequence[Exemplar] = ()  # each goes with its bucket, a later one in place of an earlier
 
 
 @dataclass(frozen=True)
@@ -152,9 +154,9 @@ class Family:
                 for le, count in zip(value.les, value.cumulative, strict=True)
             ]
             samples.append(Sample(bucket, {**labels, "le": "+Inf"}, value.count))
-            if value.exemplar is not None:
-                edge = next((at for at, le in enumerate(value.les) if value.exemplar.value <= float(le)), -1)
-                samples[edge] = samples[edge]._replace(exemplar=value.exemplar)
+            for exemplar in value.exemplars:
+                edge = next((at for at, le in enumerate(value.les) if exemplar.value <= float(le)), len(value.les))
+                samples[edge] = samples[edge]._replace(exemplar=exemplar)
         elif isinstance(value, Summary):
             samples = [
                 Sample(self.name, {**labels, "quantile": quantile}, number)
@@ -339,12 +341,12 @@ class Edges:
         self.les = tuple(les) or tuple(map(seconds_text, edges_ns))
         self._places = [histogram.index_of(edge_ns) for edge_ns in edges_ns]
 
-    def distribution(self, running: Sequence[int], total: float, exemplar: Exemplar | None = None) -> Distribution:
+    def distribution(self, running: Sequence[int], total: float, exemplars: Sequence[Exemplar] = ()) -> Distribution:
         """Of a histogram by its running counts; a bucket that an edge divides counts as below it (under 1 % wide)."""
         count = running[-1] if running else 0
         size = len(running)
         cumulative = [running[place] if place < size else count for place in self._places]
-        return Distribution(self.les, cumulative, count, total, exemplar)
+        return Distribution(self.les, cumulative, count, total, exemplars)
 
 
 def seconds_text(edge_ns: int) -> str:

@@ -14,6 +14,7 @@ from kora.engine.snapshot import Snapshot
 from kora.observe.frame import Decoder, Message, encode
 from kora.observe.shared_counts import SharedCounts
 from kora.sidecar.settings import Settings
+from kora.sidecar.tracing import TraceExport
 
 TIMEOUT_S: Final = 1.0
 # Of questions whose answers take as long as what they are about is large.
@@ -50,11 +51,15 @@ class Feed(asyncio.Protocol):
         # What has come.
         self.settings: Settings | None = None
         self.follow: Callable[[Settings], object] = _follow_nobody
+        self.traces = TraceExport()
         self._told = asyncio.Event()  # there are settings, or there will never be any
         self.closed: asyncio.Future[None] = self._loop.create_future()  # the data process has gone
         self._latest: Snapshot | None = None
         self._latest_ns = 0
         self.timeouts = 0
+        # Of the audit log: who answers, and what was asked before there was anybody.
+        self._asked: Callable[[int, str, int], None] | None = None
+        self._early: list[tuple[int, str, int]] = []
         # What is under way.
         self._request: _Request | None = None
         self._shards: list[Any] = []  # that have come for it
@@ -137,6 +142,13 @@ class Feed(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(encode(message))
 
+    def answer_audit(self, asked: Callable[[int, str, int], None]) -> None:
+        """Who answers what the data process asks of the audit log, by number, from now on."""
+        self._asked = asked
+        for question in self._early:
+            asked(*question)
+        self._early.clear()
+
     def close(self) -> None:
         """Send what is left, then hang up."""
         if self._transport is not None:
@@ -189,9 +201,15 @@ class Feed(asyncio.Protocol):
             case ["doctor", values] if self._report is not None:
                 self._report.set_result(values)
                 self._report = None
+            case ["audit", number, what, count]:
+                if self._asked is None:
+                    self._early.append((number, what, count))
+                else:
+                    self._asked(number, what, count)
             case ["settings", values]:
                 self.settings = Settings.from_plain(values)
                 self._told.set()
+                self.traces.follow(self.settings)
                 self.follow(self.settings)
             case ["answer", number, value]:
                 if (answer := self._questions.get(number)) is not None:
@@ -207,6 +225,8 @@ class Feed(asyncio.Protocol):
             case ["drain"]:
                 self.on_drain()
                 self.send(["drained"])
+            case ["spans", spans, packed, shift_ns]:
+                self.traces.add(spans, packed, shift_ns)
             case _:
                 raise AssertionError(f"not a message of the data process: {message[:2]!r}")
 

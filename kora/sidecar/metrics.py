@@ -7,15 +7,20 @@ repeat what Prometheus adds itself (instance, job, namespace, pod).
 """
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from prometheus_client.samples import Exemplar
 
+from kora.audit import ring
+from kora.config import AUDIT_CATEGORIES
 from kora.engine.snapshot import Snapshot, by_lowest
 from kora.observe import histogram
 from kora.observe.histogram import EDGES_NS
+from kora.observe.traces import REASONS, operation_name, trace_text
 from kora.sidecar import own_stats
+from kora.sidecar.audit import AuditLog
 from kora.sidecar.certificate import not_after_s
 from kora.sidecar.events import Events
 from kora.sidecar.exposition import (
@@ -45,8 +50,10 @@ def _command_durations(view: View, command: Command) -> Distribution | None:
     if not command.running:
         return None
     slow = view.snapshot.last_slow.get(command.name) if view.snapshot is not None else None
-    exemplar = _exemplar(slow) if slow is not None else None
-    return _COMMAND_EDGES.distribution(command.running, seconds(command.stats.elapsed_ns), exemplar)
+    exemplars = list(view.own.traces.exemplars.get(operation_name(command.name), {}).values())
+    if slow is not None:
+        exemplars.append(_exemplar(slow))
+    return _COMMAND_EDGES.distribution(command.running, seconds(command.stats.elapsed_ns), exemplars)
 
 
 def _command_times(
@@ -64,8 +71,21 @@ def _command_times(
 
 def _exemplar(entry: Sequence[int]) -> Exemplar:
     """The last call of a command that got into the slow log, where SLOWLOG GET tells more of it."""
-    slowlog_id, elapsed_us, time_s = entry
-    return Exemplar({"slowlog_id": str(slowlog_id)}, elapsed_us / 1e6, float(time_s))
+    slowlog_id, elapsed_us, time_s, trace_id = entry
+    labels = {"slowlog_id": str(slowlog_id)}
+    if trace_id:
+        labels["trace_id"] = trace_text(trace_id)
+    return Exemplar(labels, elapsed_us / 1e6, float(time_s))
+
+
+def _spans_kept(snapshot: Snapshot) -> Rows:
+    return [((reason,), snapshot.traces[f"kept_{reason}"]) for reason in REASONS]
+
+
+def _spans_dropped(view: View) -> Rows:
+    traces = view.own.traces
+    here = view.snapshot.traces["dropped"] if view.snapshot is not None else 0
+    return [(("buffer",), here), (("queue",), traces.dropped), (("export",), traces.failed)]
 
 
 def _command_errors(view: View) -> Rows:
@@ -149,6 +169,34 @@ def _event_requests(events: Events) -> Rows:
 
 def _own_cpu(_: View) -> Rows:
     return [((mode,), used_s) for mode, used_s in zip(("user", "system"), own_stats.cpu_s(), strict=True)]
+
+
+def _audit(
+    name: str,
+    kind: str,
+    unit: str,
+    text: str,
+    read: "Callable[[AuditLog], Rows | Value]",
+    labels: tuple[str, ...] = (),
+) -> Family:
+    """Shown only where an audit log is kept."""
+    return Family(
+        name, kind, unit, text, lambda view: None if view.audit is None else read(view.audit), labels, is_optional=True
+    )
+
+
+def _audit_records(audit: AuditLog) -> Rows:
+    return [
+        ((category, outcome), audit.records[category, outcome])
+        for category in AUDIT_CATEGORIES
+        for outcome in ("ok", "error")
+    ]
+
+
+def _audit_blocked(audit: AuditLog) -> float:
+    words = audit.queue.words
+    since_ns = words[ring.BLOCKED_SINCE]
+    return seconds(words[ring.BLOCKED_NS] + (max(0, time.monotonic_ns() - since_ns) if since_ns else 0))
 
 
 # fmt: off
@@ -359,6 +407,59 @@ _KORA: Final[tuple[Family, ...]] = (
            of_snapshot(lambda s: int(s.hotkey_session))),
     Family("kora_hotkey_memory_bytes", "gauge", "bytes", "What is kept of hot keys.",
            of_snapshot(lambda s: s.hotkeys_bytes)),
+
+    # Traces.
+    Family("kora_trace_enabled", "gauge", "", "1 if requests leave spans, else 0.",
+           of_snapshot(lambda s: s.traces["enabled"])),
+    Family("kora_trace_spans_total", "counter", "",
+           "Spans that were kept, by reason: sampled, parent (the client said so), error or slow.",
+           of_snapshot(_spans_kept), ("reason",)),
+    Family("kora_trace_spans_exported_total", "counter", "", "Spans that the collector has taken.",
+           lambda view: view.own.traces.exported),
+    Family("kora_trace_spans_dropped_total", "counter", "",
+           "Spans that were given up: since the data process could not hand them over (buffer), since too many waited "
+           "(queue), or since the collector did not take them (export).",
+           _spans_dropped, ("reason",)),
+    Family("kora_trace_export_errors_total", "counter", "", "Requests to the collector that failed.",
+           lambda view: view.own.traces.errors),
+    Family("kora_trace_queue_spans", "gauge", "", "Spans that wait to be exported.",
+           lambda view: view.own.traces.waiting),
+    Family("kora_trace_contexts_invalid_total", "counter", "",
+           "Requests with a traceparent attribute that was none, and that were run without.",
+           of_snapshot(lambda s: s.traces["contexts_invalid"])),
+
+    # The audit log.
+    _audit("kora_audit_records_total", "counter", "", "Records that were written, by category and by how it ended.",
+           _audit_records, ("category", "outcome")),
+    _audit("kora_audit_bytes_total", "counter", "bytes", "Bytes of the audit log that were written.",
+           lambda audit: audit.bytes),
+    _audit("kora_audit_file_bytes", "gauge", "bytes", "Bytes of the file that is written to.",
+           lambda audit: audit.size_bytes),
+    _audit("kora_audit_last_sequence", "gauge", "", "The number of the last record that was written.",
+           lambda audit: audit.chain.sequence),
+    _audit("kora_audit_queue_bytes", "gauge", "bytes", "Bytes of records that wait to be written.",
+           lambda audit: audit.queue.used_bytes + audit.queue.words[ring.WAITING]),
+    _audit("kora_audit_queue_limit_bytes", "gauge", "bytes", "Bytes of records that may wait.",
+           lambda audit: audit.queue.capacity),
+    _audit("kora_audit_dropped_total", "counter", "", "Records that were dropped, since the queue was full.",
+           lambda audit: audit.queue.words[ring.DROPPED]),
+    _audit("kora_audit_gaps_total", "counter", "", "Records that say that others are missing.",
+           lambda audit: audit.gaps),
+    _audit("kora_audit_missing_total", "counter", "", "How many these say are missing, as far as they know.",
+           lambda audit: audit.lost),
+    _audit("kora_audit_blocked_seconds_total", "counter", "seconds",
+           "How long clients waited until there was room for records.", _audit_blocked),
+    _audit("kora_audit_write_errors_total", "counter", "", "Times that the audit log could not be written.",
+           lambda audit: audit.write_errors),
+    _audit("kora_audit_fsync_errors_total", "counter", "", "Times that the audit log could not be synced.",
+           lambda audit: audit.fsync_errors),
+    _audit("kora_audit_rotations_total", "counter", "", "Times that a new file of the audit log was begun.",
+           lambda audit: audit.rotations),
+    _audit("kora_audit_healthy", "gauge", "", "1 if the audit log can be written, else 0.",
+           lambda audit: int(not audit.fault)),
+    _audit("kora_audit_chain_valid", "gauge", "",
+           "0 if AUDIT VERIFY found a record last time that is not as it was written, or the last file ended in one.",
+           lambda audit: int(audit.is_valid)),
 
     # The sidecar itself.
     Family("kora_sidecar_scrapes_total", "counter", "", "Scrapes of /metrics, this one included.",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from kora.observe import histogram
+from kora.sidecar.tracing import TraceExport
 
 if TYPE_CHECKING:
     from kora.sidecar.events import Events
@@ -22,6 +23,7 @@ class OwnStats:
         self.scrape_counts: array[int] = histogram.new_counts()  # of those that were answered
         self.scrape_elapsed_ns = 0
         self.last_scrape_ns = 0
+        self.traces = TraceExport()  # the feed's, where there is one
         self.turned_out = 0  # connections that were ended for being idle or not reading
         # Answers by path, which is one of the routes' or "other", and status code.
         self.requests: dict[tuple[str, int], int] = {("/metrics", 200): 0}

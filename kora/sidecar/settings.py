@@ -21,6 +21,14 @@ class Settings:
     metrics_token: str = ""  # what all but health is answered for; "" asks for none
     tls_cert_file: str = ""
     config: dict[str, str] = field(default_factory=dict)  # settings that redis_* families show, as CONFIG GET has them
+    # Where spans go, and what they are told of by numbers.
+    tracing_enabled: bool = False
+    tracing_endpoint: str = ""
+    tracing_queue_max: int = 8192
+    commands: list[str] = field(default_factory=list)  # names by slot
+    run_id: str = ""
+    port: int = 0
+    audit: dict[str, Any] = field(default_factory=dict)  # kora.server.audit; empty where no audit log is kept
     # How the sidecar's own log lines look and which are written, as the settings of these names say.
     log_level: str = "info"
     log_format: str = "json"

@@ -20,6 +20,7 @@ from kora.errors import make_error_id
 from kora.log import logger
 from kora.observe.board import Board
 from kora.sidecar import protobuf_page, tokens
+from kora.sidecar.audit import AuditLog
 from kora.sidecar.checks import UNHEALTHY, Check, Disk, cgroup_limit, look, overall, to_json, try_disk
 from kora.sidecar.event_requests import BODY_MAX
 from kora.sidecar.events import BODY_TOO_LONG, Events, Reply, Request
@@ -59,11 +60,13 @@ class Endpoint:
 
 
 class Site:
-    def __init__(self, feed: Feed, board: Board, events: Events | None = None) -> None:
+    def __init__(self, feed: Feed, board: Board, events: Events | None = None, audit: AuditLog | None = None) -> None:
         self._feed = feed
         self._board = board
         self._events = events
+        self._audit = audit
         self._own = OwnStats(events)
+        self._own.traces = feed.traces
         self.visitors: Visitors | None = None  # set by whoever listens
         # The disk, as it was found last.
         self._disk: Disk | None = None
@@ -131,7 +134,7 @@ class Site:
         accept = request.headers.get("Accept", "")
         snapshot = await self._feed.snapshot()
         self._own.turned_out = self.visitors.turned_out if self.visitors is not None else 0
-        view = View(snapshot, self._feed.age_ns, self._settings, self._own, self._feed.timeouts)
+        view = View(snapshot, self._feed.age_ns, self._settings, self._own, self._feed.timeouts, self._audit)
         names = request.query.getall("name[]", ())
         if protobuf_page.is_available() and wants_protobuf(accept):
             body, content_type = protobuf_page.render(view, fill(view, METRICS, names)), protobuf_page.CONTENT_TYPE
@@ -226,7 +229,8 @@ class Site:
         if folder and self._disk_task is None and now - self._disk_looked > _DISK_S:
             self._disk_looked = now
             self._disk_task = asyncio.create_task(self._look_at_disk(folder))
-        return look(health, self._feed.latest, self._feed.age_ns, cgroup_limit(), self._disk)
+        audit = self._audit.state() if self._audit is not None else None
+        return look(health, self._feed.latest, self._feed.age_ns, cgroup_limit(), self._disk, audit)
 
     async def _look_at_disk(self, folder: str) -> None:
         try:

@@ -81,11 +81,10 @@ def parse_value(text: bytes) -> int:
 
 def format_value(units: int) -> bytes:
     """The shortest decimal number that is so many billionths."""
+    if units % UNIT == 0:
+        return b"%d" % (units // UNIT)  # nearly all there are
     whole, rest = divmod(abs(units), UNIT)
-    text = b"%d" % whole
-    if rest:
-        text += b".%09d" % rest
-        text = text.rstrip(b"0")
+    text = (b"%d.%09d" % (whole, rest)).rstrip(b"0")
     return b"-" + text if units < 0 else text
 
 

@@ -1,7 +1,7 @@
 """Kora and redis-server side by side on this machine: `make bench`, or `python tests/bench/bench.py --help`.
 
 Sections: throughput, types_cpu, observation, large, latency, memory, types_memory, pause, snapshot, idle, scrape,
-service, start, loading, journal, storage, events; one module each, with `measure`, `tables` and, where Kora promises
+service, start, loading, journal, storage, events, audit; one module each, with `measure`, `tables` and, where Kora promises
 something (targets.py), `verdicts`, which are the last table.
 Tables go to standard output, progress to standard error, everything into a JSON file.  All traffic stays on loopback.
 The exit code says whether all was measured, not whether targets were met.
@@ -24,6 +24,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Final, NoReturn
 
+import audit
 import events
 import idle
 import journal
@@ -66,6 +67,7 @@ SECTIONS: Final[dict[str, ModuleType]] = {
     "journal": journal,
     "storage": storage,
     "events": events,
+    "audit": audit,
 }
 
 

@@ -276,5 +276,8 @@ def test_extended_entries_say_how_long_the_request_waited_and_until_it_was_answe
     engine.execute(engine.connect("127.0.0.1:1"), data, lambda _: engine.clock.advance_ms(5))
     assert [len(entry) for entry in run("SLOWLOG", "GET")] == [6, 6]
     run("CONFIG", "SET", "slowlog-extended", "yes")
-    assert [entry[2:3] + entry[6:] for entry in run("SLOWLOG", "GET")] == [[30000, 20000, 55000], [20000, 0, 55000]]
-    assert [entry[6:] for entry in run("COMMANDLOG", "GET", "-1", "slow")] == [[20000, 55000], [0, 55000]]
+    assert [entry[2:3] + entry[6:] for entry in run("SLOWLOG", "GET")] == [
+        [30000, 20000, 55000, b""],
+        [20000, 0, 55000, b""],
+    ]
+    assert [entry[6:] for entry in run("COMMANDLOG", "GET", "-1", "slow")] == [[20000, 55000, b""], [0, 55000, b""]]

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from kora.engine.tracked import FLUSH_DELAY_MS
+from kora.engine.tracked import FLUSH_DELAY_MS, _entry_request, _request, _words
 from kora.errors import CommandError
 from kora.types.tally import OTHER, Tally
 
@@ -495,3 +495,8 @@ def test_info_tells_what_was_tracked(run, flush):
     assert "events_tracked:1\r\n" in info
     assert "events_flushed:1\r\n" in info
     assert "events_keys:1\r\n" in info
+
+
+def test_entries_are_written_in_the_words_that_anybody_would_use():
+    cell = tally_of(1, 2.5).cell(b"m", 0)
+    assert _entry_request(b"5-*", cell) == _request([b"XADD", b"kilometric.m", b"5-*", *_words(cell)])

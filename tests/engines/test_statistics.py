@@ -1,10 +1,12 @@
 """What is read of RocksDB instances, against what they say themselves, and that each number moves when it should."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,9 @@ rocksdict = pytest.importorskip("rocksdict")
 
 from rocksdict import BlockBasedOptions, Cache, DbClosedError, Options, Rdict  # noqa: E402
 
+from kora.clock import ManualClock  # noqa: E402
+from kora.engine.engine import Engine  # noqa: E402
+from kora.engine.storage import StorageView  # noqa: E402
 from kora.engines.rocksdb.statistics import LogTail, Statistics  # noqa: E402
 from kora.observe.storage import (  # noqa: E402
     COMPACTIONS,
@@ -74,6 +79,10 @@ def again(statistics: Statistics) -> Storage:
     return statistics.latest
 
 
+def properties(instance: Rdict) -> list[int | None]:
+    return [instance.property_int_value(f"rocksdb.{row.source}") for row in PROPERTIES]
+
+
 def fill(instance: Rdict, count: int = 500, first: int = 0) -> None:
     for number in range(first, first + count):
         instance[b"%08d" % number] = os.urandom(100)
@@ -96,7 +105,10 @@ def test_sums_are_those_of_the_instances_own_dumps(opened: Open) -> None:
         fill(instance, count)
         instance.flush()
         instance.compact_range(None, None)
-    _, storage = read(one, other)
+    told: list[list[int | None]] = []
+    # What has just compacted goes on behind the scenes: its end is noted, files are deleted.
+    while told != (told := [properties(one), properties(other)]):
+        _, storage = read(one, other)
     dumps = [dump_of(one), dump_of(other)]
     for row in TICKERS:
         for source in row.sources:
@@ -108,8 +120,7 @@ def test_sums_are_those_of_the_instances_own_dumps(opened: Open) -> None:
         assert found[COUNT] == sum(int(row[row.index("COUNT") + 2]) for row in rows) > 0
         assert found[SUM] == sum(int(row[row.index("SUM") + 2]) for row in rows)
         assert found[MOST] == max(float(row[row.index("P100") + 2]) for row in rows)
-    for row in PROPERTIES:
-        values = [instance.property_int_value(f"rocksdb.{row.source}") for instance in (one, other)]
+    for row, *values in zip(PROPERTIES, *told, strict=True):
         assert all(value is not None for value in values), row.source
         expected = values[0] if row.scope == "cache" else sum(value or 0 for value in values)
         assert storage.reading.properties[row.source] == expected, row.source
@@ -296,3 +307,59 @@ def test_the_log_is_read_from_where_it_was_left(tmp_path: Path) -> None:
     path.unlink()
     path.write_bytes(b"Flush lasted 5 microseconds\n")
     assert tail.read(str(path))[FLUSHES] == [5], "another file by its name"
+
+
+# What DOCTOR says of real instances.
+
+
+def finding(run: Callable[..., bytes], name: str) -> dict[str, Any]:
+    found = {finding["id"]: finding for finding in json.loads(run("DOCTOR", "JSON"))["findings"]}
+    assert name in found, found.keys()
+    return found[name]
+
+
+def test_doctor_finds_that_writes_are_held_up(
+    opened: Open, engine: Engine, clock: ManualClock, run: Callable[..., bytes]
+) -> None:
+    instance = opened(compaction=2, slowdown=2, stop=3)
+    statistics, _ = read(instance)
+    engine.storage = StorageView(statistics)
+    second(engine, clock)
+    first = 0
+    while sum(again(statistics).reading.stall_us.values()) < 150_000:
+        fill(instance, 5_000, first)
+        first += 5_000
+        assert first < 2_000_000, "never held up"
+    second(engine, clock)
+    found = finding(run, "storage-stall")
+    assert found["evidence"]["numbers"]["stalled_ms"] >= 100
+    assert "because of its" in found["evidence"]["text"]
+    assert any(event[0] == b"storage-stall" for event in run("LATENCY", "LATEST"))  # type: ignore[comparison-overlap]
+    statistics.close()
+
+
+def test_doctor_finds_that_compaction_is_behind_and_a_file_is_gone(
+    opened: Open, engine: Engine, clock: ManualClock, run: Callable[..., bytes], tmp_path: Path
+) -> None:
+    instance = opened(files=20)
+    statistics, _ = read(instance)
+    engine.storage = StorageView(statistics)
+    second(engine, clock)
+    for number in range(12 * len(engine.shards)):
+        instance[b"%08d" % number] = b"x"
+        instance.flush()
+    statistics.read()
+    assert finding(run, "compaction-behind")["evidence"]["numbers"]["level0_files"] == 12 * len(engine.shards)
+    for file in (tmp_path / "shard").glob("*.sst"):
+        file.unlink()
+    with pytest.raises(Exception, match="No such file"):
+        all(instance.get(b"%08d" % number) for number in range(12 * len(engine.shards)))
+    statistics.read()
+    second(engine, clock)
+    assert finding(run, "storage-errors")["evidence"]["numbers"]["file_errors"] > 0
+    statistics.close()
+
+
+def second(engine: Engine, clock: ManualClock) -> None:
+    clock.advance_ms(1_000)
+    engine.tick()

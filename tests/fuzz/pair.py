@@ -241,6 +241,8 @@ class Side:
         elif isinstance(action, Advance):
             self.clock.advance_ms(action.ms)
             self.engine.tick()
+            self.engine.tracked.flush_some(1 << 60)
+            self.engine.tracked.roll_some(1 << 60)
             self._resume_kicked()
         elif isinstance(action, Expire):
             for shard in self.engine.shards:
@@ -283,6 +285,7 @@ class Side:
             "bytes out": sum(shard.stats.bytes_out for shard in engine.shards),
             "clients": sorted(engine.clients),
             "board": engine.board.words[COMMAND_STARTED],
+            "tracked": engine.tracked.numbers(),
             "databases": [db.index for db in engine.databases.used()],
         }
         for command, *rows in zip(

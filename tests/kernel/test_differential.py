@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kora.clock import ManualClock
 from tests.compat.profile import examples
 from tests.compat.words import (
     DATABASES,
@@ -16,6 +17,8 @@ from tests.compat.words import (
     Word,
     assemble,
     condition,
+    floats,
+    integers,
     keys,
     options,
     steps,
@@ -140,7 +143,18 @@ TABLES: Table = {
 }
 # Those that choose by chance are left out.
 ORDERED: Table = {name: SORTED_SETS[name] for name in SORTED_SETS if name not in ("ZRANDMEMBER", "ZSCAN")}
-PLAIN: Table = {"PING": SETTINGS["PING"], "ECHO": words("ECHO", texts)}
+_NOW_MS = ManualClock().wall_ms()
+# What is tracked, and what is read of it, written or not.
+TRACKED: Table = {
+    "TRACK": words("TRACK", keys) | words("TRACK", keys, floats) | words("TRACK", keys, integers),
+    "TRACK AT": words("TRACK", keys, integers, "AT", st.integers(-1, 300_000).map(lambda ago: b"%d" % (_NOW_MS - ago))),
+    "TRACK.READ": words("TRACK.READ", keys, st.sampled_from((b"stats", b"gauge", b"counter", b"rate", b"points"))),
+    "TRACK.KEYS": words("TRACK.KEYS"),
+    "CONFIG SET": words("CONFIG", "SET", "events-negative", "yes")
+    | words("CONFIG", "SET", "events-keys-max", "2")
+    | words("CONFIG", "SET", "events-flush-interval", "60"),
+}
+PLAIN: Table = {"PING": SETTINGS["PING"], "ECHO": words("ECHO", texts), "TRACK": TRACKED["TRACK"]}
 _FILL: Table = {f"fill {name}": STRINGS[name] for name in ("SET", "MSET", "APPEND", "SETEX")}
 
 flags = st.sampled_from(
@@ -248,6 +262,20 @@ ENTRIES: Table = {**STREAMS, **GROUP_COMMANDS, **_KEPT, "XADD *": _automatic, "X
 def test_programs_over_streams_do_the_same(nodes: str, bytes_max: str, data: st.DataObject) -> None:
     flags = ("--stream-node-max-entries", nodes, "--stream-node-max-bytes", bytes_max)
     check(flags, data.draw(actions({**ENTRIES, "HELLO": SETTINGS["HELLO"]}, max_size=20)))
+
+
+_DELETING = {"DEL": GENERIC["DEL"]}
+_PASSING_LONG = st.sampled_from((1_000, 11_500, 61_500, 4_000_000)).map(Advance)
+
+
+@given(
+    flags=flags, program=st.lists(actions({**TRACKED, "DEL": GENERIC["DEL"]}, max_size=4), max_size=6), data=st.data()
+)
+@examples(150)
+def test_programs_of_tracked_values_do_the_same(
+    flags: tuple[str, ...], program: list[list[Action]], data: st.DataObject
+) -> None:
+    check(flags, [action for part in program for action in (*part, data.draw(_PASSING_LONG))])
 
 
 @given(flags=flags, program=actions(BITS))

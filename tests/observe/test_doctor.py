@@ -207,6 +207,19 @@ def test_writes_that_are_refused_are_critical():
     assert found(facts(total(internal_errors=1))) == [("internal-errors", "critical")]
 
 
+def test_an_audit_log_that_cannot_be_written_or_holds_clients_up_is_critical():
+    full = {"audit_fault": 28, "audit_queue_bytes": 50, "audit_limit_bytes": 100, "audit_clients_wait": 0}
+    finding = only(facts(numbers=full))
+    assert (finding.id, finding.severity, finding.run) == ("audit-log", "critical", "AUDIT STATUS")
+    assert "No space left on device" in finding.evidence
+    assert "full to 50%" in finding.evidence
+    finding = only(facts(numbers=full | {"audit_clients_wait": 1}))
+    assert (finding.run, finding.cures) == ("CONFIG SET audit-on-full drop", True)
+    assert "wait" in finding.evidence
+    assert found(facts(total(audit_dropped=7))) == [("audit-log", "critical")]
+    assert found(facts(numbers=full | {"audit_fault": 0})) == []
+
+
 def test_a_storm_of_connections_has_its_host():
     given = facts(total(connections=100), deed(CONNECTIONS, "10.0.0.7", 90, offender=Offender()))
     finding = only(given)

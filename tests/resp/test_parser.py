@@ -118,6 +118,17 @@ PROGRAMS = [
     (LONG + b"%1\r\n$1\r\na\r\n+b\r\n", [LONG_ARGV, [b"%1"], [b"$1"], [b"a"], [b"+b"]]),
     (b"PING\0\r\nPING\r\n" + LONG, []),
     (LONG + b"*1\r\n$4\0\r\nPING\r\n", [LONG_ARGV]),
+    # What stands before a request: RESP3's attributes.
+    (b"|1\r\n$1\r\na\r\n$2\r\n\r\n\r\n" + LONG, [[b"", b"a", b"\r\n"], LONG_ARGV]),
+    (LONG + b"|2\r\n+a\r\n:1\r\n$0\r\n\r\n_\r\n" + LONG, [LONG_ARGV, [b"", b"a", b"1", b"", b""], LONG_ARGV]),
+    (b"|0\r\n|1\r\n#t\r\n,1.5\r\nPING\r\n|\r\n|x 1\r\n", [[b"", b"t", b"1.5"], [b"PING"], [b"|"], [b"|x", b"1"]]),
+    (b"|17\r\n" + LONG, []),
+    (LONG + b"|1x\r\n" + LONG, [LONG_ARGV]),
+    (LONG + b"|1\r\n*1\r\n" + LONG, [LONG_ARGV]),
+    (b"|1\r\n\r\n" + LONG, []),
+    (b"|1\r\n$1\r\na\r\n$4097\r\n", []),
+    (b"|1\r\n$1\r\na\r\n$-1\r\n", []),
+    (b"|1\r\n$1\r\na\r\n$4090\r\n" + b"x" * 4090 + b"\r\n" + LONG, []),
 ]
 
 

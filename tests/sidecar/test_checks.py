@@ -11,6 +11,7 @@ from kora.engine import info, snapshot
 from kora.engine.engine import Engine
 from kora.engine.snapshot import Snapshot
 from kora.observe.board import BUSY, DRAINING, HEARTBEAT, LOADING, READY, STATE, Board
+from kora.sidecar.audit import AuditState
 from kora.sidecar.checks import CHECKS, Check, Disk, cgroup_limit, look, overall, to_json, try_disk
 from kora.sidecar.health import Health, examine
 
@@ -35,7 +36,8 @@ def found(name: str, shown: list[Check]) -> str:
 
 
 def test_all_is_well(taken: Snapshot) -> None:
-    shown = look(health(), taken, 10_000_000, 4 * GB, DISK)
+    audit = AuditState(fault="", blocks=False, is_full=False, is_held=False, dropped_lately=0, is_valid=True)
+    shown = look(health(), taken, 10_000_000, 4 * GB, DISK, audit)
     # All but that of what is under the keys, where there is nothing.
     assert [check.name for check in shown] == [name for name in CHECKS if name != "storage"]
     assert overall(shown) == "ok", shown

@@ -52,6 +52,8 @@ _LOGGED: Final = re.compile(rb'Flush lasted (\d+) microseconds|"compaction_time_
 _LOG_BYTES_MAX: Final = 1 << 20
 # Who looks up what is open looks at every descriptor of the process, those of clients among them.
 _OPEN_FILES_EVERY: Final = 10
+# Between two instances.
+_PAUSE_NS: Final = 1_000_000
 
 
 class Statistics:
@@ -91,10 +93,12 @@ class Statistics:
         instances = self._instances()
         if len(self._readers) != len(instances):
             self._readers = [Reader(self.level) for _ in instances]
+        readings = []
         try:
-            readings = [
-                reader.read(families) for reader, families in zip(self._readers, instances, strict=True) if families
-            ]
+            for reader, families in zip(self._readers, instances, strict=True):
+                readings.append(reader.read(families))
+                # The loop is not to wait for more than one of them: it gets the interpreter's lock meanwhile.
+                self._clock.sleep_ns(_PAUSE_NS)
         except DbClosedError:
             return  # it is being opened anew, or closed for good
         total = merged(readings, self._shares_cache)
