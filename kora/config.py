@@ -448,6 +448,9 @@ SETTINGS: Final[tuple[Setting, ...]] = (
              "Token that every path but those of health wants, as `Authorization: Bearer` or as the password that a "
              "browser asks for; empty asks for none.",
              mutable=True),
+    _sidecar("debug-endpoints", Kind.BOOLEAN, False,
+             "Whether the sidecar answers /debug/pprof/: profiles of CPU time and memory, which show code and prefixes "
+             "of keys to whoever may ask.", mutable=True),
     _sidecar("metrics-series-max", Kind.INTEGER, 6000,
              "Series of /metrics at most; details of the commands called least are left out first.",
              mutable=True, minimum=1000),
@@ -702,6 +705,7 @@ class Config:
     hotkey_window_seconds: int
     metrics_port: int
     metrics_bind: tuple[str, ...]
+    debug_endpoints: bool
     metrics_token: str
     metrics_series_max: int
     loop_stall_ms: int

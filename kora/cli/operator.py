@@ -11,6 +11,7 @@
     kora audit export --start 2024-01-01 --end 2024-12-31 --format json|csv --output FILE
     kora import URL [--to URL]                            copy the keys of a running Redis into a running Kora
     kora export rdb FILE [URL]                            write the keys of a running server to an RDB file
+    kora profile [URL] [-o FILE] [--flame FILE]           where a server spends CPU time, and what is in its memory
     kora version
 
 Every table is rendered from the one that the server itself uses, so that none can fall behind it.
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from kora import REDIS_VERSION, __version__
-from kora.cli import audit, check, events, exporting, importing, top
+from kora.cli import audit, check, events, exporting, importing, profile, top
 from kora.cli.export import ASSETS
 
 README: Final = "README.md"
@@ -80,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, (_, what) in ASSETS.items():
         export.add_parser(name, help=what, allow_abbrev=False)
     exporting.add_arguments(export.add_parser("rdb", help="the keys of a server, as an RDB file", allow_abbrev=False))
+    about = "where a server spends CPU time, and what is in its memory"
+    profile.add_arguments(tools.add_parser("profile", help=about, allow_abbrev=False))
     tools.add_parser("version", help="print the version")
     return parser
 
@@ -206,6 +209,7 @@ _TOOLS: Final = {
     "check": check.run,
     "export": _export,
     "import": importing.run,
+    "profile": profile.run,
     "read": events.read,
     "top": top.run,
     "track": events.track,

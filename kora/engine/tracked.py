@@ -14,6 +14,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
 from kora.engine.series import LEVELS, PREFIX, Question, Series, Steps
@@ -45,6 +46,8 @@ _WAITING_PER_KEY: Final = 8
 # Metrics that are looked at between two steps of a list of them, and that are put in order at a time.
 _STEP_KEYS: Final = 20
 _RUN_KEYS: Final = 5_000
+# And how many intervals, of which AT can name any.
+_INTERVALS_MAX: Final = 10_000
 # Entries that are written between two looks at the clock.
 _BATCH: Final = 25
 # How long to wait before trying again what was refused.
@@ -101,7 +104,9 @@ class Tracked:
         self.series = Series(engine, self._run)
         # The buffer.
         self._intervals: dict[int, Interval] = {}  # by their beginning
+        self._order: list[tuple[int, int]] = []  # a heap: when each is due, and its beginning
         self._open: Interval | None = None
+        self.waiting = 0  # tallies that are not written yet
         # The metrics there are, those first that were looked at longest ago; whether there is something new of them.
         self._metrics: OrderedDict[bytes, bool] = OrderedDict()
         # Who writes; made with the first that is written.
@@ -141,9 +146,11 @@ class Tracked:
             interval = self._at(at_ms, now_ms)
         tallies = interval.tallies
         if key not in tallies:
-            if self.waiting >= self._waiting_max:
+            if self._is_full(interval):
+                self._forget_empty(interval)
                 raise TooManyCounts
             key = self._admitted(key, 1)
+            self.waiting += key not in tallies
         tallies.add(key, units, at_ms)
 
     def merge(self, cells: Sequence[Cell]) -> None:
@@ -151,23 +158,27 @@ class Tracked:
         now_ms = self._engine.clock.wall_ms()
         for cell in cells:
             key, start_ms, count = cell[:3]
-            tallies = self._at(min(start_ms, now_ms + AHEAD_MS_MAX), now_ms).tallies
+            interval = self._at(min(start_ms, now_ms + AHEAD_MS_MAX), now_ms)
+            tallies = interval.tallies
             if key not in tallies:
-                if self.waiting >= self._waiting_max:
+                if self._is_full(interval):
+                    self._forget_empty(interval)
                     self.dropped += count
                     continue
                 if (known := self._admitted(key, count)) is not key:
                     cell = (known, *cell[1:])
+                self.waiting += known not in tallies
             tallies.merge(cell)
 
-    @property
-    def waiting(self) -> int:
-        """Tallies that are not written yet."""
-        return sum([len(interval.tallies) for interval in self._intervals.values()])
+    def _is_full(self, interval: Interval) -> bool:
+        """Whether there is no room for another tally.
 
-    @property
-    def _waiting_max(self) -> int:
-        return _WAITING_PER_KEY * self._engine.config.events_keys_max
+        Half of it is for intervals that go on, whatever times people name.
+        """
+        waiting_max = _WAITING_PER_KEY * self._engine.config.events_keys_max
+        if interval.is_late:
+            return self.waiting >= waiting_max // 2 or len(self._intervals) > _INTERVALS_MAX
+        return self.waiting >= waiting_max
 
     def _admitted(self, key: bytes, values: int) -> bytes:
         """Under which key a value is counted that may be the first of its metric."""
@@ -203,6 +214,7 @@ class Tracked:
             due_ns = self._engine.monotonic_ns() + (due_ms - now_ms) * 1_000_000
             tallies = self._engine.implementation.make_tallies()
             interval = self._intervals[start_ms] = Interval(start_ms, stop_ms, due_ns, tallies, is_late)
+            heappush(self._order, (due_ns, start_ms))
         return interval
 
     # Writing
@@ -232,7 +244,8 @@ class Tracked:
     def flush_all(self) -> bool:
         """Write everything, with the interval that goes on, for whoever ends the process; whether that went well."""
         self._error = b""
-        for interval in sorted(self._intervals.values(), key=lambda interval: interval.start_ms):
+        for _, start_ms in sorted(self._order):
+            interval = self._intervals[start_ms]
             while len(interval.tallies):
                 if not self._may_write() or not self._flush_batch(interval):
                     self._engine.log("error", "tracked values lost", tallies=self.waiting, reason=_text(self._error))
@@ -247,21 +260,34 @@ class Tracked:
         self._metrics.clear()
 
     def _next_due(self, now_ns: int) -> Interval | None:
-        due = [interval for interval in self._intervals.values() if interval.due_ns <= now_ns]
-        return min(due, key=lambda interval: interval.start_ms, default=None)
+        order = self._order
+        return self._intervals[order[0][1]] if order and order[0][0] <= now_ns else None
 
     def _forget(self, interval: Interval, written: int = 1) -> None:
         self._values += interval.tallies.values
         self.flushes += written
+        self.waiting -= len(interval.tallies)
         del self._intervals[interval.start_ms]
+        if self._order[0][1] == interval.start_ms:
+            heappop(self._order)
+        else:
+            self._order.remove((interval.due_ns, interval.start_ms))
+            heapify(self._order)
         if interval is self._open:
             self._open = None
             self._engine.implementation.count_into(None, 0, 0)
+
+    def _forget_empty(self, interval: Interval) -> None:
+        if not len(interval.tallies):
+            self._forget(interval, written=0)
 
     def _flush_batch(self, interval: Interval) -> bool:
         """Write some of it; False where that is refused for now, and what was not written is in the buffer again."""
         start_ms = interval.start_ms
         cells = interval.tallies.take(_BATCH)
+        self.waiting -= len(cells)
+        for cell in cells:
+            self._metrics[cell[0]] = True  # there is something to roll up
         entry_id = b"%d-*" % start_ms
         if interval.is_late:
             parts = [_request(self.series.entry(cell[0], start_ms, _words(cell))) for cell in cells]
@@ -280,6 +306,7 @@ class Tracked:
                     continue
             if error.startswith(_TEMPORARY):
                 values = interval.tallies.values
+                self.waiting += cell[0] not in interval.tallies
                 interval.tallies.merge(cell)
                 interval.tallies.values = values  # they were counted before
                 is_well = False
@@ -455,9 +482,8 @@ class Tracked:
     @property
     def lag_ms(self) -> int:
         """For how long the oldest interval should have been written."""
-        now_ns = self._engine.monotonic_ns()
-        overdue_ns = [now_ns - interval.due_ns for interval in self._intervals.values()]
-        return max(0, *overdue_ns, 0) // 1_000_000
+        overdue_ns = self._engine.monotonic_ns() - self._order[0][0] if self._order else 0
+        return max(0, overdue_ns) // 1_000_000
 
     def health(self) -> tuple[bool, str]:
         """Whether intervals are written when they are over, and if not, why."""

@@ -17,6 +17,7 @@ be made to run code, and both ends are the same interpreter.  The first value na
                         ["not now", number, text]     not yet
                         ["events behind", reason]     why tracked events are not written in time; "" once they are
                         ["drain"]                     put all events into the ring, and take no more
+                        ["profile", number, values, reason]  a profile that was asked for; or None, and why
                         ["audit", number, "status" | "tail" | "verify", count]
     to the data process ["listening"]                 the HTTP port is open
                         ["failed", text]              it cannot be opened; the sidecar ends
@@ -27,6 +28,8 @@ be made to run code, and both ends are the same interpreter.  The first value na
                         ["tracked"]                   events are in the ring: kora.observe.tracked_ring
                         ["ask", number, name, details]   "read" or "keys", of what was tracked
                         ["drained"]
+                        ["profile", number, kind, seconds, hz]  kora.server.profiling takes one
+                        ["profile-stop", number]       nobody waits for it any more
                         ["audit", number, answer]     a dictionary, a list of lines, or {"error": text}
 
 The settings that the sidecar cannot do without are metrics_bind, metrics_port, loop_stall_ms and started_ms (wall

@@ -79,8 +79,10 @@ class Worker:
     def turn(self, job: Job) -> tuple[int, bool]:
         """Run a job once; returns how long it took, in ns, and whether it has more to do."""
         self.engine.board.words[CLIENT] = 0
+        self.engine.job = job.name
         started_ns = time.monotonic_ns()
         more = job.run(self)
+        self.engine.job = ""
         elapsed_ns = time.monotonic_ns() - started_ns
         self.engine.jobs[job.name].record(elapsed_ns)
         self.engine.service.note_job(job.name, started_ns, started_ns + elapsed_ns)

@@ -19,6 +19,7 @@ class Settings:
     # What /metrics is like; these may change at run time.
     metrics_series_max: int = 6000
     metrics_token: str = ""  # what all but health is answered for; "" asks for none
+    debug_endpoints: bool = False
     tls_cert_file: str = ""
     config: dict[str, str] = field(default_factory=dict)  # settings that redis_* families show, as CONFIG GET has them
     # Where spans go, and what they are told of by numbers.

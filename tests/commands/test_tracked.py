@@ -484,16 +484,20 @@ def test_a_round_that_is_cut_off_between_any_two_entries_goes_on_where_it_was(ru
     assert marks == sorted(set(marks))
 
 
-def test_what_cannot_be_written_does_not_grow_for_ever(run, engine, clock):
+def test_what_waits_does_not_grow_for_ever_and_times_gone_by_do_not_keep_out_others(run, engine, clock, flush):
     run("CONFIG", "SET", "events-keys-max", "1")
-    for number in range(8):
-        run("TRACK", "m", "1", "AT", clock.wall_ms() - number * 10_000)
+    late_ms = clock.wall_ms() - 100_000
+    for number in range(4):
+        run("TRACK", "m", "1", "AT", late_ms - number * 10_000)
     with pytest.raises(CommandError, match="ERR too many counts are waiting to be written"):
         run("TRACK", "m", "1", "AT", "0")
-    cell = tally_of(1, 1).cell(b"m", 10_000)
-    engine.tracked.merge([cell])
+    run("TRACK", "m")
+    engine.tracked.merge([tally_of(1, 1).cell(b"m", 10_000)])
     assert engine.tracked.numbers()["dropped"] == 2
-    assert engine.tracked.values == 8
+    assert engine.tracked.values == engine.tracked.waiting == 5
+    flush()
+    assert engine.tracked.waiting == 0
+    assert run("XLEN", "kilometric.m") == 5
 
 
 def test_the_beginning_of_time_is_a_time(run, read, flush, roll):
