@@ -1401,7 +1401,7 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
         if (UNLIKELY(command->denyoom && kernel->maxmemory > 0) &&
             kernel_memory_bytes(kernel) > (int64_t)kernel->maxmemory)
             return place;
-        if (UNLIKELY(turn->keyspace->backing != NULL) && !keys_are_known(turn->keyspace, command, argv, request->argc))
+        if (UNLIKELY(turn->keyspace->backing != NULL) && !keys_are_ready(turn->keyspace, request, argv))
             return place;
         uint8_t audited = command->audited;
         if (UNLIKELY(audited) && !audit_begin(kernel, turn, command, argv, request->argc))
@@ -1412,9 +1412,13 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
         struct journaling journaling;
         if (UNLIKELY(is_journaled))
             journaling = begin_journaling(turn, argv, request->argc, batch->has_blocks);
-        if (UNLIKELY(kernel->saving.is_on) && command->writes)
+        if (UNLIKELY(kernel->saving.is_on) && command->writes && turn->keyspace->backing == NULL)
             preserve_keys(turn->keyspace, command, argv, request->argc);
         size_t mark = output->bytes;
+        if (UNLIKELY(kernel->is_sampled)) {
+            kernel->running = command;
+            kernel->in_operation = true;
+        }
         bool done = command->operation(kernel, turn, request, argv, output);
         if (UNLIKELY(is_journaled))
             end_journaling(kernel, turn, argv, request->argc, &journaling);
@@ -1531,8 +1535,7 @@ static __attribute__((noinline)) bool take_samples(struct kernel *kernel, const 
         if (kernel->hot_left <= 0) {
             /* A random step with the ratio as its mean: an even one would beat with pipelines of a similar length. */
             int64_t ratio = kernel->sampling_ratio;
-            kernel->hot_left =
-                ratio ? 1 + (int64_t)(kernel_random(kernel) % (uint64_t)(2 * ratio - 1)) : SPANS_NEVER;
+            kernel->hot_left = ratio ? 1 + (int64_t)(kernel_random(kernel) % (uint64_t)(2 * ratio - 1)) : SPANS_NEVER;
             if (!is_heavy)
                 sample_keys(kernel, turn, command, argv, argc, elapsed_ns, reply_bytes, false);
         }
