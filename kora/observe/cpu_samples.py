@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 
 # Rows that are told apart; what comes later is counted without its address, and then without its stack.
 ROWS_MAX: Final = 20_000
+THREADS: Final = "(threads)"  # the label of what other threads used, each of which is an operation
 STACK_MAX: Final = 128  # frames: what is further from the leaf is left out
 
 _Place: TypeAlias = tuple[CodeType, int]  # and a line

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from kora.observe.board import CLIENT
-from kora.observe.cpu_samples import CpuSamples
+from kora.observe.cpu_samples import THREADS, CpuSamples
 from kora.observe.frame import Message
 from kora.server.cpu_sampler import PythonSampler
 from kora.server.forked import Forked
@@ -31,7 +31,6 @@ _TAKE_S: Final = 0.2
 # A child that takes longer is ended.  A million keys take a second.
 _CHILD_S_MAX: Final = 120.0
 _LOOP: Final = "(loop)"
-_THREADS: Final = "(threads)"
 _FRAMES_MAX: Final = 32  # of a stack that has allocated something
 _ROWS_MAX: Final = 20_000
 
@@ -204,7 +203,7 @@ class _CpuProfile:
         for (_, name), used_ns in _thread_ns().items():
             grown_ns = used_ns - self._threads.get((_, name), 0)
             if grown_ns >= self._period_ns // 2:
-                self._samples.add(_THREADS, 0, f"thread {name}", 0, round(grown_ns / self._period_ns))
+                self._samples.add(THREADS, 0, name, 0, round(grown_ns / self._period_ns))
 
 
 def _loop_frame() -> "FrameType":

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from kora.observe.cpu_samples import THREADS
 from kora.observe.profile import FORMATS, Frame, Profile, Sample
 from kora.sidecar.feed import Feed, NoProfile
 from kora.sidecar.own_stats import OwnStats
@@ -27,6 +28,7 @@ _HZ: Final = 100
 # How often it is looked whether somebody still waits.
 _LOOK_S: Final = 0.5
 _LOOP: Final = Frame("event loop")
+_THREADS: Final = Frame("threads")
 _OBJECTS: Final = (("inuse_objects", "count"), ("inuse_space", "bytes"))
 # What runs Python: of it the stack tells more.
 _INTERPRETERS: Final = ("python", "libpython")
@@ -51,7 +53,13 @@ KINDS: Final = (
         f"what the data process spends CPU time on, by command: ?seconds={_SECONDS}&hz={_HZ}&by=command",
         ("seconds", "hz", "by"),
     ),
-    Kind("heap", "heap", "what is in memory now: keys by database, type and prefix, and live objects", ()),
+    Kind(
+        "heap",
+        "heap",
+        "what is in memory now: keys by database, type and prefix, and live objects; fork(2) stops the server for some "
+        "milliseconds, and for more with gigabytes",
+        (),
+    ),
     Kind(
         "alloc",
         "alloc",
@@ -195,10 +203,11 @@ def cpu_profile(values: dict[str, Any]) -> Profile:
             places[address] = _routine(symbols, address) if address else None
         routine = places[address]
         callers = [frames[number] for number in reversed(values["stacks"][stack])]
-        if operation and label != "(threads)":
-            operation = f"kernel {operation}"
-        ended = [Frame(operation)] if operation else []
-        row = label, (_LOOP, *callers, *ended, *([routine] if routine is not None else []))
+        if label == THREADS:
+            row = label, (_THREADS, Frame(operation))
+        else:
+            ended = [Frame(f"kernel {operation}")] if operation else []
+            row = label, (_LOOP, *callers, *ended, *([routine] if routine is not None else []))
         counts[row] = counts.get(row, 0) + count
     samples = [
         Sample(stack, (count, count * period_ns), {"command": label}) for (label, stack), count in counts.items()

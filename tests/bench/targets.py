@@ -23,6 +23,8 @@ XADD_CPU_RATIO_MAX: Final = {16: 1.5}
 TYPES_MEMORY_RATIO_MAX: Final = 1.5
 # What observation adds to CPU per command, by pipeline.
 OBSERVATION_PERCENT_MAX: Final = {1: 1.0, 16: 3.0}
+# What tracing one request in a hundred adds to it.
+TRACING_PERCENT_MAX: Final = {1: 1.0, 16: 1.0}
 # What the audit log adds to CPU per command: of admin categories, and of writes at pipeline 16.
 AUDIT_ADMIN_PERCENT_MAX: Final = 1.0
 AUDIT_WRITES_PERCENT_MAX: Final = 15.0

@@ -156,7 +156,7 @@ def test_stacks_go_from_the_loop_over_python_to_what_is_compiled() -> None:
     values = {
         "frames": [["Zset.add", "zset.py", 5, 7], ["zadd", "sorted_sets.py", 50, 55]],
         "stacks": [[], [0, 1]],
-        "samples": [["ZADD", 1, "", 0, 2], ["(threads)", 0, "thread journal", 0, 1]],
+        "samples": [["ZADD", 1, "", 0, 2], ["(threads)", 0, "journal", 0, 1]],
         "maps": [],
         "period_ns": 10_000_000,
         "elapsed_ns": 1,
@@ -164,7 +164,7 @@ def test_stacks_go_from_the_loop_over_python_to_what_is_compiled() -> None:
     profile = cpu_profile(values)
     assert [[frame.name for frame in sample.stack] for sample in profile.samples] == [
         ["event loop", "zadd", "Zset.add"],
-        ["event loop", "thread journal"],
+        ["threads", "journal"],
     ]
     assert [sample.labels for sample in profile.samples] == [{"command": "ZADD"}, {"command": "(threads)"}]
 
