@@ -71,6 +71,7 @@ class Client(ClientState):
         "has_heavy_backlog",
         "is_monitor",
         "kick",
+        "lasting_context",
         "lib_name",
         "lib_version",
         "local_address",
@@ -138,6 +139,7 @@ class Client(ClientState):
         self.tracking: Wish | None = None
         # The trace that its requests belong to, or the next of them: CLIENT TRACE.
         self.context: Context | None = None
+        self.lasting_context: Context | None = None  # that of all others
         self.traces_once = False
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
@@ -249,6 +251,8 @@ class Client(ClientState):
             return  # that request will not be looked at
         self.context = context
         self.traces_once = once
+        if not once:
+            self.lasting_context = context
         self.update_gate()
 
     def end_transaction(self) -> None:

@@ -98,13 +98,7 @@ class Tracing:
         self.contexts_invalid = 0  # traceparents before requests that were none
         config = engine.config
         config.on_change("tracing-enabled", self._check)
-        for name in (
-            "tracing-enabled",
-            "tracing-sample-ratio",
-            "tracing-slow-ms",
-            "tracing-arguments",
-            "tracing-queue-max",
-        ):
+        for name in _LIVE:
             config.on_change(name, lambda _: self.update())
 
     def start(self) -> None:
@@ -216,12 +210,13 @@ class Tracing:
         engine = self._engine
         if engine.nested or client.is_script:
             return ""  # it is a part of one
+        if command.name == "client|trace":
+            self._forget_request(None)  # what it says is about others
+            return ""
         context = client.context
         is_due, status, children = self.is_due, self._status, self._children
         is_slow = self._is_late or elapsed_ns >= self.slow_ns
         trace_id = self._forget_request(client)
-        if command.name == "client|trace":
-            return ""
         reason = _reason(context, is_due, status, is_slow)
         if not reason:
             return ""
@@ -289,15 +284,15 @@ class Tracing:
         if is_attending:
             self.attend()
 
-    def _forget_request(self, client: "Client") -> int:
-        """The request that ran is done with; returns the trace id that somebody was told, or 0."""
+    def _forget_request(self, client: "Client | None") -> int:
+        """The request that ran is done with, and what that client said of it; returns the trace id that it has got."""
         trace_id, self._trace_id = self._trace_id, 0
         self.is_due, self._is_late, self._status, self._children = False, False, "", []
         if self._attending:
             self._attending = False
             self._engine.slowness.attend(False)
-        if client.traces_once:
-            client.set_context(None)
+        if client is not None and client.traces_once:
+            client.set_context(client.lasting_context)
         return trace_id
 
     # From clients

@@ -3134,7 +3134,12 @@ cdef class Kernel:
             else:
                 reading.arrived_ns = client.arrived_ns or reading.begun_ns
         service.reading = reading
-        if self.c.spans.is_on and reading.is_timed and reading.begun_ns - reading.arrived_ns >= self.c.spans.slow_ns:
+        if (
+            self.c.spans.is_on
+            and is_read
+            and reading.is_timed
+            and reading.begun_ns - reading.arrived_ns >= self.c.spans.slow_ns
+        ):
             self.c.spans.is_late = True
             self._engine.tracing.begin_late()
         return 0

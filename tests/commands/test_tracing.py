@@ -73,6 +73,20 @@ def test_once_is_for_the_next_request(run, trace):
     assert [span.operation for span in trace()] == ["PING"]
 
 
+def test_once_comes_before_what_is_said_of_all_and_is_seen_by_nobody_but_its_request(run, connect, trace):
+    """With a monitor, and a slow log of everything, each request is looked at."""
+    run("CONFIG", "SET", "slowlog-log-slower-than", "0")
+    connect().send("MONITOR")
+    run("CLIENT", "TRACE", SAMPLED)
+    run("CLIENT", "TRACE", f"00-{TRACE_ID}-{'1' * 16}-01", "ONCE")
+    run("PING")
+    run("PING")
+    run("CLIENT", "TRACE", "OFF")
+    assert [(span.operation, span.parent_id) for span in trace()] == [
+        ("PING", int("1" * 16, 16)), ("PING", int(PARENT_ID, 16)),
+    ]  # fmt: skip
+
+
 def test_reset_ends_it(run, trace):
     run("CLIENT", "TRACE", SAMPLED)
     run("RESET")
