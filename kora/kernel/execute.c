@@ -1401,7 +1401,7 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
         if (UNLIKELY(command->denyoom && kernel->maxmemory > 0) &&
             kernel_memory_bytes(kernel) > (int64_t)kernel->maxmemory)
             return place;
-        if (UNLIKELY(turn->keyspace->backing != NULL) && !keys_are_known(turn->keyspace, command, argv, request->argc))
+        if (UNLIKELY(turn->keyspace->backing != NULL) && !keys_are_ready(turn->keyspace, request, argv))
             return place;
         uint8_t audited = command->audited;
         if (UNLIKELY(audited) && !audit_begin(kernel, turn, command, argv, request->argc))
@@ -1412,14 +1412,21 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
         struct journaling journaling;
         if (UNLIKELY(is_journaled))
             journaling = begin_journaling(turn, argv, request->argc, batch->has_blocks);
-        if (UNLIKELY(kernel->saving.is_on) && command->writes)
+        if (UNLIKELY(kernel->saving.is_on) && command->writes && turn->keyspace->backing == NULL)
             preserve_keys(turn->keyspace, command, argv, request->argc);
         size_t mark = output->bytes;
         if (UNLIKELY(kernel->is_sampled)) {
             kernel->running = command;
             kernel->in_operation = true;
         }
+        bool is_sampled = kernel->is_sampled;
+        if (UNLIKELY(is_sampled)) {
+            kernel->running = command;
+            kernel->in_operation = true;
+        }
         bool done = command->operation(kernel, turn, request, argv, output);
+        if (UNLIKELY(is_sampled))
+            kernel->in_operation = false;
         if (UNLIKELY(is_journaled))
             end_journaling(kernel, turn, argv, request->argc, &journaling);
         if (command->lengthy)
