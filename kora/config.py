@@ -466,8 +466,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
             "the server starts without it.", maximum=65535, environment=("KILOMETRIC_PORT",)),
     _events("events-bind", Kind.LIST, ("127.0.0.1",), "Addresses that events are listened for on."),
     _events("events-token", Kind.PASSWORD, "",
-            "Token that events and what is asked of them want, on either HTTP port; empty asks for metrics-token, if "
-            "there is one.", mutable=True),
+            "Token that opens events, and what is asked of them, on either HTTP port; metrics-token does so as well. "
+            "Where both are empty, none is asked for.", mutable=True),
     _events("events-rate-limit", Kind.INTEGER, 0,
             "Events and questions a second that one address may send; 0 sets no limit.", mutable=True),
     _events("events-flush-interval", Kind.INTEGER, 10,

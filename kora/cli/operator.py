@@ -4,6 +4,8 @@
     kora docs --write                                     the same into README.md and kora.toml.example
     kora export NAME                                      a configuration for Prometheus, Grafana …
     kora top [URL] [--interval SECONDS] [--once] [--json] what a server does, in this terminal
+    kora track KEY [VALUE]                                count something
+    kora read KEY [TYPE] [--last 6h] [--chart]            what was counted
     kora check FILE [--fix]                               examine a snapshot or a journal; --fix writes a good copy
     kora audit verify [FILE|DIR]                          whether the audit log is as it was written
     kora audit export --start 2024-01-01 --end 2024-12-31 --format json|csv --output FILE
@@ -22,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from kora import REDIS_VERSION, __version__
-from kora.cli import audit, check, exporting, importing, profile, top
+from kora.cli import audit, check, events, exporting, importing, profile, top
 from kora.cli.export import ASSETS
 
 README: Final = "README.md"
@@ -65,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     docs.add_argument("--write", action="store_true", help=f"bring {README} and {EXAMPLE} in this folder up to date")
     top.add_arguments(tools.add_parser("top", help="show what a server does, in this terminal", allow_abbrev=False))
+    events.add_track_arguments(tools.add_parser("track", help="count something", allow_abbrev=False))
+    about = "show what was counted, as numbers or as a chart"
+    events.add_read_arguments(tools.add_parser("read", help=about, allow_abbrev=False))
     about = "examine a snapshot or a journal, and write a copy without what is wrong"
     check.add_arguments(tools.add_parser("check", help=about, allow_abbrev=False))
     about = "verify an audit log, or export its records of some days"
@@ -205,7 +210,9 @@ _TOOLS: Final = {
     "export": _export,
     "import": importing.run,
     "profile": profile.run,
+    "read": events.read,
     "top": top.run,
+    "track": events.track,
 }
 
 TABLES: Final[Mapping[str, Callable[[], str]]] = {

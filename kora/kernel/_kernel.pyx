@@ -1453,7 +1453,7 @@ cdef class Keyspace:
                 keyspace_set_deadline(&self.c, key, entry, deadline_ms)
         finally:
             self.c.backing.is_loading = False
-        if type(made) is not bytes:
+        if type(made) is not bytes and type(made) is not bytearray:
             self._note(key, made)
         return 0
 

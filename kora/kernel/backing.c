@@ -216,9 +216,45 @@ bool keys_are_known(struct keyspace *keyspace, const struct command *command, co
     int64_t last = command->last_key < 0 ? (int64_t)argc + command->last_key : command->last_key;
     for (int64_t at = command->first_key; at <= last && at < (int64_t)argc; at += command->key_step) {
         struct key key = key_of(keyspace->kernel, argv[at].data, argv[at].bytes);
-        if (UNLIKELY(!keyspace_knows(keyspace, &key)))
+        if (!keyspace_knows(keyspace, &key))
             return false;
-        keyspace->backing->hits++;
+    }
+    return true;
+}
+
+static inline bool make_ready(struct keyspace *keyspace, const struct key *key, bool writes)
+{
+    struct entry *entry = keyspace_peek(keyspace, key);
+    if (LIKELY(entry != NULL)) {
+        if (writes)
+            preserve(keyspace, entry);
+    } else {
+        const struct ghost *ghost = ghost_find(&keyspace->backing->ghosts, key);
+        if (ghost == NULL || ghost->state & STATE_AWAITED)
+            return false;
+    }
+    keyspace->backing->hits++;
+    return true;
+}
+
+bool keys_are_ready(struct keyspace *keyspace, const struct request *request, const struct argument *argv)
+{
+    const struct command *command = request->command;
+    int64_t argc = (int64_t)request->argc, at = command->first_key;
+    int64_t last = command->last_key < 0 ? argc + command->last_key : command->last_key;
+    if (at == 0)
+        return !command->declares_keys;
+    if (LIKELY(at == 1 && argc > 1)) {
+        /* The one whose hash is known: see batch_prepare(). */
+        struct key key = {argv[1].data, argv[1].bytes, request->hash, request->slot};
+        if (!make_ready(keyspace, &key, command->writes))
+            return false;
+        at += command->key_step;
+    }
+    for (; at <= last && at < argc; at += command->key_step) {
+        struct key key = key_of(keyspace->kernel, argv[at].data, argv[at].bytes);
+        if (!make_ready(keyspace, &key, command->writes))
+            return false;
     }
     return true;
 }

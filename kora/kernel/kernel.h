@@ -666,14 +666,20 @@ typedef __int128 integer128;
 struct tracked;
 struct tallies_place;
 
+#define TALLIES_TABLES 64 /* a power of two */
+
 /* Those of one interval, by key. */
 struct tallies {
     struct tracked **tallies; /* owned, as is each; in the order in which they came */
     size_t count;
-    struct tallies_place *index; /* owned: `capacity` places, a power of two, or NULL */
     size_t capacity;
     uint64_t values; /* that were ever added */
     uint64_t secret[2];
+    struct tallies_table {
+        struct tallies_place *places; /* owned: `capacity` of them, a power of two, or NULL */
+        size_t count;
+        size_t capacity;
+    } tables[TALLIES_TABLES]; /* by the highest bits of the hash */
 };
 
 struct tally_numbers {
@@ -684,7 +690,7 @@ struct tally_numbers {
 
 void tallies_init(struct tallies *tallies, const uint64_t secret[2]);
 void tallies_free(struct tallies *tallies);
-struct tracked *tallies_find(const struct tallies *tallies, struct text key); /* or NULL */
+struct tracked *tallies_find(struct tallies *tallies, struct text key); /* or NULL */
 void tallies_add(struct tallies *tallies, struct text key, integer128 units, int64_t at_ms);
 /* Add a tally that somebody else has counted; false: the histogram is none. */
 bool tallies_merge(struct tallies *tallies, struct text key, const struct tally_numbers *numbers,
@@ -1204,6 +1210,8 @@ void keyspace_set(struct keyspace *keyspace, const struct key *key, struct argum
 /* As that, for an entry just found (or NULL for a key that is not there), keeping its deadline; counts no change. */
 struct entry *keyspace_store(struct keyspace *keyspace, const struct key *key, struct entry *entry,
                              struct argument *value);
+/* As that, for a key that is not there, and a string that was edited before. */
+struct entry *keyspace_store_edited(struct keyspace *keyspace, const struct key *key, struct argument *value);
 struct entry *keyspace_store_integer(struct keyspace *keyspace, const struct key *key, struct entry *entry,
                                      int64_t value);
 /* Takes over a reference to the object. */
@@ -1294,6 +1302,7 @@ void discarded_free(struct kernel *kernel, struct discarded *discarded); /* all,
 /* What the store has of a key before a change: kora/store/backing.py */
 enum { WAS_ABSENT, WAS_LASTING, WAS_VOLATILE };
 
+#define RECORD_EDITED 0x80 /* in the type of a string that is FLAG_RAW */
 #define POSITION_BITS 32 /* a position is the slot of a key, above so many bits of a checksum */
 
 struct mark {
@@ -1347,6 +1356,8 @@ void backing_gone(struct keyspace *keyspace, unsigned slot, uint64_t hash, const
 /* Whether a look at a key needs no store, and at all those that the words of a request name by their places. */
 bool keyspace_knows(struct keyspace *keyspace, const struct key *key);
 bool keys_are_known(struct keyspace *keyspace, const struct command *command, const struct argument *argv, size_t argc);
+/* As that, before an operation; and if it writes they are about to change. */
+bool keys_are_ready(struct keyspace *keyspace, const struct request *request, const struct argument *argv);
 /* A record is asked for: false where the key is known, or awaited already. */
 bool keyspace_await(struct keyspace *keyspace, const struct key *key);
 bool keyspace_awaits(struct keyspace *keyspace, const struct key *key);

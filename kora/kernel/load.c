@@ -674,7 +674,8 @@ bool load_value(struct keyspace *keyspace, const struct key *key, int64_t deadli
     const unsigned char *data = (const unsigned char *)value.data;
     if (value.bytes == 0)
         return false;
-    unsigned type = data[0];
+    bool is_edited = data[0] & RECORD_EDITED;
+    unsigned type = data[0] & ~RECORD_EDITED;
     enum object_kind object_kind = kind_of(type);
     if (type != TYPE_STRING && object_kind == OTHER_OBJECT)
         return false;
@@ -694,7 +695,8 @@ bool load_value(struct keyspace *keyspace, const struct key *key, int64_t deadli
             entry = keyspace_store_object(keyspace, key, NULL, object, object_kind);
         } else {
             struct argument argument = {.data = text.data, .bytes = text.bytes};
-            entry = keyspace_store(keyspace, key, NULL, &argument);
+            entry = is_edited ? keyspace_store_edited(keyspace, key, &argument)
+                              : keyspace_store(keyspace, key, NULL, &argument);
         }
         if (deadline_ms > 0)
             keyspace_set_deadline(keyspace, key, entry, deadline_ms);

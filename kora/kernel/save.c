@@ -555,7 +555,9 @@ bool save_value(struct kernel *kernel, const struct entry *entry)
         return false;
     }
     put_big(out, entry_has_deadline(entry) ? (uint64_t)entry_deadline_ms(entry) : 0, 8);
-    put_byte(out, type == RDB_TOLD ? (unsigned char)told.data[0] : type);
+    put_byte(out, type == RDB_TOLD          ? (unsigned char)told.data[0]
+                  : entry->flags & FLAG_RAW ? type | RECORD_EDITED
+                                            : type);
     if (type == RDB_TOLD) {
         buffer_append(out, told.data + 1, told.bytes - 1);
     } else {

@@ -813,6 +813,20 @@ struct entry *keyspace_store(struct keyspace *keyspace, const struct key *key, s
     return entry;
 }
 
+struct entry *keyspace_store_edited(struct keyspace *keyspace, const struct key *key, struct argument *value)
+{
+    struct entry *entry;
+    if (value->bytes >= LARGE_BYTES_MIN) {
+        entry = keyspace_store(keyspace, key, NULL, value);
+    } else {
+        entry = prepare(keyspace, key, NULL, STRING, value->bytes);
+        count_length(keyspace, entry, value->bytes);
+        memcpy(value_data(entry), value->data, value->bytes);
+    }
+    entry->flags |= FLAG_RAW;
+    return entry;
+}
+
 struct entry *keyspace_store_integer(struct keyspace *keyspace, const struct key *key, struct entry *entry,
                                      int64_t value)
 {

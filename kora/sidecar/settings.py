@@ -40,7 +40,7 @@ class Settings:
     events_port_chosen: bool = False
     events_bind: list[str] = field(default_factory=list)
     # These may change at run time.
-    events_token: str = ""  # "": metrics_token
+    events_token: str = ""  # opens events alone; metrics_token does as well
     events_rate_limit: int = 0
     events_flush_interval: int = 10  # seconds
     events_negative: bool = False

@@ -13,7 +13,8 @@ deletion which the backing has not been told yet; or it is COLD, and only the ba
     take_dirty() -> a batch, written in a thread -> written(), or not_written() and again
     drop_clean()                                  what is clean, and was not used for long, makes room
 
-A RECORD is 8 bytes of deadline (Unix ms, big-endian, 0 for none), the RDB type, and the value as DUMP has it.
+A RECORD is 8 bytes of deadline (Unix ms, big-endian, 0 for none), the RDB type, and the value as DUMP has it.  The high
+bit of the type says of a string that it was edited, which is its encoding.
 
 A POSITION orders all keys of a database for SCAN: the slot, above 32 bits of CRC-32 of the key.  It says where a key is
 whatever else comes and goes, also in slots of millions of keys.
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 POSITION_BITS: Final = 32
 POSITION_END: Final = SLOTS << POSITION_BITS
 DEADLINE_BYTES: Final = 8
+
+_EDITED: Final = 0x80  # in the type
 
 # What the backing has of a key before a change is written.
 ABSENT: Final = 0
@@ -164,7 +167,7 @@ def make_record(value: Any, deadline_ms: int | None) -> bytes:
     writer = Writer(None)
     writer.data += (deadline_ms or 0).to_bytes(DEADLINE_BYTES, "big")
     type_ = type_of(value)
-    writer.data.append(type_)
+    writer.data.append(type_ | _EDITED if type(value) is bytearray else type_)
     write(writer, type_, value)
     return bytes(writer.data)
 
@@ -175,7 +178,12 @@ def read_value(record: bytes, make: Callable[[type], Any]) -> Any:
         if len(record) <= DEADLINE_BYTES:
             raise Damaged("no value at all")
         reader = Reader(record, DEADLINE_BYTES + 1, len(record), lzf.decompress, _STRING_BYTES_MAX)
-        return read(reader, record[DEADLINE_BYTES], make)
+        value = read(reader, record[DEADLINE_BYTES] & ~_EDITED, make)
+        if record[DEADLINE_BYTES] & _EDITED:
+            if type(value) is not bytes:
+                raise Damaged("no string, and edited")
+            value = bytearray(value)
+        return value
     except Damaged as error:
         raise StorageFault(f"a damaged record: {error}") from None
 

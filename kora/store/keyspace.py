@@ -856,7 +856,12 @@ class Keyspace:
             self._set_deadline(slot, key, deadline_ms)
             self.volatile -= 1  # it was one of them before
         held.stored[key] = VOLATILE if deadline_ms else LASTING
-        if type(value) is not bytes and value.kind == "hash" and value.next_deadline_ms:
+        if (
+            type(value) is not bytes
+            and type(value) is not bytearray
+            and value.kind == "hash"
+            and value.next_deadline_ms
+        ):
             self.note_fields(key, value.next_deadline_ms)
         return value
 

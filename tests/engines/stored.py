@@ -16,13 +16,53 @@ from kora.engines.rocksdb.keeper import StoreKeeper
 from kora.engines.rocksdb.opening import check_settings
 from kora.engines.rocksdb.store import Store, StoreSettings
 
-# Tests that say nothing of such engines, and why.
-NOT_IN_STORES: Final = {
-    "test_scan_gives_every_key_that_stays_while_a_hash_tag_grows": "more keys come at each step than SCAN goes through",
-    "test_what_is_only_looked_at_is_not_copied": "it is loaded",
-    "test_making_room_is_an_event": "nothing is evicted",
-    "test_evicted_sets_are_gone": "nothing is evicted",
+# Tests that say nothing of such engines, by why.
+_NOT_IN_STORES: Final = {
+    "a value that is read back is held as one that was loaded": (
+        "test_a_copy_has_all_and_is_independent",
+        "test_a_copy_of_an_edited_value_is_its_own",
+        "test_an_edited_value_is_raw",
+        "test_beyond_the_threshold_a_graph_finds_what_brute_force_does",
+        "test_bitop_combines_strings_of_any_lengths",
+        "test_bits_of_integers_and_deadlines_that_stay",
+        "test_elements_are_counted_once",
+        "test_hashes_become_hashtables_by_length_and_number",
+        "test_what_is_only_looked_at_is_not_copied",
+        "test_what_the_graph_does_not_have_yet_is_found",
+    ),
+    "when a key was used is forgotten with its value": (
+        "test_commands_of_a_client_that_does_not_touch_leave_idle_times_as_they_are",
+        "test_eviction_knows_how_a_key_was_used_elsewhere",
+        "test_idletime_is_in_seconds_and_looking_does_not_end_it",
+        "test_object_tells_how_a_string_is_held",
+        "test_touch_counts_keys_and_ends_their_idle_time",
+    ),
+    "lengths are counted of what is in memory": (
+        "test_keysizes_are_counted_by_powers_of_two_as_in_redis_8",
+        "test_keysizes_are_those_of_each_database",
+        "test_keysizes_follow_a_string_as_it_grows_and_counts",
+        "test_keysizes_follow_every_change",
+    ),
+    "nothing is in memory between requests": (
+        "test_a_flush_frees_at_once_if_told_so_by_its_word_or_by_the_setting",
+        "test_exec_is_refused_where_memory_has_come_to_lack",
+        "test_exec_is_refused_where_memory_lacks_for_what_was_queued",
+        "test_maxmemory_stops_a_script_that_has_not_written_yet",
+        "test_memory_is_counted_and_given_back",
+        "test_memory_returns_to_what_it_was",
+        "test_memory_stats_and_doctor_tell_what_there_is",
+        "test_memory_that_is_short_is_told",
+        "test_offsets_beyond_the_longest_string_take_no_memory",
+        "test_used_memory_has_a_peak",
+        "test_what_is_refused_stays_and_the_rest_has_gone",
+        "test_without_memory_counts_stay_in_the_buffer_until_there_is_some",
+    ),
+    "nothing is evicted": ("test_evicted_sets_are_gone", "test_making_room_is_an_event"),
+    "at each step come more keys than SCAN goes through": (
+        "test_scan_gives_every_key_that_stays_while_a_hash_tag_grows",
+    ),
 }
+NOT_IN_STORES: Final = {name: reason for reason, names in _NOT_IN_STORES.items() for name in names}
 # By how many shards they have: opening one takes longer than most tests.
 _STORES: dict[int, Store] = {}
 

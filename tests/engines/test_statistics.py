@@ -1,10 +1,12 @@
 """What is read of RocksDB instances, against what they say themselves, and that each number moves when it should."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,11 @@ rocksdict = pytest.importorskip("rocksdict")
 
 from rocksdict import BlockBasedOptions, Cache, DbClosedError, Options, Rdict  # noqa: E402
 
+from kora.clock import ManualClock  # noqa: E402
+from kora.engine.engine import Engine  # noqa: E402
+from kora.engine.storage import StorageView  # noqa: E402
 from kora.engines.rocksdb.statistics import LogTail, Statistics  # noqa: E402
+from kora.engines.rocksdb.store import Changes, Store, StoreSettings  # noqa: E402
 from kora.observe.storage import (  # noqa: E402
     COMPACTIONS,
     COUNT,
@@ -26,6 +32,7 @@ from kora.observe.storage import (  # noqa: E402
     Storage,
     kip_metrics,
 )
+from kora.store.slots import SLOTS  # noqa: E402
 
 pytestmark = pytest.mark.once
 
@@ -302,3 +309,84 @@ def test_the_log_is_read_from_where_it_was_left(tmp_path: Path) -> None:
     path.unlink()
     path.write_bytes(b"Flush lasted 5 microseconds\n")
     assert tail.read(str(path))[FLUSHES] == [5], "another file by its name"
+
+
+# What DOCTOR says of real instances.
+
+
+def finding(run: Callable[..., bytes], name: str) -> dict[str, Any]:
+    found = {finding["id"]: finding for finding in json.loads(run("DOCTOR", "JSON"))["findings"]}
+    assert name in found, found.keys()
+    return found[name]
+
+
+def test_doctor_finds_that_writes_are_held_up(
+    opened: Open, engine: Engine, clock: ManualClock, run: Callable[..., bytes]
+) -> None:
+    instance = opened(compaction=2, slowdown=2, stop=3)
+    statistics, _ = read(instance)
+    engine.storage = StorageView(statistics)
+    second(engine, clock)
+    first = 0
+    while sum(again(statistics).reading.stall_us.values()) < 150_000:
+        fill(instance, 5_000, first)
+        first += 5_000
+        assert first < 2_000_000, "never held up"
+    second(engine, clock)
+    found = finding(run, "storage-stall")
+    assert found["evidence"]["numbers"]["stalled_ms"] >= 100
+    assert "because of its" in found["evidence"]["text"]
+    assert any(event[0] == b"storage-stall" for event in run("LATENCY", "LATEST"))  # type: ignore[comparison-overlap]
+    statistics.close()
+
+
+def test_doctor_finds_that_compaction_is_behind_and_a_file_is_gone(
+    opened: Open, engine: Engine, clock: ManualClock, run: Callable[..., bytes], tmp_path: Path
+) -> None:
+    instance = opened(files=20)
+    statistics, _ = read(instance)
+    engine.storage = StorageView(statistics)
+    second(engine, clock)
+    for number in range(12 * len(engine.shards)):
+        instance[b"%08d" % number] = b"x"
+        instance.flush()
+    statistics.read()
+    assert finding(run, "compaction-behind")["evidence"]["numbers"]["level0_files"] == 12 * len(engine.shards)
+    for file in (tmp_path / "shard").glob("*.sst"):
+        file.unlink()
+    with pytest.raises(Exception, match="No such file"):
+        all(instance.get(b"%08d" % number) for number in range(12 * len(engine.shards)))
+    statistics.read()
+    second(engine, clock)
+    assert finding(run, "storage-errors")["evidence"]["numbers"]["file_errors"] > 0
+    statistics.close()
+
+
+def second(engine: Engine, clock: ManualClock) -> None:
+    clock.advance_ms(1_000)
+    engine.tick()
+
+
+def test_a_store_that_is_opened_again_has_its_filters_its_statistics_and_one_cache(tmp_path: Path) -> None:
+    edges = [0, SLOTS // 2, SLOTS]
+    settings = StoreSettings(block_cache_bytes=3 << 20)
+    store = Store(str(tmp_path), edges, settings)
+    id = store.new_id()
+    changes = [(b"k%d" % number, bytes(8) + b"\x00\x01v", 0) for number in range(200)]
+    store.batch([Changes(id, changes)], {0: id}).commit(sync=False)
+    for instance in store.instances:
+        instance.flush()
+    store.close()
+    store = Store(str(tmp_path), edges, settings)
+    try:
+        for number in range(200):
+            assert store.get(id, b"none%d" % number) is None
+        assert store.get(id, b"k7") is not None
+        store.statistics.read()
+        total = store.statistics.latest.reading
+        assert total.tickers["bloom.filter.useful"] > 150
+        assert total.properties["block-cache-capacity"] == 3 << 20
+        assert [reading.properties["block-cache-capacity"] for reading in store.statistics.by_instance] == [3 << 20] * 2
+        assert total.properties["block-cache-usage"] > 0
+    finally:
+        store.close()

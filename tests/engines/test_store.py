@@ -219,6 +219,18 @@ def test_a_checkpoint_is_a_store_of_that_time(open_store: Open, tmp_path: Path) 
     assert store.counts(id) == (2, 0)
 
 
+def test_a_store_that_is_opened_again_filters_and_caches_as_before(open_store: Open) -> None:
+    store = open_store()
+    id = store.new_id()
+    write(store, id, *(put(b"%d" % number, b"v" * 100) for number in range(2000)))
+    store.close()
+    again = open_store()
+    absent = [b"%d:absent" % number for number in range(1000)]
+    again.get_many([(id, key) for key in absent])
+    assert sum(again.may_exist(id, key) for key in absent) < 100
+    assert again.block_cache.get_usage() > 4096
+
+
 # What there is to be refused
 
 

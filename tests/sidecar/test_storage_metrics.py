@@ -11,14 +11,15 @@ from kora.engine import snapshot
 from kora.engine.engine import Engine
 from kora.engine.snapshot import Snapshot
 from kora.observe.storage import INFO, Reading
-from kora.sidecar import exposition
+from kora.sidecar import exposition, protobuf_page
 from kora.sidecar.checks import look
-from kora.sidecar.exposition import View
+from kora.sidecar.exposition import View, fill
 from kora.sidecar.metrics import METRICS
 from kora.sidecar.own_stats import OwnStats
 from kora.sidecar.storage_metrics import STORAGE
 from tests.sidecar.test_checks import health
 from tests.sidecar.test_metrics import SETTINGS
+from tests.sidecar.test_protobuf_page import read
 from tests.storage_readings import FULL, attach
 
 pytestmark = pytest.mark.once
@@ -73,6 +74,21 @@ def test_numbers_are_in_base_units(engine: Engine) -> None:
     assert value(page, "commit_seconds_total") == 2 and value(page, "collection_seconds_total") == 0.25
     assert value(page, "cache_cold_fetches_total") == 8
     assert value(page, "write_amplification") == 2
+
+
+@pytest.mark.skipif(not protobuf_page.is_available(), reason=f"do: {protobuf_page.INSTALL}")
+def test_all_of_them_fit_into_prometheus_messages(engine: Engine) -> None:
+    attach(engine)
+    shown = Snapshot.from_plain(snapshot.take(engine).to_plain())
+    view = View(shown, 1_000_000, SETTINGS, OwnStats(), 0)
+    families = read(protobuf_page.render(view, fill(view, STORAGE)))
+    assert families.keys() == {family.name for family in STORAGE}
+    summary = families["kora_storage_flush_duration_seconds"].metric[0].summary
+    assert [(quantile.quantile, quantile.value) for quantile in summary.quantile] == [
+        (0.5, 1.5),
+        (0.95, 1.9),
+        (0.99, 2),
+    ]
 
 
 def test_what_is_not_known_is_absent_and_not_0(engine: Engine) -> None:

@@ -15,6 +15,7 @@ from tests.compat.profile import examples
 from tests.compat.test_mixed_commands import programs_of_all_kinds
 from tests.compat.words import Step
 from tests.conftest import encode_request
+from tests.resp_reader import read_replies
 
 from .fake_store import Tide, make_store
 
@@ -66,3 +67,73 @@ def _is_alike(step: Step, expected: bytes, found: bytes) -> bool:
 def _letters(reply: bytes) -> list[bytes]:
     """What has no order may come in any."""
     return sorted(reply.split(b"\r\n"))
+
+
+@given(seed=st.integers(0, 1 << 32), tagged=st.booleans(), count=st.integers(1, 40))
+@examples(240)
+def test_scan_gives_what_stays_whatever_comes_and_goes(seed: int, tagged: bool, count: int) -> None:
+    engine = _engine("--shards", "2")
+    store = make_store(engine)
+    random = Random(seed)
+    tide = Tide(engine, store, random)
+    client = engine.connect()
+    name = (b"{t}%d" if tagged else b"%d").__mod__
+    staying = [name(number) for number in range(300)]
+    for key in staying:
+        engine.execute(client, encode_request((b"SET", key, b"1")))
+    gone = name(1000)
+    engine.execute(client, encode_request((b"SET", gone, b"1", b"PX", b"1")))
+    tide.settle()
+    engine.clock.advance_ms(10)  # type: ignore[attr-defined]
+    seen: set[bytes] = set()
+    cursor = b"0"
+    for _ in range(5000):
+        reply = read_replies(engine.execute(client, encode_request((b"SCAN", cursor, b"COUNT", str(count)))))[0]
+        cursor = reply[0]
+        seen.update(reply[1])
+        if cursor == b"0":
+            break
+        passing = name(random.randrange(2000, 2100))
+        engine.execute(client, encode_request(random.choice(((b"SET", passing, b"1"), (b"DEL", passing)))))
+        engine.execute(client, encode_request((b"APPEND", random.choice(staying), b"1")))
+        tide.move()
+    assert cursor == b"0"
+    assert seen >= set(staying)
+    assert gone not in seen
+
+
+def test_what_an_edited_string_is_held_as_survives_the_store() -> None:
+    engine = _engine()
+    store = make_store(engine)
+    client = engine.connect()
+    keyspace = engine.databases[0]
+    for key, text in ((b"number", b"12"), (b"text", b"abc"), (b"long", b"x" * 5000)):
+        engine.execute(client, encode_request((b"APPEND", key, text[:1])))
+        engine.execute(client, encode_request((b"APPEND", key, text[1:])))
+    Tide(engine, store).settle()
+    changes = keyspace.changes
+    for key, text in ((b"number", b"12"), (b"text", b"abc"), (b"long", b"x" * 5000)):
+        reply = engine.execute(client, encode_request((b"OBJECT", b"ENCODING", key)))
+        assert read_replies(reply) == [b"raw"]
+        assert read_replies(engine.execute(client, encode_request((b"GET", key)))) == [text]
+    assert keyspace.changes == changes
+
+
+def test_a_damaged_record_is_an_error_and_no_end() -> None:
+    engine = _engine()
+    store = make_store(engine)
+    client = engine.connect()
+    id = engine.databases[0].store_id
+    engine.execute(client, encode_request((b"RPUSH", b"good", b"1")))
+    Tide(engine, store).settle()
+    whole = store.data[id][b"good"]
+    damaged = [whole[:stop] for stop in range(len(whole))]
+    damaged += [whole[:8] + bytes((type_,)) + whole[9:] for type_ in range(256) if type_ != whole[8]]
+    for record in damaged:
+        store.data[id][b"bad"] = record
+        reply = engine.execute(client, encode_request((b"LLEN", b"bad")))
+        # Some are values, too, which only the checksums of a store can tell from the right one.
+        assert reply.startswith((b"-ERR The storage engine failed to read", b"-WRONGTYPE", b":")), record
+        engine.databases[0].drop_clean(None, 0)
+    assert engine.execute(client, encode_request((b"LRANGE", b"good", b"0", b"-1"))) == b"*1\r\n$1\r\n1\r\n"
+    assert engine.internal_errors == 0

@@ -58,6 +58,8 @@ _LOG_SHARE: Final = 4
 _LOGS_BEHIND: Final = 3
 _UNFLUSHED: Final = "rocksdb.num-immutable-mem-table"
 _BITS_PER_KEY: Final = 10
+# As a part of what could be written before files are made, which is four times what will be: see _LOG_SHARE.
+_MEMORY_BLOOM_SHARE: Final = 0.02
 # Blocks that a cold read takes from the disk: small, since what is next to a key is not what is read next.
 _BLOCK_BYTES: Final = 4096
 _COMPRESSIONS: Final = {
@@ -135,14 +137,16 @@ class Batch:
 
     def __init__(self, store: "Store", generation: int, parts: list[_Part]) -> None:
         self._store = store
-        self._frame = frame_of(generation, [(part.shard, part.ranges, part.words) for part in parts])
+        self._generation = generation
         self._parts = parts
         self._is_logged = False
 
     def commit(self, sync: bool) -> None:
         """Write what is not written yet; raises StorageFault."""
         if not self._is_logged:
-            self._store.log_batch(self._frame, sync)
+            # In whatever thread this is: a checksum of many bytes lets others run meanwhile.
+            parts = [(part.shard, part.ranges, part.words) for part in self._parts]
+            self._store.log_batch(frame_of(self._generation, parts), sync)
             self._is_logged = True
         self._store.apply(self._parts)
 
@@ -216,7 +220,8 @@ class Store:
         path = self._shard_path(index)
         options = self._options()
         try:
-            return Rdict(path, options)
+            # Named, or else a family that is there keeps options that were written down, without filters and our cache.
+            return Rdict(path, options, column_families={"default": options})
         except Exception as error:
             raise CannotOpen(_why_not_opened(path, str(error))) from error
 
@@ -241,6 +246,9 @@ class Store:
         # Never full before it is flushed.
         options.set_write_buffer_size(max(1 << 20, settings.write_buffer_bytes))
         options.set_max_write_buffer_number(3)
+        # Most keys that are asked for are in none of what is in memory here.
+        options.set_memtable_prefix_bloom_ratio(_MEMORY_BLOOM_SHARE)
+        options.set_memtable_whole_key_filtering(True)
         options.increase_parallelism(settings.threads)
         options.set_max_background_jobs(max(2, settings.threads))
         options.set_level_compaction_dynamic_level_bytes(True)
