@@ -3291,7 +3291,6 @@ cdef class Kernel:
                         if plain:
                             start = place
                             place = batch_run(kernel, turn, batch, place, &room.output, TURN_BYTES_MAX)
-                            kernel.in_operation = False
                             if place > start:
                                 last = batch.requests[place - 1].command
                             if room.output.failed:
