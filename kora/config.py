@@ -448,6 +448,9 @@ SETTINGS: Final[tuple[Setting, ...]] = (
              "Token that every path but those of health wants, as `Authorization: Bearer` or as the password that a "
              "browser asks for; empty asks for none.",
              mutable=True),
+    _sidecar("debug-endpoints", Kind.BOOLEAN, False,
+             "Whether the sidecar answers /debug/pprof/: profiles of CPU time and memory, which show code and prefixes "
+             "of keys to whoever may ask.", mutable=True),
     _sidecar("metrics-series-max", Kind.INTEGER, 6000,
              "Series of /metrics at most; details of the commands called least are left out first.",
              mutable=True, minimum=1000),
@@ -463,8 +466,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
             "the server starts without it.", maximum=65535, environment=("KILOMETRIC_PORT",)),
     _events("events-bind", Kind.LIST, ("127.0.0.1",), "Addresses that events are listened for on."),
     _events("events-token", Kind.PASSWORD, "",
-            "Token that events and what is asked of them want, on either HTTP port; empty asks for metrics-token, if "
-            "there is one.", mutable=True),
+            "Token that opens events, and what is asked of them, on either HTTP port; metrics-token does so as well. "
+            "Where both are empty, none is asked for.", mutable=True),
     _events("events-rate-limit", Kind.INTEGER, 0,
             "Events and questions a second that one address may send; 0 sets no limit.", mutable=True),
     _events("events-flush-interval", Kind.INTEGER, 10,
@@ -702,6 +705,7 @@ class Config:
     hotkey_window_seconds: int
     metrics_port: int
     metrics_bind: tuple[str, ...]
+    debug_endpoints: bool
     metrics_token: str
     metrics_series_max: int
     loop_stall_ms: int

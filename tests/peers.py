@@ -20,6 +20,7 @@ PACKAGES: Final = "tests/e2e/applications/node/package.json"
 # Debian's package of each program, for the advice in the message.
 _PACKAGES: Final = {
     "chromium": "chromium",
+    "go": "golang-go",
     "openssl": "openssl",
     "prometheus": "prometheus",
     "promtool": "prometheus",

@@ -62,6 +62,7 @@ LIBRARIES: Final = {
     "redis": ({"cli"}, _TOOLS_ONLY),
     "textual": ({"cli"}, _TOOLS_ONLY),
     "rich": ({"cli"}, _TOOLS_ONLY),
+    "plotext": ({"cli"}, _TOOLS_ONLY),
     "numpy": ({"types"}, "vectors are computed with in kora/types, and only there is it loaded, when it is needed"),
     "usearch": ({"types"}, "graphs of vectors are kora/types/vector_rows.py's business"),
     "rocksdict": ({"engines"}, "only the store knows RocksDB"),

@@ -4,11 +4,14 @@
     kora docs --write                                     the same into README.md and kora.toml.example
     kora export NAME                                      a configuration for Prometheus, Grafana …
     kora top [URL] [--interval SECONDS] [--once] [--json] what a server does, in this terminal
+    kora track KEY [VALUE]                                count something
+    kora read KEY [TYPE] [--last 6h] [--chart]            what was counted
     kora check FILE [--fix]                               examine a snapshot or a journal; --fix writes a good copy
     kora audit verify [FILE|DIR]                          whether the audit log is as it was written
     kora audit export --start 2024-01-01 --end 2024-12-31 --format json|csv --output FILE
     kora import URL [--to URL]                            copy the keys of a running Redis into a running Kora
     kora export rdb FILE [URL]                            write the keys of a running server to an RDB file
+    kora profile [URL] [-o FILE] [--flame FILE]           where a server spends CPU time, and what is in its memory
     kora version
 
 Every table is rendered from the one that the server itself uses, so that none can fall behind it.
@@ -21,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from kora import REDIS_VERSION, __version__
-from kora.cli import audit, check, exporting, importing, top
+from kora.cli import audit, check, events, exporting, importing, profile, top
 from kora.cli.export import ASSETS
 
 README: Final = "README.md"
@@ -64,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     docs.add_argument("--write", action="store_true", help=f"bring {README} and {EXAMPLE} in this folder up to date")
     top.add_arguments(tools.add_parser("top", help="show what a server does, in this terminal", allow_abbrev=False))
+    events.add_track_arguments(tools.add_parser("track", help="count something", allow_abbrev=False))
+    about = "show what was counted, as numbers or as a chart"
+    events.add_read_arguments(tools.add_parser("read", help=about, allow_abbrev=False))
     about = "examine a snapshot or a journal, and write a copy without what is wrong"
     check.add_arguments(tools.add_parser("check", help=about, allow_abbrev=False))
     about = "verify an audit log, or export its records of some days"
@@ -75,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, (_, what) in ASSETS.items():
         export.add_parser(name, help=what, allow_abbrev=False)
     exporting.add_arguments(export.add_parser("rdb", help="the keys of a server, as an RDB file", allow_abbrev=False))
+    about = "where a server spends CPU time, and what is in its memory"
+    profile.add_arguments(tools.add_parser("profile", help=about, allow_abbrev=False))
     tools.add_parser("version", help="print the version")
     return parser
 
@@ -196,7 +204,16 @@ def example() -> str:
     return example_toml()
 
 
-_TOOLS: Final = {"audit": audit.run, "check": check.run, "export": _export, "import": importing.run, "top": top.run}
+_TOOLS: Final = {
+    "audit": audit.run,
+    "check": check.run,
+    "export": _export,
+    "import": importing.run,
+    "profile": profile.run,
+    "read": events.read,
+    "top": top.run,
+    "track": events.track,
+}
 
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "settings": settings,

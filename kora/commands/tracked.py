@@ -11,7 +11,7 @@ from kora.engine.client import Client
 from kora.engine.registry import Family
 from kora.engine.series import PERIOD_S, PREFIX
 from kora.errors import CommandError, SyntaxFault
-from kora.resp.reply import OK, Pairs, Reply
+from kora.resp.reply import OK, Reply
 from kora.types.number import parse_integer
 from kora.types.tally import UNIT, parse_value
 
@@ -81,7 +81,7 @@ def read(client: Client, argv: list[bytes]) -> Reply:
         parse_integer(options[b"PERIOD"]),
         options[b"FILL"].decode("utf-8", "replace").lower(),
     )
-    return [Pairs((name.encode(), _number(value)) for name, value in row.items()) for row in answer["values"]]
+    return [{name.encode(): _number(value) for name, value in row.items()} for row in answer["values"]]
 
 
 @tracked(

@@ -41,6 +41,7 @@ _SCRIPT_WORDS: Final = 3
 # Bytes of records that wait here from which on nobody is let pass any more.
 WAITING_BYTES_MAX: Final = 1 << 20
 _LOOK_AGAIN_S: Final = 0.005
+_TELL_MS: Final = 10_000
 _GAP_BYTES: Final = 128
 # Of texts that clients make up.
 _TEXT_MAX: Final = 512
@@ -62,7 +63,7 @@ class Audit:
         self._include_keys: tuple[bytes, ...] = ()
         self._exclude_keys: tuple[bytes, ...] = ()
         self._waiting: list[bytes] = []  # records for which there was no room
-        self._told_gap = 0  # the first number of the gap that the log has a line about
+        self._told_ms = 0  # when the log had a line about records that are dropped, or clients that wait
         self._is_looking = False  # whether there is room again, by a timer
         self._failed: tuple[Sequence[bytes], str] | None = None  # the request that failed last, and how
         self.ask: Ask = _nobody_answers
@@ -195,8 +196,11 @@ class Audit:
             stop = min(stop, _SCRIPT_WORDS) if command.group == "scripting" else 0
         rest = [words[place] for place in range(start, stop) if place not in places]
         name = command.name.encode()
+        trace = engine.tracing.running_id(client).encode()
         self._put(
-            lambda number, time_ms: ring.command(number, time_ms, category, where, identity, name, outcome, keys, rest)
+            lambda number, time_ms: ring.command(
+                number, time_ms, category, where, identity, name, outcome, keys, rest, trace
+            )
         )
 
     def _wants_keys(self, keys: Sequence[bytes]) -> bool:
@@ -285,18 +289,18 @@ class Audit:
         if self.is_holding:
             self._look()
         if words[ring.GAP_COUNT]:
-            if self._told_gap != words[ring.GAP_FIRST]:
-                self._told_gap = words[ring.GAP_FIRST]
-                self._engine.log(
-                    "error", "audit records are dropped", queue_bytes=self.ring.capacity, **self._why_full()
-                )
+            self._tell_full("audit records are dropped", dropped=words[ring.DROPPED])
             self._close_gap(self._engine.clock.wall_ms())
 
-    def _why_full(self) -> dict[str, object]:
-        fault = self.ring.words[ring.FAULT] if self.ring is not None else 0
-        return {
-            "reason": "the sidecar cannot write the audit log" if fault else "more comes than the sidecar can write"
-        }
+    def _tell_full(self, message: str, **fields: object) -> None:
+        """A line of the log, but not at each turn of what goes on for long."""
+        assert self.ring is not None
+        now_ms = self._engine.clock.wall_ms()
+        if now_ms - self._told_ms >= _TELL_MS:
+            self._told_ms = now_ms
+            fault = self.ring.words[ring.FAULT]
+            reason = "the sidecar cannot write the audit log" if fault else "more comes than the sidecar can write"
+            self._engine.log("error", message, reason=reason, queue_bytes=self.ring.capacity, **fields)
 
     def _put(self, make: Callable[[int, int], bytes]) -> None:
         queue = self.ring
@@ -344,7 +348,8 @@ class Audit:
         engine = self._engine
         self.is_holding = True
         self.ring.words[ring.BLOCKED_SINCE] = engine.clock.monotonic_ns()
-        engine.log("error", "audit log is full: clients wait", queue_bytes=self.ring.capacity, **self._why_full())
+        held_ms = self.ring.words[ring.BLOCKED_NS] // 1_000_000
+        self._tell_full("audit log is full: clients wait", held_ms=held_ms)
         engine.update_gate()
         if not self._is_looking:
             self._is_looking = True
@@ -357,7 +362,7 @@ class Audit:
             self._engine.call_later(_LOOK_AGAIN_S, self._look_again)
 
     def _look(self) -> None:
-        """Put what waits into the queue, as far as there is room, and let clients go on once it is half empty."""
+        """Put what waits into the queue, as far as there is room, and let clients go on once there is some for them."""
         queue = self.ring
         if queue is None or not self.is_holding:
             return
@@ -367,7 +372,8 @@ class Audit:
             queue.words[ring.WAITING] -= len(self._waiting[moved])
             moved += 1
         del self._waiting[:moved]
-        if not self._waiting and queue.has_room(queue.capacity // 2):
+        # More would be longer pauses, less more of them: with the default queue that is what is written in 50 ms.
+        if not self._waiting and queue.has_room(max(queue.capacity // 32, 4 * ring.RECORD_BYTES_MAX)):
             self._let_go()
 
     def _let_go(self) -> None:
@@ -377,7 +383,6 @@ class Audit:
         held_ns = max(0, engine.clock.monotonic_ns() - words[ring.BLOCKED_SINCE])
         words[ring.BLOCKED_NS] += held_ns
         words[ring.BLOCKED_SINCE] = 0
-        engine.log("info", "audit log has room: clients go on", held_ms=held_ns // 1_000_000)
         engine.update_gate()
         engine.release_parked()
 

@@ -176,6 +176,7 @@ class Engine:
         self.pump: Callable[[], None] = _no_connections
         self.loop = LoopStats()
         self.jobs: dict[str, JobStats] = {}
+        self.job = ""  # the one that has its turn: profiles tell what is spent on it
         self.rates = Rates(3, self.started_ns)  # commands, bytes in, bytes out
         self.recent = Recent(self.started_ns)  # what DOCTOR looks at
         # How long the loop's thread ran, and waited for a processor to run on: set by whoever runs the server.

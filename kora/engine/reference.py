@@ -11,6 +11,7 @@ from kora.clock import Clock
 from kora.engine import call
 from kora.engine.effects import Effects
 from kora.engine.receiver import Receiver
+from kora.observe.cpu_samples import CpuSamples
 from kora.observe.hotkeys import HotKeys
 from kora.observe.service import Service
 from kora.observe.shard_stats import ShardStats
@@ -137,6 +138,12 @@ class Implementation(Protocol):
 
     def share_histograms(self, fd: int) -> bool:
         """Keep histograms in a file from now on, for kora.observe.shared_counts; False where they stay as they are."""
+
+    def make_cpu_sampler(self, samples: CpuSamples, label: Callable[[], str]) -> "CpuSampler":
+        """What counts in `samples` what the loop's thread is busy with; label() tells for whom.
+
+        Raises OSError where there is no better way than Python's own.
+        """
 
 
 class Reference:
@@ -282,6 +289,19 @@ class Reference:
 
     def share_histograms(self, fd: int) -> bool:
         return False
+
+    def make_cpu_sampler(self, samples: CpuSamples, label: Callable[[], str]) -> "CpuSampler":
+        raise OSError("what runs is Python alone, which can sample itself")
+
+
+class CpuSampler(Protocol):
+    def start(self, period_ns: int, is_direct: bool) -> None:
+        """On the loop's thread; `is_direct` where the loop calls this with no Python frame in between."""
+
+    def stop(self) -> None: ...
+
+    def take(self) -> None:
+        """Every now and then, so that no samples are lost."""
 
 
 class StandingClock(Clock):

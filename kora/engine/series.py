@@ -19,8 +19,9 @@ Entries are removed when they are older than their stream keeps them, but never 
 each entry is taken once: minutes as far as the stream below does not reach back, and then that.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from kora.errors import CommandError
@@ -37,6 +38,10 @@ KINDS: Final = ("counter", "points", "rate", "gauge", "stats")
 FILLS: Final = ("none", "zero")
 PERIOD_S: Final = 60
 PERIOD_S_MAX: Final = 10 * 366 * 86_400
+# A generator that gives way again and again, and in the end has an answer.
+Steps: TypeAlias = "Generator[None, None, Any]"
+# Entries that are read, or values that are answered, between two steps of an answer.
+_STEP_VALUES: Final = 20
 # So that nobody's question takes the loop for long: entries that are looked at, and values of an answer.
 ENTRIES_MAX: Final = 200_000
 VALUES_MAX: Final = 11_000  # a week of minutes
@@ -143,6 +148,14 @@ class Series:
         self._trim(key, below, ID_MAX - 1, now_ms, True)
         return False
 
+    def has_more(self, key: bytes) -> bool:
+        """Whether there are entries that are in no minute, or minutes that are in no hour."""
+        for below, level in pairwise(LEVELS):
+            source = self._db.find(below.prefix + key, Stream)
+            if source is not None and source.range(_through(self._db.find(level.prefix + key, Stream)) + 1, ID_MAX, 1):
+                return True
+        return False
+
     def _roll(self, key: bytes, below: Level, level: Level, open_ms: int) -> tuple[bool, int]:
         """Whether all was made that is over, and up to which id of the stream below."""
         target = self._db.find(level.prefix + key, Stream)
@@ -182,12 +195,28 @@ class Series:
 
     # Reading
 
-    def read(self, key: bytes, question: Question, buffered: Iterable[tuple[int, Tally]]) -> list[dict[str, Any]]:
-        """The values of a metric, with what is not written yet: each interval's beginning, and its tally."""
+    def reading(self, key: bytes, question: Question, buffered: Sequence[tuple[int, Tally]]) -> Steps:
+        """The values of a metric, with what is not written yet: each interval's beginning, and its tally.
+
+        In steps of a fraction of a millisecond.  What is there is found in the first of them, so that what is written
+        or rolled up meanwhile makes no difference.
+        """
         answer = _Answer(question)
+        for start_ms, fields in self._find(key, question):
+            answer.add(start_ms, fields)
+            if not answer.added % _STEP_VALUES:
+                yield
+        for start_ms, tally in buffered:
+            if question.asks_for(start_ms):
+                answer.merge(start_ms, tally)
+        return (yield from answer.values())
+
+    def _find(self, key: bytes, question: Question) -> Iterator[tuple[int, dict[bytes, bytes]]]:
+        """When each entry's interval began that has to do with a question, and what the entry says."""
         streams = [self._db.read(PREFIX + key, Stream)]
         streams += [self._db.find(level.prefix + key, Stream) for level in (MINUTES, HOURS)]
         budget = ENTRIES_MAX
+        found: list[list[tuple[int, Sequence[bytes]]]] = [[], [], []]
         after = [0, 0, 0]  # behind which entry each goes on where the coarser ones end
         for place in (2, 1):
             upper, lower = streams[place], streams[place - 1]
@@ -199,21 +228,18 @@ class Series:
             if stream is None:
                 continue
             first_id = max(after[place] + 1, (question.from_ms or 0) << 64)
-            found = stream.range(min(first_id, ID_MAX), ID_MAX, budget + 1)
-            budget -= len(found)
+            found[place] = stream.range(min(first_id, ID_MAX), ID_MAX, budget + 1)
+            budget -= len(found[place])
             if budget < 0:
                 raise CommandError(f"ERR more than {ENTRIES_MAX} entries are in that time: ask for less")
+        for place in (2, 1, 0):
             limit = after[place - 1] if place else None
-            for entry_id, words in found:
+            for entry_id, words in found[place]:
                 start_ms, fields = _fields(entry_id, words)
                 if limit is not None and parse_id(fields.get(b"through", b"0")) > limit:
                     break  # the stream below has it
                 if question.asks_for(start_ms):
-                    answer.add(start_ms, fields)
-        for start_ms, tally in buffered:
-            if question.asks_for(start_ms):
-                answer.merge(start_ms, tally)
-        return answer.values()
+                    yield start_ms, fields
 
 
 @dataclass
@@ -224,12 +250,14 @@ class _Answer:
     tallies: dict[int, Tally] = field(default_factory=dict)  # by the beginning of the period
     first_ms: int = 0
     last_ms: int = -1
+    added: int = 0
 
     def __post_init__(self) -> None:
         self._period_ms = 1000 * self.question.period_s
         self._is_simple = self.question.kind in ("counter", "points", "rate")
 
     def add(self, start_ms: int, fields: dict[bytes, bytes]) -> None:
+        self.added += 1
         try:
             if self._is_simple:
                 tally = Tally()
@@ -253,7 +281,7 @@ class _Answer:
         elif len(self.tallies) > VALUES_MAX:
             self._refuse()
 
-    def values(self) -> list[dict[str, Any]]:
+    def values(self) -> Steps:
         question = self.question
         if not self.tallies and (question.fill == "none" or question.from_ms is None or question.to_ms is None):
             return []
@@ -261,7 +289,12 @@ class _Answer:
             if not self.tallies:
                 return [{"from": question.from_ms, "to": question.to_ms, "value": 0}]
             return [{"from": self.first_ms, "to": self.last_ms, "value": to_number(self.tallies[0].sum)}]
-        return [self._value(start_ms, self.tallies.get(start_ms)) for start_ms in self._periods()]
+        values = []
+        for start_ms in self._periods():
+            values.append(self._value(start_ms, self.tallies.get(start_ms)))
+            if not len(values) % _STEP_VALUES:
+                yield
+        return values
 
     def _periods(self) -> Iterable[int]:
         question, period_ms = self.question, self._period_ms

@@ -14,9 +14,10 @@ import re
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any, Final
 
-from kora.engine.series import LEVELS, PREFIX, Question, Series
+from kora.engine.series import LEVELS, PREFIX, Question, Series, Steps
 from kora.errors import CommandError
 from kora.glob import matcher
 from kora.types.tally import (
@@ -42,13 +43,22 @@ AHEAD_MS_MAX: Final = 60_000
 BEHIND_INTERVALS: Final = 3
 # How many tallies for each key may wait while they cannot be written; then values are refused.
 _WAITING_PER_KEY: Final = 8
+# Metrics that are looked at between two steps of a list of them, and that are put in order at a time.
+_STEP_KEYS: Final = 20
+_RUN_KEYS: Final = 5_000
+# And how many intervals, of which AT can name any.
+_INTERVALS_MAX: Final = 10_000
 # Entries that are written between two looks at the clock.
 _BATCH: Final = 25
 # How long to wait before trying again what was refused.
 _RETRY_NS: Final = 1_000_000_000
 # How often each metric is looked at for what can be rolled up.
 _ROLL_PERIOD_NS: Final = 600_000_000_000
-# Keys of the database that are looked at between two looks at the clock, for streams that somebody else has made.
+# Of the metrics that nothing came of only each so many rounds look for what is too old.
+_IDLE_ROUNDS: Final = 24
+# How often the database is looked through for streams that somebody else has made.
+_LOOK_PERIOD_NS: Final = 3_600_000_000_000
+# Keys of it that are looked at between two looks at the clock.
 _SCAN_KEYS: Final = 200
 
 _TOO_LATE: Final = b"equal or smaller than the target stream top item"
@@ -94,16 +104,20 @@ class Tracked:
         self.series = Series(engine, self._run)
         # The buffer.
         self._intervals: dict[int, Interval] = {}  # by their beginning
+        self._order: list[tuple[int, int]] = []  # a heap: when each is due, and its beginning
         self._open: Interval | None = None
-        # The metrics there are, those first that were looked at longest ago.
-        self._metrics: OrderedDict[bytes, None] = OrderedDict()
+        self.waiting = 0  # tallies that are not written yet
+        # The metrics there are, those first that were looked at longest ago; whether there is something new of them.
+        self._metrics: OrderedDict[bytes, bool] = OrderedDict()
         # Who writes; made with the first that is written.
         self._writer: Client | None = None
         # Of the jobs.
         self._retry_ns = 0
         self._error = b""  # why the last attempt to write failed
         self._rolls_left = 0  # metrics of the round of rolling up
+        self._rounds = 0
         self._round_ns = 0  # when the next begins
+        self._look_ns = 0  # when the next look through the database begins
         self._cursor = -1  # of the look through the database; -1: none is under way
         # Since the start.
         self._values = 0  # of intervals that are written
@@ -132,9 +146,11 @@ class Tracked:
             interval = self._at(at_ms, now_ms)
         tallies = interval.tallies
         if key not in tallies:
-            if self.waiting >= self._waiting_max:
+            if self._is_full(interval):
+                self._forget_empty(interval)
                 raise TooManyCounts
             key = self._admitted(key, 1)
+            self.waiting += key not in tallies
         tallies.add(key, units, at_ms)
 
     def merge(self, cells: Sequence[Cell]) -> None:
@@ -142,32 +158,37 @@ class Tracked:
         now_ms = self._engine.clock.wall_ms()
         for cell in cells:
             key, start_ms, count = cell[:3]
-            tallies = self._at(min(start_ms, now_ms + AHEAD_MS_MAX), now_ms).tallies
+            interval = self._at(min(start_ms, now_ms + AHEAD_MS_MAX), now_ms)
+            tallies = interval.tallies
             if key not in tallies:
-                if self.waiting >= self._waiting_max:
+                if self._is_full(interval):
+                    self._forget_empty(interval)
                     self.dropped += count
                     continue
                 if (known := self._admitted(key, count)) is not key:
                     cell = (known, *cell[1:])
+                self.waiting += known not in tallies
             tallies.merge(cell)
 
-    @property
-    def waiting(self) -> int:
-        """Tallies that are not written yet."""
-        return sum([len(interval.tallies) for interval in self._intervals.values()])
+    def _is_full(self, interval: Interval) -> bool:
+        """Whether there is no room for another tally.
 
-    @property
-    def _waiting_max(self) -> int:
-        return _WAITING_PER_KEY * self._engine.config.events_keys_max
+        Half of it is for intervals that go on, whatever times people name.
+        """
+        waiting_max = _WAITING_PER_KEY * self._engine.config.events_keys_max
+        if interval.is_late:
+            return self.waiting >= waiting_max // 2 or len(self._intervals) > _INTERVALS_MAX
+        return self.waiting >= waiting_max
 
     def _admitted(self, key: bytes, values: int) -> bytes:
         """Under which key a value is counted that may be the first of its metric."""
         if key in self._metrics:
+            self._metrics[key] = True
             return key
         if len(self._metrics) >= self._engine.config.events_keys_max and key != OTHER:
             self.overflow += values
             key = OTHER
-        self._metrics.setdefault(key)
+        self._metrics[key] = True
         return key
 
     def _now(self, now_ms: int) -> Interval:
@@ -193,6 +214,7 @@ class Tracked:
             due_ns = self._engine.monotonic_ns() + (due_ms - now_ms) * 1_000_000
             tallies = self._engine.implementation.make_tallies()
             interval = self._intervals[start_ms] = Interval(start_ms, stop_ms, due_ns, tallies, is_late)
+            heappush(self._order, (due_ns, start_ms))
         return interval
 
     # Writing
@@ -222,7 +244,8 @@ class Tracked:
     def flush_all(self) -> bool:
         """Write everything, with the interval that goes on, for whoever ends the process; whether that went well."""
         self._error = b""
-        for interval in sorted(self._intervals.values(), key=lambda interval: interval.start_ms):
+        for _, start_ms in sorted(self._order):
+            interval = self._intervals[start_ms]
             while len(interval.tallies):
                 if not self._may_write() or not self._flush_batch(interval):
                     self._engine.log("error", "tracked values lost", tallies=self.waiting, reason=_text(self._error))
@@ -237,21 +260,34 @@ class Tracked:
         self._metrics.clear()
 
     def _next_due(self, now_ns: int) -> Interval | None:
-        due = [interval for interval in self._intervals.values() if interval.due_ns <= now_ns]
-        return min(due, key=lambda interval: interval.start_ms, default=None)
+        order = self._order
+        return self._intervals[order[0][1]] if order and order[0][0] <= now_ns else None
 
     def _forget(self, interval: Interval, written: int = 1) -> None:
         self._values += interval.tallies.values
         self.flushes += written
+        self.waiting -= len(interval.tallies)
         del self._intervals[interval.start_ms]
+        if self._order[0][1] == interval.start_ms:
+            heappop(self._order)
+        else:
+            self._order.remove((interval.due_ns, interval.start_ms))
+            heapify(self._order)
         if interval is self._open:
             self._open = None
             self._engine.implementation.count_into(None, 0, 0)
+
+    def _forget_empty(self, interval: Interval) -> None:
+        if not len(interval.tallies):
+            self._forget(interval, written=0)
 
     def _flush_batch(self, interval: Interval) -> bool:
         """Write some of it; False where that is refused for now, and what was not written is in the buffer again."""
         start_ms = interval.start_ms
         cells = interval.tallies.take(_BATCH)
+        self.waiting -= len(cells)
+        for cell in cells:
+            self._metrics[cell[0]] = True  # there is something to roll up
         entry_id = b"%d-*" % start_ms
         if interval.is_late:
             parts = [_request(self.series.entry(cell[0], start_ms, _words(cell))) for cell in cells]
@@ -270,6 +306,7 @@ class Tracked:
                     continue
             if error.startswith(_TEMPORARY):
                 values = interval.tallies.values
+                self.waiting += cell[0] not in interval.tallies
                 interval.tallies.merge(cell)
                 interval.tallies.values = values  # they were counted before
                 is_well = False
@@ -327,6 +364,7 @@ class Tracked:
             if now_ns < self._round_ns:
                 return False
             self._round_ns = now_ns + _ROLL_PERIOD_NS
+            self._rounds += 1
             self._rolls_left = len(self._metrics)
         now_ms = engine.clock.wall_ms()
         while self._rolls_left and self._metrics:
@@ -342,12 +380,17 @@ class Tracked:
 
     def _roll(self, key: bytes, now_ms: int) -> bool:
         """Whether there is more to do for a metric."""
+        if not self._metrics[key] and self._rounds % _IDLE_ROUNDS:
+            return False
         if not self.series.exists(key):
             if not self._is_waiting(key):
                 del self._metrics[key]
             return False
         try:
-            return self.series.roll(key, now_ms)
+            more = self.series.roll(key, now_ms)
+            # What came since the last minute is for the next round.
+            self._metrics[key] = more or self.series.has_more(key)
+            return more
         except CommandError as error:
             # Somebody else's stream, or none: it is left alone.
             self._engine.log("warning", "series not rolled up", key=_text(key), reason=error.message)
@@ -358,15 +401,19 @@ class Tracked:
         engine = self._engine
         if engine.loading is not None:
             return False
+        now_ns = engine.monotonic_ns()
+        if self._cursor < 0 and now_ns < self._look_ns:
+            return False
+        self._look_ns = now_ns + _LOOK_PERIOD_NS
         db = engine.databases[0]
-        stop_ns = engine.monotonic_ns() + budget_ns
+        stop_ns = now_ns + budget_ns
         self._cursor = max(0, self._cursor)
         while True:
             self._cursor, keys = db.scan(self._cursor, _SCAN_KEYS)
             for key in keys:
                 for level in LEVELS:
                     if key.startswith(level.prefix):
-                        self._metrics.setdefault(key[len(level.prefix) :])
+                        self._metrics.setdefault(key[len(level.prefix) :], True)
             if not self._cursor:
                 self._cursor = -1
                 return False
@@ -385,20 +432,36 @@ class Tracked:
         fill: str = "none",
     ) -> dict[str, Any]:
         """A metric's values as plain data, with what is still in the buffer.  Raises CommandError."""
+        answer: dict[str, Any] = run_out(self.reading(key, kind, from_ms, to_ms, period_s, fill))
+        return answer
+
+    def reading(self, key: bytes, kind: str, from_ms: int | None, to_ms: int | None, period_s: int, fill: str) -> Steps:
+        """As read(), in steps."""
         if not 1 <= len(key) <= KEY_BYTES_MAX:
             raise BadMetric
         question = Question(kind, from_ms, to_ms, period_s, fill)
-        values = self.series.read(key, question, self._buffered(key))
+        values = yield from self.series.reading(key, question, list(self._buffered(key)))
         return {"name": key.decode("utf-8", "replace"), "values": values}
 
     def keys(self, pattern: bytes | None = None) -> list[bytes]:
         """The metrics there are, in order."""
+        names: list[bytes] = run_out(self.listing(pattern))
+        return names
+
+    def listing(self, pattern: bytes | None = None) -> Steps:
+        """As keys(), in steps."""
         matches = matcher(pattern) if pattern is not None else None
-        return sorted(
-            key
-            for key in list(self._metrics)
-            if (matches is None or matches(key)) and (self._is_waiting(key) or self.series.exists(key))
-        )
+        found: list[bytes] = []
+        run: list[bytes] = []  # in order: to sort the whole at once takes long, and to join runs does not
+        for number, key in enumerate(list(self._metrics), 1):
+            if (matches is None or matches(key)) and (self._is_waiting(key) or self.series.exists(key)):
+                run.append(key)
+            if not number % _STEP_KEYS:
+                yield
+            if len(run) == _RUN_KEYS:
+                found += sorted(run)
+                run = []
+        return sorted(found + sorted(run))
 
     def _buffered(self, key: bytes) -> Iterable[tuple[int, Tally]]:
         for start_ms in sorted(self._intervals):
@@ -419,9 +482,8 @@ class Tracked:
     @property
     def lag_ms(self) -> int:
         """For how long the oldest interval should have been written."""
-        now_ns = self._engine.monotonic_ns()
-        overdue_ns = [now_ns - interval.due_ns for interval in self._intervals.values()]
-        return max(0, *overdue_ns, 0) // 1_000_000
+        overdue_ns = self._engine.monotonic_ns() - self._order[0][0] if self._order else 0
+        return max(0, overdue_ns) // 1_000_000
 
     def health(self) -> tuple[bool, str]:
         """Whether intervals are written when they are over, and if not, why."""
@@ -470,6 +532,15 @@ def _entry_request(entry_id: bytes, cell: Cell) -> bytes:
 
 def _request(words: Sequence[bytes]) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
+
+
+def run_out(steps: Steps) -> Any:
+    """The answer of something that is made in steps, at once."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        return end.value
 
 
 def _words(cell: Cell) -> list[bytes]:

@@ -20,10 +20,12 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 import os
+import signal
 
 from kora.clock import JIFFY_NS, Clock
 from kora.errors import ProtocolError, StorageFault, TooLong, WrongType
 from kora.observe.hotkeys import Row
+from kora.observe.recent import OTHERS, PREFIXES_MAX, prefix_of
 from kora.observe.service import EVENT_LOOP, Charge
 from kora.resp.parser import Attributes
 from kora.resp.reply import Simple
@@ -56,6 +58,50 @@ cdef extern from "<sys/socket.h>":
     ssize_t send(int fd, const void *data, size_t bytes, int flags)
     int MSG_DONTWAIT
     int MSG_NOSIGNAL
+
+cdef extern from *:
+    """
+    #include <stdbool.h>
+
+    /* What Python runs, as a pointer that is only ever compared: looked at in a signal handler, by the thread itself. */
+    struct interpreter {
+        PyThreadState *state;
+        const void *base; /* the frame that runs the event loop, where that calls without another in between */
+    };
+
+    static const void *running_frame(const PyThreadState *state)
+    {
+    #if PY_VERSION_HEX >= 0x030D0000
+        return state->current_frame;
+    #elif PY_VERSION_HEX >= 0x030B0000
+        return state->cframe->current_frame;
+    #else
+        return state->frame;
+    #endif
+    }
+
+    static bool interpreter_is_in_loop(void *owner)
+    {
+        const struct interpreter *interpreter = owner;
+        return interpreter->base != NULL && running_frame(interpreter->state) == interpreter->base;
+    }
+
+    #include <signal.h>
+
+    static void interpreter_ask(void *owner)
+    {
+        (void)owner;
+        PyErr_SetInterruptEx(SIGPROF);
+    }
+    """
+    struct interpreter:
+        void *state
+        const void *base
+    void *PyThreadState_Get()
+    const void *running_frame(const void *state)
+    bint interpreter_is_in_loop(void *owner) noexcept
+    void interpreter_ask(void *owner) noexcept
+
 
 cdef extern from "kernel.h":
     struct tracked:
@@ -539,6 +585,8 @@ cdef extern from "kernel.h":
         shard_stats **shards
         size_t shards_count
         char *board
+        const command *running
+        bint in_operation
         bint observing
         hot_keys hot_keys
         int64_t hot_left
@@ -586,6 +634,24 @@ cdef extern from "kernel.h":
     bint settle(kernel *kernel, turn *turn, const command *command, const argument *argv, size_t argc, size_t reply_bytes)
     void board_begin(kernel *kernel, const turn *turn, const command *command, const argument *argv, size_t argc)
     void board_end(kernel *kernel)
+
+    struct cpu_sample:
+        size_t address
+        const command *command
+        uint32_t count
+        bint is_of_loop
+        bint is_operation
+
+    struct sampler:
+        kernel *kernel
+        void *owner
+        bint (*is_in_loop)(void *owner) noexcept
+        void (*ask)(void *owner) noexcept
+
+    bint sampler_is_possible()
+    bint sampler_start(sampler *sampler, int64_t period_ns)
+    void sampler_stop(sampler *sampler)
+    bint sampler_take(sampler *sampler, cpu_sample *sample)
 
     void crc64_prepare()
     uint64_t crc64_ "crc64"(uint64_t crc, const unsigned char *data, size_t bytes) nogil
@@ -1229,6 +1295,43 @@ cdef void _collect(void *context, entry *entry) noexcept:
         (<list>found.keys).append(data)
 
 
+cdef struct _Weighing:  # what _weigh() adds to
+    kernel *kernel
+    PyObject *found  # a dict, borrowed: [keys, bytes] by kind of value and prefix
+    PyObject *prefixes  # a dict, borrowed: prefixes by beginnings of keys
+
+
+cdef void _weigh(void *context, entry *entry) noexcept:
+    cdef _Weighing *weighing = <_Weighing *>context
+    cdef text key = entry_key(entry)
+    cdef dict found = <dict>weighing.found
+    cdef dict prefixes = <dict>weighing.prefixes
+    cdef size_t length = 0
+    # Up to the first of these a key's prefix is the same; the rest of it need not be looked at each time.
+    while length < key.bytes and length < 64 and key.data[length] != c":":
+        length += 1
+    if length < key.bytes and key.data[length] == c":":
+        start = PyBytes_FromStringAndSize(key.data, length + 1)
+        prefix = prefixes.get(start)
+        if prefix is None:
+            prefix = prefix_of(start)
+            if len(prefixes) < PREFIXES_MAX:
+                prefixes[start] = prefix
+    else:
+        prefix = prefix_of(PyBytes_FromStringAndSize(key.data, min(key.bytes, <size_t>256)))
+    kind = _KIND_NAMES[NO_OBJECT] if entry.kind != OBJECT else _KIND_NAMES[entry.object_kind]
+    place = kind, prefix
+    weight = found.get(place)
+    if weight is None:
+        if len(found) >= PREFIXES_MAX:
+            place = kind, OTHERS
+            weight = found.get(place)
+        if weight is None:
+            weight = found[place] = [0, 0]
+    weight[0] += 1
+    weight[1] += entry_bytes(weighing.kernel, entry)
+
+
 @cython.no_gc_clear  # what it points to is needed until it is freed
 cdef class Discarded:
     """Keys of one shard that were taken out of a database: see kora.store.lazyfree."""
@@ -1810,6 +1913,25 @@ cdef class Keyspace:
                 if not place:
                     break
             slot += 1
+
+    def weights(self):
+        """kora.store.keyspace.Keyspace.weights()."""
+        cdef _Weighing weighing
+        cdef unsigned slot = 0
+        cdef uint64_t place
+        found = {}
+        prefixes = {}
+        weighing.kernel = self._kernel.c
+        weighing.found = <PyObject *>found
+        weighing.prefixes = <PyObject *>prefixes
+        while (slot := self._occupied_slot(slot)) < <unsigned>SLOTS:
+            place = 0
+            while True:
+                place = keyspace_walk(&self.c, slot, place, _weigh, &weighing)
+                if not place:
+                    break
+            slot += 1
+        return {what: tuple(weight) for what, weight in found.items()}
 
     def scan(self, uint64_t cursor, Py_ssize_t count):
         cdef unsigned first = cursor & (SLOTS - 1)
@@ -2597,6 +2719,70 @@ def keep_freed_memory():
     keep_freed_memory_()
 
 
+cdef class CpuSampler:
+    """kora.engine.reference.CpuSampler, which sees what runs beside Python as well: see profile.c."""
+
+    cdef Kernel _kernel
+    cdef sampler *c  # owned
+    cdef interpreter _interpreter
+    cdef object _samples
+    cdef object _label
+    cdef bint _is_on
+
+    def __cinit__(self, Kernel kernel not None, samples, label):
+        if not sampler_is_possible():
+            raise OSError(errno.errno, "no timer can be had on the CPU clock of a thread")
+        self._kernel = kernel
+        self._samples = samples
+        self._label = label
+        self.c = <sampler *>allocate(sizeof(sampler))
+        self.c.kernel = kernel.c
+        self.c.owner = <void *>&self._interpreter
+        self.c.is_in_loop = interpreter_is_in_loop
+        self.c.ask = interpreter_ask
+
+    def __dealloc__(self):
+        if self.c is not NULL:
+            sampler_stop(self.c)
+        free(self.c)
+
+    def start(self, int64_t period_ns, bint is_direct):
+        self._interpreter.state = PyThreadState_Get()
+        self._interpreter.base = running_frame(self._interpreter.state) if is_direct else NULL
+        # Python's own handler first, which makes its stack known; in its place goes the kernel's, which calls for that.
+        signal.signal(signal.SIGPROF, self._look)
+        if not sampler_start(self.c, period_ns):
+            signal.signal(signal.SIGPROF, signal.SIG_IGN)
+            raise OSError(errno.errno, "no timer can be had on the CPU clock of a thread")
+        self._is_on = True
+
+    def stop(self):
+        sampler_stop(self.c)
+        self.take()
+        self._is_on = False
+
+    def take(self):
+        self._take(None)
+
+    def _look(self, number, frame):
+        if self._is_on:
+            self._take(frame)
+
+    cdef int _take(self, frame) except -1:
+        cdef cpu_sample sample
+        stack = -1
+        while sampler_take(self.c, &sample):
+            name = (<object>sample.command.row).name.upper() if sample.command is not NULL else ""
+            if sample.is_of_loop:
+                operation = name if sample.is_operation else ""
+                self._samples.add(name or self._label(), 0, operation, sample.address, sample.count)
+                continue
+            if stack < 0:
+                stack = self._samples.stack(frame)
+            self._samples.add(name or self._label(), stack, "", sample.address, sample.count)
+        return 0
+
+
 cdef class Kernel:
     """One engine's kernel.  Kernel(clock) makes statistics and databases; after attach() it executes requests."""
 
@@ -2689,6 +2875,10 @@ cdef class Kernel:
 
     def make_hot_keys(self):
         return HotKeys(self)
+
+    def make_cpu_sampler(self, samples, label):
+        """kora.engine.reference.Implementation.make_cpu_sampler()."""
+        return CpuSampler(self, samples, label)
 
     def share_histograms(self, int fd):
         """Keep what commands took in a file, which kora.observe.shared_counts reads in another process."""
@@ -3112,6 +3302,7 @@ cdef class Kernel:
                         if plain:
                             start = place
                             place = batch_run(kernel, turn, batch, place, &room.output, TURN_BYTES_MAX)
+                            kernel.in_operation = False
                             if place > start:
                                 last = batch.requests[place - 1].command
                             if room.output.failed:
@@ -3284,6 +3475,8 @@ cdef class Kernel:
         cdef int64_t elapsed_ns
         cdef bint is_journaled = kernel.journal.on
         kernel.now_ms = 0
+        if command is not NULL:
+            kernel.running = command
         if plain and command is not NULL and command.audited and audit_blocks(kernel):
             self._engine.audit.hold()
             plain = False

@@ -1415,6 +1415,10 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
         if (UNLIKELY(kernel->saving.is_on) && command->writes && turn->keyspace->backing == NULL)
             preserve_keys(turn->keyspace, command, argv, request->argc);
         size_t mark = output->bytes;
+        if (UNLIKELY(kernel->is_sampled)) {
+            kernel->running = command;
+            kernel->in_operation = true;
+        }
         bool done = command->operation(kernel, turn, request, argv, output);
         if (UNLIKELY(is_journaled))
             end_journaling(kernel, turn, argv, request->argc, &journaling);
@@ -1531,8 +1535,7 @@ static __attribute__((noinline)) bool take_samples(struct kernel *kernel, const 
         if (kernel->hot_left <= 0) {
             /* A random step with the ratio as its mean: an even one would beat with pipelines of a similar length. */
             int64_t ratio = kernel->sampling_ratio;
-            kernel->hot_left =
-                ratio ? 1 + (int64_t)(kernel_random(kernel) % (uint64_t)(2 * ratio - 1)) : SPANS_NEVER;
+            kernel->hot_left = ratio ? 1 + (int64_t)(kernel_random(kernel) % (uint64_t)(2 * ratio - 1)) : SPANS_NEVER;
             if (!is_heavy)
                 sample_keys(kernel, turn, command, argv, argc, elapsed_ns, reply_bytes, false);
         }

@@ -10,6 +10,7 @@
 #include "members.c"
 #include "pack.c"
 #include "parser.c"
+#include "profile.c"
 #include "rdb.c"
 #include "save.c"
 #include "service.c"

@@ -22,6 +22,7 @@
  *   journal.c   what changes, on its way to the journal
  *   audit.c     who has asked for what, on its way to the audit log
  *   load.c      records of a snapshot, straight into a database
+ *   profile.c   samples of what the processor is busy with
  *   backing.c   databases of which a part is in memory
  *   save.c      snapshots: keys and values as Redis' RDB files have them
  *   execute.c   the batch executor and the commands that it knows
@@ -31,7 +32,8 @@
  * Python: by its handler, or by call() of the reference if it needs a closer look.  One write per read.
  *
  * WHAT IT OWNS.  Every key and every string; of other types it holds a reference to the Python object.  One struct
- * kernel belongs to one engine; nothing is shared between engines and nothing is global.  Each block of memory has one
+ * kernel belongs to one engine; nothing is shared between engines, and nothing is global but which of them is sampled,
+ * since a process has one handler for a signal (profile.c).  Each block of memory has one
  * owner, named beside the pointer's declaration below.  All of it runs on the loop's thread, under the interpreter
  * lock: there are no locks here.
  *
@@ -664,14 +666,20 @@ typedef __int128 integer128;
 struct tracked;
 struct tallies_place;
 
+#define TALLIES_TABLES 64 /* a power of two */
+
 /* Those of one interval, by key. */
 struct tallies {
     struct tracked **tallies; /* owned, as is each; in the order in which they came */
     size_t count;
-    struct tallies_place *index; /* owned: `capacity` places, a power of two, or NULL */
     size_t capacity;
     uint64_t values; /* that were ever added */
     uint64_t secret[2];
+    struct tallies_table {
+        struct tallies_place *places; /* owned: `capacity` of them, a power of two, or NULL */
+        size_t count;
+        size_t capacity;
+    } tables[TALLIES_TABLES]; /* by the highest bits of the hash */
 };
 
 struct tally_numbers {
@@ -682,7 +690,7 @@ struct tally_numbers {
 
 void tallies_init(struct tallies *tallies, const uint64_t secret[2]);
 void tallies_free(struct tallies *tallies);
-struct tracked *tallies_find(const struct tallies *tallies, struct text key); /* or NULL */
+struct tracked *tallies_find(struct tallies *tallies, struct text key); /* or NULL */
 void tallies_add(struct tallies *tallies, struct text key, integer128 units, int64_t at_ms);
 /* Add a tally that somebody else has counted; false: the histogram is none. */
 bool tallies_merge(struct tallies *tallies, struct text key, const struct tally_numbers *numbers,
@@ -691,7 +699,8 @@ void tallies_pop(struct tallies *tallies); /* the last; there is one */
 struct text tally_key(const struct tracked *tally);
 struct tally_numbers tally_numbers(const struct tracked *tally);
 struct buffer;
-void tally_encode(const struct tracked *tally, struct buffer *buffer); /* its histogram; nothing, if it has one bucket */
+void tally_encode(const struct tracked *tally,
+                  struct buffer *buffer); /* its histogram; nothing, if it has one bucket */
 bool tally_bucket(const struct tracked *tally, uint32_t place, int64_t *bucket, uint64_t *count); /* false: no more */
 /* Cython knows no such integers. */
 int64_t high_half(integer128 units);
@@ -1070,8 +1079,8 @@ struct traced {
 /* The last spans, a ring. */
 struct spans {
     bool is_on;
-    bool asks;           /* a request that is chosen is for Python to record */
-    bool is_late;        /* what is read now has waited for so long: Python was told */
+    bool asks;    /* a request that is chosen is for Python to record */
+    bool is_late; /* what is read now has waited for so long: Python was told */
     int64_t slow_ns;
     double log_rest;     /* of the part of requests that is not chosen, its logarithm; 0 where all are or none is */
     int64_t left;        /* requests until one is chosen, as of when kernel.samples_left was set */
@@ -1531,8 +1540,8 @@ struct trail {
     uint64_t *words; /* borrowed: the head of the ring; NULL: nothing is recorded */
     char *data;      /* borrowed: the ring's bytes */
     uint64_t capacity;
-    bool blocks;                    /* what cannot be recorded does not run */
-    bool wants_words;               /* besides keys */
+    bool blocks;                      /* what cannot be recorded does not run */
+    bool wants_words;                 /* besides keys */
     struct text *included, *excluded; /* owned, and their texts: what keys begin with */
     size_t included_count, excluded_count;
     size_t bytes; /* of the record of the operation that runs; 0: there is none */
@@ -1577,6 +1586,11 @@ struct kernel {
     struct shard_stats **shards;                 /* owned list of borrowed blocks */
     size_t shards_count;
     char *board; /* borrowed: the page of the activity board (kora/observe/board.py) */
+    /* For samples of CPU time, while there are any: the command that runs or was the last to, and whether that is an
+     * operation. */
+    volatile bool is_sampled;
+    volatile bool in_operation;
+    const struct command *volatile running;
     bool observing;
     struct hot_keys hot_keys;
     /* Requests until one is recorded for hot keys or traced, whichever comes first, and how many they were in the
@@ -1589,8 +1603,8 @@ struct kernel {
     /* A request that was chosen, and of which only the reference can tell the keys; a weight of 0 for none. */
     struct hot_access unnamed;
     struct service service;
-    bool notes_unnamed; /* the newest interval is of a command of which only the reference can tell the keys */
-    uint64_t maxmemory; /* bytes; 0: no limit */
+    bool notes_unnamed;      /* the newest interval is of a command of which only the reference can tell the keys */
+    uint64_t maxmemory;      /* bytes; 0: no limit */
     struct tallies *tallies; /* borrowed: where TRACK counts from start to stop; or NULL */
     int64_t tallies_start_ms, tallies_stop_ms;
     /* From where on note() is called about a command that an operation has run (kora/engine/slowness.py). */
@@ -1667,6 +1681,36 @@ bool settle(struct kernel *kernel, struct turn *turn, const struct command *comm
 void board_begin(struct kernel *kernel, const struct turn *turn, const struct command *command,
                  const struct argument *argv, size_t argc);
 void board_end(struct kernel *kernel);
+
+/* --- Samples of CPU time (profile.c) --- */
+
+#define CPU_SAMPLES 1024u /* that wait to be taken: a power of two */
+
+struct cpu_sample {
+    uintptr_t address;             /* that the processor ran; 0 where it cannot be told */
+    const struct command *command; /* of the client whose turn it was; NULL for nobody's */
+    uint32_t count;                /* periods that it stands for */
+    bool is_of_loop;               /* no Python ran, below that which runs the loop */
+    bool is_operation;
+};
+
+struct sampler {
+    struct kernel *kernel; /* borrowed */
+    void *owner;           /* borrowed: what the two below get; they are called in a signal handler */
+    bool (*is_in_loop)(void *owner);
+    void (*ask)(void *owner);      /* have Python's stack looked at */
+    void *timer;                   /* a timer_t */
+    volatile uint32_t first, last; /* of the ring, going round */
+    struct cpu_sample ring[CPU_SAMPLES];
+};
+
+/* Whether there are such timers; else errno says why not. */
+bool sampler_is_possible(void);
+/* Sample the calling thread each time it has run for so long; false where that cannot be done (errno). */
+bool sampler_start(struct sampler *sampler, int64_t period_ns);
+void sampler_stop(struct sampler *sampler);
+/* The oldest sample, which is taken out; false where there is none.  Not in a signal handler. */
+bool sampler_take(struct sampler *sampler, struct cpu_sample *sample);
 
 /* --- rdb.c --- */
 

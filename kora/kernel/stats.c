@@ -3,7 +3,7 @@
  * The reference is kora/observe/shard_stats.py with histogram.py and hotkeys.py beside it: from the same calls both
  * have the same numbers.  This is here because it happens once for every command.
  */
-#define _POSIX_C_SOURCE 200809L /* clock_gettime() */
+#define _GNU_SOURCE /* clock_gettime(), and of profile.c what a signal has interrupted */
 
 #include "kernel.h"
 

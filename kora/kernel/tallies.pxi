@@ -19,7 +19,7 @@ cdef extern from "kernel.h":
 
     void tallies_init(tallies *tallies, const uint64_t secret[2])
     void tallies_free(tallies *tallies)
-    tracked *tallies_find(const tallies *tallies, text key)
+    tracked *tallies_find(tallies *tallies, text key)
     void tallies_add(tallies *tallies, text key, integer128 units, int64_t at_ms)
     bint tallies_merge(tallies *tallies, text key, const tally_numbers *numbers, text histogram)
     void tallies_pop(tallies *tallies)

@@ -2,8 +2,9 @@
  *
  * Numbers are in billionths, of which 64 bits would hold no more than some billions: so they have 128.  A histogram is an
  * array in the order of its buckets, found by bisection; most metrics count events, whose values are all 1, and need
- * none.  Tallies stand in an array in the order in which they came, and an index of open addressing finds their places
- * in it; it has the hashes, so that growing touches no tally. */
+ * none.  Tallies stand in an array in the order in which they came, and an index finds their places in it.  That is 64
+ * tables of open addressing, so that none is ever so large that growing it takes long; they have the hashes, so that it
+ * touches no tally. */
 
 #include "kernel.h"
 
@@ -58,7 +59,8 @@ void tallies_free(struct tallies *tallies)
     for (size_t at = 0; at < tallies->count; at++)
         tally_free(tallies->tallies[at]);
     free(tallies->tallies);
-    free(tallies->index);
+    for (size_t at = 0; at < TALLIES_TABLES; at++)
+        free(tallies->tables[at].places);
 }
 
 /* --- Values --- */
@@ -146,11 +148,18 @@ static inline void add(struct tracked *tally, integer128 units, int64_t at_ms)
 
 /* --- Finding --- */
 
-static struct tallies_place *tally_place(const struct tallies *tallies, uint64_t hash, struct text key)
+static struct tallies_table *table_for(struct tallies *tallies, uint64_t hash)
 {
-    size_t mask = tallies->capacity - 1;
+    return &tallies->tables[hash / (UINT64_MAX / TALLIES_TABLES + 1)];
+}
+
+/* The table has places. */
+static struct tallies_place *tally_place(const struct tallies *tallies, const struct tallies_table *table,
+                                         uint64_t hash, struct text key)
+{
+    size_t mask = table->capacity - 1;
     for (size_t at = hash & mask;; at = (at + 1) & mask) {
-        struct tallies_place *place = &tallies->index[at];
+        struct tallies_place *place = &table->places[at];
         if (place->tally == 0)
             return place;
         if (place->hash == hash) {
@@ -161,47 +170,54 @@ static struct tallies_place *tally_place(const struct tallies *tallies, uint64_t
     }
 }
 
-struct tracked *tallies_find(const struct tallies *tallies, struct text key)
+struct tracked *tallies_find(struct tallies *tallies, struct text key)
 {
-    if (tallies->count == 0)
+    uint64_t hash = keyed_hash(tallies->secret, key.data, key.bytes);
+    const struct tallies_table *table = table_for(tallies, hash);
+    if (table->count == 0)
         return NULL;
-    size_t found = tally_place(tallies, keyed_hash(tallies->secret, key.data, key.bytes), key)->tally;
+    size_t found = tally_place(tallies, table, hash, key)->tally;
     return found ? tallies->tallies[found - 1] : NULL;
 }
 
-static void grow(struct tallies *tallies)
+static void table_grow(struct tallies_table *table)
 {
-    struct tallies_place *former = tallies->index;
-    size_t former_capacity = tallies->capacity;
-    tallies->capacity = former_capacity ? 2 * former_capacity : 8;
-    tallies->index = allocate_zeroed(tallies->capacity * sizeof *tallies->index);
-    tallies->tallies = reallocate(tallies->tallies, tallies->capacity * sizeof *tallies->tallies);
-    size_t mask = tallies->capacity - 1;
+    struct tallies_place *former = table->places;
+    size_t former_capacity = table->capacity;
+    table->capacity = former_capacity ? 2 * former_capacity : 4;
+    table->places = allocate_zeroed(table->capacity * sizeof *table->places);
+    size_t mask = table->capacity - 1;
     for (size_t from = 0; from < former_capacity; from++) {
         if (former[from].tally == 0)
             continue;
         size_t at = former[from].hash & mask;
-        while (tallies->index[at].tally != 0)
+        while (table->places[at].tally != 0)
             at = (at + 1) & mask;
-        tallies->index[at] = former[from];
+        table->places[at] = former[from];
     }
     free(former);
 }
 
 static struct tracked *find_or_make(struct tallies *tallies, struct text key)
 {
-    /* A quarter stays empty. */
-    if (tallies->count >= tallies->capacity - tallies->capacity / 4)
-        grow(tallies);
     uint64_t hash = keyed_hash(tallies->secret, key.data, key.bytes);
-    struct tallies_place *place = tally_place(tallies, hash, key);
+    struct tallies_table *table = table_for(tallies, hash);
+    /* A quarter stays empty. */
+    if (table->count >= table->capacity - table->capacity / 4)
+        table_grow(table);
+    struct tallies_place *place = tally_place(tallies, table, hash, key);
     if (place->tally != 0)
         return tallies->tallies[place->tally - 1];
     struct tracked *tally = allocate_zeroed(sizeof *tally + key.bytes);
     tally->hash = hash;
     tally->key_bytes = (uint32_t)key.bytes;
     memcpy(tally->key, key.data, key.bytes);
+    if (tallies->count == tallies->capacity) {
+        tallies->capacity = tallies->capacity ? 2 * tallies->capacity : 4;
+        tallies->tallies = reallocate(tallies->tallies, tallies->capacity * sizeof *tallies->tallies);
+    }
     tallies->tallies[tallies->count++] = tally;
+    table->count++;
     *place = (struct tallies_place){hash, tallies->count};
     return tally;
 }
@@ -209,18 +225,20 @@ static struct tracked *find_or_make(struct tallies *tallies, struct text key)
 void tallies_pop(struct tallies *tallies)
 {
     struct tracked *tally = tallies->tallies[--tallies->count];
-    size_t mask = tallies->capacity - 1, hole = tally->hash & mask;
-    while (tallies->index[hole].tally != tallies->count + 1)
+    struct tallies_table *table = table_for(tallies, tally->hash);
+    struct tallies_place *places = table->places;
+    size_t mask = table->capacity - 1, hole = tally->hash & mask;
+    while (places[hole].tally != tallies->count + 1)
         hole = (hole + 1) & mask;
     /* What stands behind it moves up, unless that would be before the place where looking for it begins. */
-    for (size_t at = (hole + 1) & mask; tallies->index[at].tally != 0; at = (at + 1) & mask) {
-        size_t home = tallies->index[at].hash & mask;
-        if (((at - home) & mask) >= ((at - hole) & mask)) {
-            tallies->index[hole] = tallies->index[at];
+    for (size_t at = (hole + 1) & mask; places[at].tally != 0; at = (at + 1) & mask) {
+        if (((at - (places[at].hash & mask)) & mask) >= ((at - hole) & mask)) {
+            places[hole] = places[at];
             hole = at;
         }
     }
-    tallies->index[hole].tally = 0;
+    places[hole].tally = 0;
+    table->count--;
     tally_free(tally);
 }
 

@@ -12,12 +12,24 @@ be made to run code, and both ends are the same interpreter.  The first value na
                                                       those of kora.engine.tracing, and those of the kernel, whose
                                                       times become Unix time by adding shift_ns
                         ["doctor", values]            as kora.observe.doctor.to_json() gives them
+                        ["answer", number, value]     of a question; or, with the reason,
+                        ["refused", number, text]     why there is none, or
+                        ["not now", number, text]     not yet
+                        ["events behind", reason]     why tracked events are not written in time; "" once they are
+                        ["drain"]                     put all events into the ring, and take no more
+                        ["profile", number, values, reason]  a profile that was asked for; or None, and why
                         ["audit", number, "status" | "tail" | "verify", count]
     to the data process ["listening"]                 the HTTP port is open
                         ["failed", text]              it cannot be opened; the sidecar ends
                         ["snapshot", number, with_histograms]
                         ["glance"]
                         ["doctor"]
+                        ["events listening"], ["events not listening", text]   the port for events, before "listening"
+                        ["tracked"]                   events are in the ring: kora.observe.tracked_ring
+                        ["ask", number, name, details]   "read" or "keys", of what was tracked
+                        ["drained"]
+                        ["profile", number, kind, seconds, hz]  kora.server.profiling takes one
+                        ["profile-stop", number]       nobody waits for it any more
                         ["audit", number, answer]     a dictionary, a list of lines, or {"error": text}
 
 The settings that the sidecar cannot do without are metrics_bind, metrics_port, loop_stall_ms and started_ms (wall

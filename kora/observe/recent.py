@@ -19,6 +19,7 @@ _CULPRITS_MAX: Final = 64
 _KEPT_MAX: Final = 8
 _NAME_MAX: Final = 128
 OTHERS: Final = "others"
+PREFIXES_MAX: Final = 1000  # of the keys of a database, where they are told apart; the rest are OTHERS
 # Kinds of deeds, and by what their culprits go.
 CONNECTIONS: Final = "connections"  # opened, by host
 LOGINS: Final = "logins"  # that failed, by host

@@ -72,7 +72,7 @@ EVENTS: Final = (
     ),
     Event("storage-commit", "Writing a batch of changes to RocksDB, which a thread does.", "engines/rocksdb/keeper"),
     Event("storage-stall", "How long RocksDB held up writes in a second.", "engine/storage"),
-    Event("fork", "fork(2).", "", never="snapshots and rewrites do not fork"),
+    Event("fork", "fork(2), for a profile of memory: snapshots and rewrites do not fork.", "server/profiling"),
     Event("active-defrag-cycle", "Moving values together.", "", never="memory is not defragmented"),
 )
 EVENTS_BY_NAME: Final = {event.name: event for event in EVENTS}

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from kora.engine.series import Steps
 from kora.errors import CommandError
 from kora.log import logger
 from kora.observe.frame import Message
@@ -24,6 +25,8 @@ log = logger("kora.events")
 # How often it is looked at, and told, whether all is written in time.
 _LOOK_S: Final = 1.0
 _MOST_CELLS: Final = 256
+# For how long an answer is made before clients have a turn.
+_STEP_NS: Final = 1_000_000
 
 
 class Events:
@@ -33,14 +36,16 @@ class Events:
         self._loop = asyncio.get_running_loop()
         self.ring = TrackedRing.shared()
         self._is_turning = False
-        # What was asked, each with how far the ring had been written then.
+        # What was asked, each with how far the ring had been written then, and what is being answered, in turn.
         self._questions: deque[tuple[int, int, str, list[Any]]] = deque()
+        self._answers: deque[tuple[int, Steps]] = deque()
         self._reason = ""
         self._timer = self._loop.call_later(_LOOK_S, self._look)
 
     def begin(self) -> None:
         """Another sidecar is there."""
         self._questions.clear()
+        self._answers.clear()
         self._reason = ""
         self.look()
 
@@ -59,6 +64,8 @@ class Events:
         while self._take():
             pass
         start_ms, tracks = self.ring.left_behind()
+        while not tracks and self._take():
+            pass  # one that was starting has just put what its predecessor had left
         lost = self.ring.settle(len(tracks))
         if tracks or lost:
             log.warning("events of a sidecar that was killed", recovered=len(tracks), lost=lost)
@@ -85,8 +92,13 @@ class Events:
         has_taken = self._take()
         if self._questions and self._questions[0][0] <= self.ring.read:
             _, number, name, details = self._questions.popleft()
-            self._answer(number, name, details)
-        if has_taken or self._questions:
+            if self._engine.loading is not None:
+                self._send(["not now", number, "the server is loading its data"])
+            else:
+                self._answers.append((number, self._steps(name, details)))
+        if self._answers:
+            self._go_on(*self._answers.popleft())
+        if has_taken or self._questions or self._answers:
             self.look()
 
     def _take(self) -> bool:
@@ -105,25 +117,33 @@ class Events:
             # A bug here must not be met again and again.
             self._engine.note_bug(error, events=len(cells))
 
-    def _answer(self, number: int, name: str, details: list[Any]) -> None:
-        tracked = self._engine.tracked
-        if self._engine.loading is not None:
-            self._send(["not now", number, "the server is loading its data"])
-            return
+    def _go_on(self, number: int, steps: Steps) -> None:
+        """For a millisecond, with the answer to a question."""
+        clock = self._engine.clock
+        stop_ns = clock.monotonic_ns() + _STEP_NS
         try:
-            match name:
-                case "read":
-                    self._send(["answer", number, tracked.read(*details)])
-                case "keys":
-                    names = [key.decode("utf-8", "replace") for key in tracked.keys(*details)]
-                    self._send(["answer", number, {"keys": names}])
-                case _:
-                    raise AssertionError(f"not a question of a sidecar: {name!r}")
+            while clock.monotonic_ns() < stop_ns:
+                next(steps)
+            self._answers.append((number, steps))
+        except StopIteration as end:
+            self._send(["answer", number, end.value])
         except CommandError as error:
             self._send(["refused", number, error.message])
         except Exception as error:
-            self._engine.note_bug(error, question=name)
+            self._engine.note_bug(error, question=number)
             self._send(["not now", number, "internal error"])
+
+    def _steps(self, name: str, details: list[Any]) -> Steps:
+        tracked = self._engine.tracked
+        match name:
+            case "read":
+                return (yield from tracked.reading(*details))
+            case "keys":
+                pattern, count = details
+                names = yield from tracked.listing(pattern)
+                return {"keys": [key.decode("utf-8", "replace") for key in names[:count]]}
+            case _:
+                raise AssertionError(f"not a question of a sidecar: {name!r}")
 
     def _look(self) -> None:
         is_well, reason = self._engine.tracked.health()

@@ -20,6 +20,7 @@ from kora.observe.traces import Plain
 from kora.server.audit import LIVE as AUDIT_SETTINGS
 from kora.server.audit import AuditFeed
 from kora.server.events import Events
+from kora.server.profiling import Profiling
 
 if TYPE_CHECKING:
     from kora.engine.engine import Engine
@@ -61,6 +62,7 @@ class Feed(asyncio.Protocol):
         if not engine.implementation.share_histograms(self._histograms_fd):
             os.close(self._histograms_fd)
             self._histograms_fd = -1
+        self._profiling = Profiling(engine, self._send)
         # What is tracked over HTTP.
         self._events = Events(engine, self._send)
         self._drained: asyncio.Future[None] | None = None
@@ -113,6 +115,7 @@ class Feed(asyncio.Protocol):
         self._stopping = True
         if self._timer is not None:
             self._timer.cancel()
+        self._profiling.stop()
         if self._transport is not None:
             self._transport.abort()
         if self._process is not None:
@@ -135,6 +138,7 @@ class Feed(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
+        self._profiling.stop()
         self._audit.lost()
         if self._drained is not None:
             self._drained.cancel()
@@ -165,6 +169,10 @@ class Feed(asyncio.Protocol):
             case ["doctor"]:
                 facts = gather(self._engine, LAST_S)
                 self._send(["doctor", to_json(facts, examine(facts))])
+            case ["profile", number, kind, seconds, hz]:
+                self._profiling.start(number, kind, seconds, hz)
+            case ["profile-stop", number]:
+                self._profiling.stop(number)
             case ["audit", number, reply]:
                 self._audit.answer(number, reply)
             case ["tracked"]:
@@ -233,6 +241,7 @@ class Feed(asyncio.Protocol):
             "restarts": self.restarts,
             "metrics_series_max": config.metrics_series_max,
             "metrics_token": config.metrics_token,
+            "debug_endpoints": config.debug_endpoints,
             "tls_cert_file": config.tls_cert_file if config.tls_port else "",
             "config": config.get(*SHOWN),
             "keeps_history": True,
@@ -292,6 +301,7 @@ SHOWN: Final = (
 )
 # Settings whose change the sidecar is told.
 _LIVE_SETTINGS: Final = (
+    "debug-endpoints",
     "loop-stall-ms",
     "log-level",
     "log-repeats-max",

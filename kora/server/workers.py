@@ -79,8 +79,10 @@ class Worker:
     def turn(self, job: Job) -> tuple[int, bool]:
         """Run a job once; returns how long it took, in ns, and whether it has more to do."""
         self.engine.board.words[CLIENT] = 0
+        self.engine.job = job.name
         started_ns = time.monotonic_ns()
         more = job.run(self)
+        self.engine.job = ""
         elapsed_ns = time.monotonic_ns() - started_ns
         self.engine.jobs[job.name].record(elapsed_ns)
         self.engine.service.note_job(job.name, started_ns, started_ns + elapsed_ns)
@@ -243,7 +245,7 @@ JOBS: Final = (
     # What was tracked in an interval has to be written before the next one is over, however much it is.
     Job("events-flush", _flush_events, per_shard=False, share=0.75, event="events-flush"),
     Job("events-rollup", _roll_events_up, per_shard=False, share=0.1, event="events-rollup"),
-    Job("events-look", _look_for_events, per_shard=False, share=0.02, period_s=60.0),
+    Job("events-look", _look_for_events, per_shard=False, share=0.02),
     Job("gc", _collect_garbage, per_shard=False, share=0.1, period_s=1.0, event="gc"),
 )
 

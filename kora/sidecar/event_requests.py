@@ -19,7 +19,8 @@ AHEAD_MS_MAX: Final = 60_000
 TYPES: Final = ("counter", "points", "rate", "gauge", "stats")
 FILLS: Final = ("none", "zero")
 PERIOD_S: Final = 60
-_PERIOD_S_MAX: Final = 366 * 86400
+KEYS_MAX: Final = 1_000_000
+_PERIOD_S_MAX: Final = 10 * 366 * 86_400
 
 _NUMBER: Final = re.compile(rb"[0-9]{1,15}")
 # As XRANGE takes it, to which the first Kilometric handed them: the sequence makes no difference.
@@ -108,12 +109,15 @@ def question(given: Mapping[str, bytes]) -> Question:
     return Question(key, kind, from_ms, to_ms, int(text), _choice(given, "fill", FILLS, "none"))
 
 
-def pattern(given: Mapping[str, bytes]) -> bytes | None:
-    """Of /keys."""
+def listing(given: Mapping[str, bytes]) -> tuple[bytes | None, int]:
+    """Of /keys: a pattern, and how many at most."""
     match = given.get("match")
     if match is not None and len(match) > KEY_BYTES_MAX:
         raise BadParameter("match", f"is longer than {KEY_BYTES_MAX} bytes")
-    return match
+    count = given.get("count", b"%d" % KEYS_MAX)
+    if not _NUMBER.fullmatch(count) or not 0 < int(count) <= KEYS_MAX:
+        raise BadParameter("count", f"must be a whole number from 1 to {KEYS_MAX}")
+    return match, int(count)
 
 
 def _key(given: Mapping[str, bytes]) -> bytes:

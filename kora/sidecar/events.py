@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from kora.observe.tracked_ring import TrackedRing
 from kora.sidecar import tokens
-from kora.sidecar.event_requests import BODY_MAX, BadParameter, event, events, parameters, pattern, question
+from kora.sidecar.event_requests import BODY_MAX, BadParameter, event, events, listing, parameters, question
 from kora.sidecar.feed import Feed, Refused, TooBusy
 from kora.sidecar.settings import Settings
 from kora.sidecar.tracker import Hit, Overloaded, Tracker
@@ -156,15 +156,16 @@ class Events:
             text = f"{request.method} is not allowed here"
             return failure(405, {"error": text, "path": request.path}, allow)
         if request.path != "/health":
-            if self._token and not tokens.shows(request.authorization, self._token):
+            if not self._is_trusted(request.authorization):
                 return failure(401, {"error": "unauthorized"}, ("WWW-Authenticate", tokens.CHALLENGE))
             if not self._may(request.source, 1):
                 return _TOO_MANY
         return answer(request)
 
-    @property
-    def _token(self) -> str:
-        return self._settings.events_token or self._settings.metrics_token
+    def _is_trusted(self, authorization: str) -> bool:
+        """Whoever may see the metrics may see these, too."""
+        wanted = [token for token in (self._settings.events_token, self._settings.metrics_token) if token]
+        return not wanted or any(tokens.shows(authorization, token) for token in wanted)
 
     def _may(self, source: str, weight: int) -> bool:
         """Whether a source has not asked too much in this second yet."""
@@ -207,7 +208,7 @@ class Events:
         return self._asked_of_data("read", *question(parameters(request.query)))
 
     def _keys(self, request: Request) -> Answer:
-        return self._asked_of_data("keys", pattern(parameters(request.query)))
+        return self._asked_of_data("keys", *listing(parameters(request.query)))
 
     async def _asked_of_data(self, name: str, *details: object) -> Reply:
         # So that whoever tracks and then reads finds it; a full ring must not keep anybody from reading.

@@ -17,6 +17,44 @@ from kora.sidecar.settings import Settings
 from kora.sidecar.tracing import TraceExport
 
 TIMEOUT_S: Final = 1.0
+# How long a profile may take beyond the time that it is about: the memory of large data is counted in a minute or two.
+_PROFILE_S: Final = 150.0
+
+
+class NoProfile(Exception):
+    """A profile cannot be had; the text says why."""
+
+
+class PendingProfile:
+    """One that was asked for."""
+
+    def __init__(self, feed: "Feed", number: int, due: float) -> None:
+        self._feed = feed
+        self.number = number
+        self._due = due
+        self.answer: asyncio.Future[tuple[dict[str, Any] | None, str]] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_overdue(self) -> bool:
+        return asyncio.get_running_loop().time() > self._due
+
+    def result(self) -> dict[str, Any]:
+        """Once there is one; raises NoProfile."""
+        if self.answer.cancelled():
+            raise NoProfile("the data process has gone")
+        values, reason = self.answer.result()
+        if values is None:
+            raise NoProfile(reason)
+        return values
+
+    def stop(self) -> None:
+        self._feed.send(["profile-stop", self.number])
+
+    async def finished(self) -> None:
+        """It is over, one way or the other, if that is told in time."""
+        await asyncio.wait([self.answer], timeout=TIMEOUT_S)
+
+
 # Of questions whose answers take as long as what they are about is large.
 _ANSWER_S: Final = 10.0
 # Questions that may be under way, each for somebody else.
@@ -66,6 +104,7 @@ class Feed(asyncio.Protocol):
         self._next_number = 1
         self._glance: asyncio.Future[dict[str, Any]] | None = None
         self._report: asyncio.Future[dict[str, Any]] | None = None  # of DOCTOR
+        self._profile: PendingProfile | None = None
         self._questions: dict[int, asyncio.Future[Any]] = {}
         # Tracked events.
         self.events_reason = ""  # why they cannot be written down now, as the data process has said
@@ -111,6 +150,13 @@ class Feed(asyncio.Protocol):
             self.send(["doctor"])
         await asyncio.wait([answer], timeout=self._timeout_s)
         return answer.result() if answer.done() and not answer.cancelled() else None
+
+    def profile(self, kind: str, seconds: int, hz: int) -> PendingProfile:
+        """Ask for a profile; who has it is not to ask for another before that is answered."""
+        self._profile = PendingProfile(self, self._next_number, self._loop.time() + seconds + _PROFILE_S)
+        self._next_number += 1
+        self.send(["profile", self._profile.number, kind, seconds, hz])
+        return self._profile
 
     async def ask(self, name: str, *details: object) -> Any:
         """Ask for something that everybody has to ask for himself.  Raises Refused, or TooBusy."""
@@ -172,6 +218,8 @@ class Feed(asyncio.Protocol):
             self._glance.cancel()
         if self._report is not None:
             self._report.cancel()
+        if self._profile is not None:
+            self._profile.answer.cancel()
         for answer in self._questions.values():
             answer.cancel()
         if not self.closed.done():
@@ -201,6 +249,10 @@ class Feed(asyncio.Protocol):
             case ["doctor", values] if self._report is not None:
                 self._report.set_result(values)
                 self._report = None
+            case ["profile", number, values, reason]:
+                if self._profile is not None and number == self._profile.number:
+                    self._profile.answer.set_result((values, reason))
+                    self._profile = None
             case ["audit", number, what, count]:
                 if self._asked is None:
                     self._early.append((number, what, count))

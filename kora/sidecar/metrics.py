@@ -159,6 +159,14 @@ def _requests(view: View) -> Rows:
     return [((path, str(code)), count) for (path, code), count in sorted(view.own.requests.items())]
 
 
+def _profiles(view: View) -> Rows:
+    return [((kind,), count) for kind, count in view.own.profiles.items()]
+
+
+def _profiles_running(view: View) -> Rows:
+    return [((kind,), int(kind == view.own.profile_running)) for kind in view.own.profiles]
+
+
 def _of_events(read: "Callable[[Events], Rows | Value]") -> "Callable[[View], Rows | Value | None]":
     return lambda view: read(view.own.events) if view.own.events is not None else None
 
@@ -460,6 +468,14 @@ _KORA: Final[tuple[Family, ...]] = (
     _audit("kora_audit_chain_valid", "gauge", "",
            "0 if AUDIT VERIFY found a record last time that is not as it was written, or the last file ended in one.",
            lambda audit: int(audit.is_valid)),
+
+    # Profiles.
+    Family("kora_profile_taken_total", "counter", "", "Profiles that were taken.", _profiles, ("kind",)),
+    Family("kora_profile_running", "gauge", "", "1 while a profile is being taken, else 0.",
+           _profiles_running, ("kind",)),
+    Family("kora_profile_fork_max_seconds", "gauge", "seconds",
+           "The longest that the loop stood still for fork(2), which a profile of memory begins with.",
+           lambda view: seconds(view.own.fork_max_ns)),
 
     # The sidecar itself.
     Family("kora_sidecar_scrapes_total", "counter", "", "Scrapes of /metrics, this one included.",

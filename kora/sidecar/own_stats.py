@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kora.sidecar.events import Events
     from kora.sidecar.exposition import Command
 
+PROFILES: Final = ("cpu", "heap", "alloc")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -25,6 +26,10 @@ class OwnStats:
         self.last_scrape_ns = 0
         self.traces = TraceExport()  # the feed's, where there is one
         self.turned_out = 0  # connections that were ended for being idle or not reading
+        # Profiles that were taken, by kind; the kind of the one under way; and how long the loop stood still for them.
+        self.profiles = dict.fromkeys(PROFILES, 0)
+        self.profile_running = ""
+        self.fork_max_ns = 0
         # Answers by path, which is one of the routes' or "other", and status code.
         self.requests: dict[tuple[str, int], int] = {("/metrics", 200): 0}
 
@@ -45,6 +50,10 @@ class OwnStats:
         self.scrape_counts[index] += 1
         self.scrape_elapsed_ns += elapsed_ns
         self.last_scrape_ns = elapsed_ns
+
+    def record_profile(self, kind: str, fork_ns: int) -> None:
+        self.profiles[kind] += 1
+        self.fork_max_ns = max(self.fork_max_ns, fork_ns)
 
     def record_request(self, path: str, code: int) -> None:
         self.requests[path, code] = self.requests.get((path, code), 0) + 1

@@ -19,6 +19,7 @@ class Settings:
     # What /metrics is like; these may change at run time.
     metrics_series_max: int = 6000
     metrics_token: str = ""  # what all but health is answered for; "" asks for none
+    debug_endpoints: bool = False
     tls_cert_file: str = ""
     config: dict[str, str] = field(default_factory=dict)  # settings that redis_* families show, as CONFIG GET has them
     # Where spans go, and what they are told of by numbers.
@@ -39,7 +40,7 @@ class Settings:
     events_port_chosen: bool = False
     events_bind: list[str] = field(default_factory=list)
     # These may change at run time.
-    events_token: str = ""  # "": metrics_token
+    events_token: str = ""  # opens events alone; metrics_token does as well
     events_rate_limit: int = 0
     events_flush_interval: int = 10  # seconds
     events_negative: bool = False

@@ -135,8 +135,8 @@ STORAGE: Final[tuple[Family, ...]] = (
     *(_property(row) for row in PROPERTIES),
     _family("write_stalls_total", "counter", "", "Times that RocksDB began to hold up writes, by cause, and whether "
             "they went on slowly or not at all.", _stalls, ("cause", "kind")),
-    _family("write_stall_seconds_total", "counter", "seconds", "How long it held them up.  Where there were several "
-            "causes within a second, its time is shared out among them.", _stalled, ("cause",)),
+    _family("write_stall_seconds_total", "counter", "seconds", "How long RocksDB held up writes.  Where there "
+            "were several causes within a second, its time is shared out among them.", _stalled, ("cause",)),
     _family("level_files", "gauge", "", "Files by level.", _level(0), ("level",)),
     _family("level_bytes", "gauge", "bytes", "Bytes of files by level.", _level(1), ("level",)),
     _family("open_files", "gauge", "", "Files of RocksDB that are open.", lambda storage: storage.reading.open_files),

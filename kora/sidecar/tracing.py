@@ -200,21 +200,15 @@ def traces_url(endpoint: str) -> str:
 
 def _resource(settings: Settings) -> "Resource":
     """Who sends: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES outweigh what is said here."""
-    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
-    own = Resource(
-        {
-            "service.name": "kora",
-            "service.version": settings.version,
-            "service.instance.id": settings.run_id,
-            "kora.kernel": settings.kernel,
-        }
-    )
-    told = Resource.create()
-    is_named = not str(told.attributes.get("service.name", "")).startswith("unknown_service")
-    return told.merge(own).merge(
-        Resource({name: value for name, value in told.attributes.items() if is_named or name != "service.name"})
-    )
+    own = {
+        "service.name": "kora",
+        "service.version": settings.version,
+        "service.instance.id": settings.run_id,
+        "kora.kernel": settings.kernel,
+    }
+    return Resource.create(own).merge(OTELResourceDetector().detect())
 
 
 def _readable(span: Span, resource: "Resource", settings: Settings) -> "ReadableSpan":

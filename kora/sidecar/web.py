@@ -31,6 +31,8 @@ from kora.sidecar.live import Live
 from kora.sidecar.metrics import METRICS
 from kora.sidecar.own_stats import OwnStats
 from kora.sidecar.page import BadParameter, Page
+from kora.sidecar.profiles import PATH as PROFILES
+from kora.sidecar.profiles import Profiles
 from kora.sidecar.settings import Settings
 from kora.sidecar.status import status
 from kora.sidecar.visitors import Visitors
@@ -74,6 +76,7 @@ class Site:
         self._disk_task: asyncio.Task[None] | None = None
         self._live = Live(feed, self._health_values)
         self._page = Page(self._live)
+        self._profiles = Profiles(feed, self._own)
         self._endpoints = (
             Endpoint("/", self.index, "this list"),
             Endpoint("/metrics", self.metrics, "every number, for Prometheus"),
@@ -87,6 +90,7 @@ class Site:
             Endpoint("/history", self.history, "the last 15 minutes: ?metric=commands&from=&to=&step=, as JSON"),
             Endpoint("/health", self.health, "how it is, check by check; 503 where one of them is unhealthy"),
             Endpoint("/healthz", self.ready, "as /health/ready"),
+            Endpoint(PROFILES, self._profiles.index, "profiles of CPU time and memory, where debug-endpoints is on"),
         )
         event_endpoints = (
             Endpoint("/track", self.event, "count something: ?key=&value=1&at=, or a batch in the body; GET or POST"),
@@ -98,7 +102,7 @@ class Site:
         self._event_endpoints = event_endpoints if events is not None else ()
         self._event_paths = frozenset(endpoint.path for endpoint in self._event_endpoints)
         paths = [endpoint.path for endpoint in self._endpoints]
-        self._paths = frozenset([*paths, *self._event_paths, *self._page.asset_paths])
+        self._paths = frozenset([*paths, *self._event_paths, *self._page.asset_paths, *self._profiles.paths])
 
     def application(self) -> web.Application:
         application = web.Application(middlewares=[self._answer], client_max_size=BODY_MAX)
@@ -108,6 +112,8 @@ class Site:
             application.router.add_route("*", endpoint.path, endpoint.handler)
         for path in self._page.asset_paths:
             application.router.add_get(path, self._page.asset)
+        for path in self._profiles.paths[1:]:
+            application.router.add_get(path, self._profiles.profile)
         application.on_response_prepare.append(_set_headers)
         if self._settings.keeps_history:
             application.on_startup.append(self._start)

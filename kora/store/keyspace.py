@@ -22,13 +22,14 @@ kora/store/backing.py.
 from binascii import crc_hqx
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from random import choices, randrange
 from sys import getrefcount
 from typing import Any, Final
 
 from kora.clock import Clock
 from kora.errors import StorageFault, WrongType
+from kora.observe.recent import OTHERS, PREFIXES_MAX, prefix_of
 from kora.observe.shard_stats import ShardStats
 from kora.store import backing as backings
 from kora.store.backing import ABSENT, LASTING, POSITION_END, VOLATILE, Backing, Change
@@ -611,6 +612,25 @@ class Keyspace:
             if count:
                 found[kind] = bins[:count]
         return found
+
+    def weights(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """How many keys there are and what they take, in bytes, by kind of value and prefix; nothing is changed.
+
+        The kernel leaves out tables, which are nobody's own.  Takes as long as there are keys: for a process that was
+        forked for it.
+        """
+        found: dict[tuple[str, str], list[int]] = {}
+        for slot in self._occupied:
+            deadlines = self._deadlines[slot]
+            for key, value in chain.from_iterable(part.items() for part in parts(self._tables[slot])):
+                kind = "string" if type(value) is bytes or type(value) is bytearray else value.kind
+                place = kind, prefix_of(key)
+                if place not in found and len(found) >= PREFIXES_MAX:
+                    place = kind, OTHERS
+                weight = found.setdefault(place, [0, 0])
+                weight[0] += 1
+                weight[1] += entry_size(key, value) + (DEADLINE_BYTES if key in deadlines else 0)
+        return {place: (keys, size_bytes) for place, (keys, size_bytes) in found.items()}
 
     def count_in_slot(self, slot: int) -> int:
         if self._held is not None:

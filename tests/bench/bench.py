@@ -1,8 +1,8 @@
 """Kora and redis-server side by side on this machine: `make bench`, or `python tests/bench/bench.py --help`.
 
 Sections: throughput, types_cpu, observation, large, latency, memory, types_memory, pause, snapshot, idle, scrape,
-service, start, loading, journal, storage, events, audit; one module each, with `measure`, `tables` and, where Kora promises
-something (targets.py), `verdicts`, which are the last table.
+service, start, loading, journal, storage, events, tracing, audit; one module each, with `measure`, `tables` and, where
+Kora promises something (targets.py), `verdicts`, which are the last table.
 Tables go to standard output, progress to standard error, everything into a JSON file.  All traffic stays on loopback.
 The exit code says whether all was measured, not whether targets were met.
 
@@ -42,6 +42,7 @@ import snapshot
 import start
 import storage
 import throughput
+import tracing
 import types_cpu
 import types_memory
 from redis_benchmark import TESTS, TYPE_TESTS
@@ -67,6 +68,7 @@ SECTIONS: Final[dict[str, ModuleType]] = {
     "journal": journal,
     "storage": storage,
     "events": events,
+    "tracing": tracing,
     "audit": audit,
 }
 

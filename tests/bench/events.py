@@ -3,6 +3,7 @@
 The first part is `wrk -t1 -c100` against /track, with one key, with a thousand, and with batches: requests a second,
 and CPU of the sidecar and of the data process for each.  The second is a probe of the data process beside periods with
 and without wrk, in turn: the two have the last CPU, which they use in turn anyway, and everybody else has the first.
+The third is TRACK over RESP beside INCR.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import processes
-from estimates import Change, Interval, median_interval, paired_change, percentile
+import redis_benchmark
+from estimates import Change, Interval, median_interval, paired_change, paired_ratio, percentile
 from load_children import Probes, child, probe
+from redis_benchmark import Test
 from section import Bench, Table
 from servers import Server, running
-from targets import EVENT_CPU_US_MAX, EVENTS_P99_PERCENT_MAX, Verdict
+from targets import EVENT_CPU_US_MAX, EVENTS_P99_PERCENT_MAX, TRACK_CPU_RATIO_MAX, Verdict
 
 CONNECTIONS: Final = 100
 BATCH: Final = 100
@@ -46,6 +49,8 @@ QUIET: Final = "quiet"
 OTHER: Final = "other HTTP"
 TRACKING: Final = "tracking"
 PERIODS: Final = {QUIET: "", OTHER: "/health", TRACKING: "/track?key=my-metric"}
+PIPELINE: Final = 16
+OVER_RESP: Final = tuple(Test(name, name, argv=(name, "my-metric")) for name in ("INCR", "TRACK"))
 _REQUESTS: Final = re.compile(r"(\d+) requests in ([\d.]+)(ms|s|m)")
 _UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
@@ -63,7 +68,21 @@ def measure(bench: Bench) -> dict[str, Any]:
                 cases[name].append(load(server, script, events, sizes.events_run_s))
     with running(bench.subject) as server:
         effect = felt(bench, server)
-    return {"is_skipped": False, "server": server.name, "cases": cases, "effect": effect}
+    with running(bench.subject) as server:
+        resp = over_resp(bench, server)
+    return {"is_skipped": False, "server": server.name, "cases": cases, "effect": effect, "resp": resp}
+
+
+def over_resp(bench: Bench, server: Server) -> dict[str, list[float]]:
+    """CPU of the data process for each command, in ns."""
+    bench.progress(f"events: over RESP, pipeline {PIPELINE}")
+    requests = {test: redis_benchmark.requests_for(server, test, PIPELINE, bench.sizes.run_s) for test in OVER_RESP}
+    cpu_ns: dict[str, list[float]] = {test.name: [] for test in OVER_RESP}
+    for turn in range(bench.sizes.rounds):
+        for test in OVER_RESP[:: -1 if turn % 2 else 1]:
+            run = redis_benchmark.measure(server, test, requests[test], PIPELINE)
+            cpu_ns[test.name].append(run.cpu_ns_per_command)
+    return cpu_ns
 
 
 def load(server: Server, script: str, events: int, run_s: float) -> dict[str, float]:
@@ -144,7 +163,11 @@ def tables(result: dict[str, Any]) -> list[Table]:
     notes = ["p99 of the data process: " + ", ".join(f"{name} {time_us:.0f} us" for name, time_us in medians.items())]
     for name, change in result["effect"]["changes"].items():
         notes.append(f"{TRACKING} against {name}: {Change(**change)} [95 %]")
-    return [Table(f"events over HTTP, {result['server']}", header, rows, notes)]
+    resp = [[name, f"{statistics.median(cpu_ns):.0f}"] for name, cpu_ns in result["resp"].items()]
+    return [
+        Table(f"events over HTTP, {result['server']}", header, rows, notes),
+        Table(f"events over RESP, pipeline {PIPELINE}", ["command", "CPU ns"], resp),
+    ]
 
 
 _COLUMNS: Final = {"per_s": ".0f", "sidecar_us": ".2f", "data_us": ".3f", "event_us": ".2f"}
@@ -158,5 +181,11 @@ def verdicts(result: dict[str, Any]) -> list[Verdict]:
     moved = Interval(change.median_percent, change.low_percent, change.high_percent, change.pairs)
     return [
         Verdict("CPU of a /track", "us", EVENT_CPU_US_MAX, cpu),
+        Verdict(
+            f"CPU of TRACK beside INCR, pipeline {PIPELINE}",
+            "x",
+            TRACK_CPU_RATIO_MAX,
+            paired_ratio(result["resp"]["TRACK"], result["resp"]["INCR"]),
+        ),
         Verdict("p99 of the data process beside /track", "%", EVENTS_P99_PERCENT_MAX, moved),
     ]

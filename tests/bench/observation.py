@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -36,13 +37,16 @@ SETTLE_S: Final = 0.01
 def measure(bench: Bench) -> dict[str, Any]:
     with running(bench.subject) as server:
         tests = [test for test in redis_benchmark.TESTS if test.name in REQUESTS]
-        results = [compare(bench, server, test, pipeline) for pipeline in PIPELINES for test in tests]
+        results = [compare(bench, server, test, pipeline, switch) for pipeline in PIPELINES for test in tests]
     return {"server": server.name, "is_switchable": server.recipe.has_observation, "results": results}
 
 
-def compare(bench: Bench, server: Server, test: Test, pipeline: int) -> dict[str, Any]:
+def compare(
+    bench: Bench, server: Server, test: Test, pipeline: int, switch: Callable[[Server, Client, str], None]
+) -> dict[str, Any]:
+    """CPU per command while what switch() turns on and off (`yes`, `no`) is off, and while it is on."""
     pairs, window_s = bench.sizes.observation_pairs, bench.sizes.observation_window_s
-    bench.progress(f"observation: {test.name}, pipeline {pipeline}, {pairs} pairs")
+    bench.progress(f"{switch.__module__}: {test.name}, pipeline {pipeline}, {pairs} pairs")
     redis_benchmark.fill(server, test, 0)
     spent: dict[str, list[float]] = {"no": [], "yes": []}
     with redis_benchmark.endless_load(server, test, pipeline) as load, server.client() as client:
@@ -107,7 +111,7 @@ def switch(server: Server, client: Client, state: str) -> None:
         client.call("CONFIG", "SET", "observation", state)
 
 
-def tables(result: dict[str, Any]) -> list[Table]:
+def tables(result: dict[str, Any], what: str = "observation") -> list[Table]:
     rows = [
         [
             row["test"],
@@ -123,14 +127,18 @@ def tables(result: dict[str, Any]) -> list[Table]:
     if not result["is_switchable"]:
         notes.append(f"{result['server']} has no such switch: the change shown is the noise of this measurement.")
     header = ["test", "P", "pairs", "off CPU ns", "on CPU ns", "change [95 %]"]
-    return [Table(f"observation off and on, {result['server']}", header, rows, notes)]
+    return [Table(f"{what} off and on, {result['server']}", header, rows, notes)]
 
 
-def verdicts(result: dict[str, Any]) -> list[Verdict]:
+def verdicts(
+    result: dict[str, Any],
+    what: str = "observation",
+    percent_max: Mapping[int, float] = OBSERVATION_PERCENT_MAX,
+) -> list[Verdict]:
     found = []
     for row in result["results"]:
         change = Change(**row["change"])
         measured = Interval(change.median_percent, change.low_percent, change.high_percent, change.pairs)
-        what = f"observation, {row['test']}, pipeline {row['pipeline']}"
-        found.append(Verdict(what, "%", OBSERVATION_PERCENT_MAX[row["pipeline"]], measured))
+        name = f"{what}, {row['test']}, pipeline {row['pipeline']}"
+        found.append(Verdict(name, "%", percent_max[row["pipeline"]], measured))
     return found

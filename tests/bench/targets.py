@@ -23,6 +23,8 @@ XADD_CPU_RATIO_MAX: Final = {16: 1.5}
 TYPES_MEMORY_RATIO_MAX: Final = 1.5
 # What observation adds to CPU per command, by pipeline.
 OBSERVATION_PERCENT_MAX: Final = {1: 1.0, 16: 3.0}
+# What tracing one request in a hundred adds to it.
+TRACING_PERCENT_MAX: Final = {1: 1.0, 16: 1.0}
 # What the audit log adds to CPU per command: of admin categories, and of writes at pipeline 16.
 AUDIT_ADMIN_PERCENT_MAX: Final = 1.0
 AUDIT_WRITES_PERCENT_MAX: Final = 15.0
@@ -44,6 +46,8 @@ STORAGE_WRITES_PER_S_MIN: Final = 150_000
 STORAGE_STATISTICS_PERCENT_MAX: Final = 2.0
 STORAGE_RESTART_S_MAX: Final = 2.0
 STORAGE_MEMORY_BYTES_MAX: Final = 300 << 20
+# TRACK: CPU against INCR.
+TRACK_CPU_RATIO_MAX: Final = 1.3
 # Events over HTTP: CPU for each request, and what the data process' p99 may move meanwhile.
 EVENT_CPU_US_MAX: Final = 9.0
 EVENTS_P99_PERCENT_MAX: Final = 10.0

@@ -123,7 +123,7 @@ def test_a_late_loop_is_blamed_on_who_was_slow(run, engine):
 def test_help_says_which_events_there_are_and_why_some_are_not(run):
     text = "\n".join(run("LATENCY", "HELP"))
     assert all(f"    {event.name}: " in text for event in EVENTS)
-    assert "fork: snapshots and rewrites do not fork." in text
+    assert "active-defrag-cycle: memory is not defragmented." in text
 
 
 def histogram(run, *names):

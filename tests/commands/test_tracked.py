@@ -35,7 +35,11 @@ def roll(engine, clock):
 
 
 def rows(reply):
-    return [{name.decode(): _number(value) for name, value in row} for row in reply]
+    return [{name.decode(): _number(value) for name, value in pairs(row).items()} for row in reply]
+
+
+def pairs(row):
+    return dict(zip(row[::2], row[1::2], strict=True))
 
 
 def _number(value):
@@ -52,9 +56,7 @@ def total(read, key, *options):
 
 
 def fields(run, key):
-    return [
-        (entry_id, dict(zip(words[::2], words[1::2], strict=True))) for entry_id, words in run("XRANGE", key, "-", "+")
-    ]
+    return [(entry_id, pairs(words)) for entry_id, words in run("XRANGE", key, "-", "+")]
 
 
 # Tracking and writing
@@ -308,6 +310,35 @@ def test_a_series_is_read_in_aligned_periods(run, read, clock):
     assert read("m", "counter", "FROM", base_ms + 10 * MINUTE_MS) == []
 
 
+def test_a_series_that_is_read_in_steps_is_that_of_the_first_of_them(run, engine, clock, flush, roll):
+    for _ in range(60):
+        run("TRACK", "m", "2")
+        flush()
+    run("TRACK", "m", "5")  # is still in the buffer
+    steps = engine.tracked.reading(b"m", "points", None, None, 60, "none")
+    given_way = 0
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            answer = end.value
+            break
+        given_way += 1
+        run("TRACK", "m", "1000")
+        flush()
+        roll()
+    assert given_way >= 3
+    assert sum(point["value"] for point in answer["values"]) == 125
+
+
+def test_names_that_are_listed_in_steps_are_in_order(run, engine):
+    for number in range(100):
+        run("TRACK", f"m{number}")
+    steps = engine.tracked.listing(b"m*")
+    assert sum(1 for _ in steps) == 5
+    assert engine.tracked.keys(b"m*") == sorted(b"m%d" % number for number in range(100))
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
@@ -392,18 +423,18 @@ def test_sums_are_the_same_whatever_was_rolled_up_and_removed(run, read, clock, 
 
 
 def check_sums(run, expected, base_ms):
-    reply = [dict(row) for row in run("TRACK.READ", "m", "points", "PERIOD", "3600")]
+    reply = [pairs(row) for row in run("TRACK.READ", "m", "points", "PERIOD", "3600")]
     got = {row[b"from"]: exact(row[b"value"]) for row in reply}
     assert {hour: units / 10**9 for hour, units in expected.items()} == got
-    counter = dict(run("TRACK.READ", "m", "counter")[0])
+    counter = pairs(run("TRACK.READ", "m", "counter")[0])
     assert exact(counter[b"value"]) == sum(expected.values()) / 10**9
     # Halves of the time add up to all of it, wherever it is cut at a minute.
     for cut_ms in (base_ms + 31 * MINUTE_MS, base_ms + 5 * HOUR_MS + 17 * MINUTE_MS):
         parts = [
             run("TRACK.READ", "m", "stats", "PERIOD", "60", *span) for span in (("TO", cut_ms - 1), ("FROM", cut_ms))
         ]
-        counts = sum(dict(row)[b"count"] for part in parts for row in part)
-        assert counts == sum(dict(row)[b"count"] for row in run("TRACK.READ", "m", "stats", "PERIOD", "3600"))
+        counts = sum(pairs(row)[b"count"] for part in parts for row in part)
+        assert counts == sum(pairs(row)[b"count"] for row in run("TRACK.READ", "m", "stats", "PERIOD", "3600"))
 
 
 def exact(value):
@@ -422,6 +453,76 @@ def test_a_round_that_is_run_again_makes_nothing_twice(run, read, clock, flush, 
     assert [fields(run, key) for key in ("kilometric:1m:m", "kilometric:1h:m")] == before
     assert sum(int(entry[b"sum"]) for _, entry in before[0]) == 60
     assert total(read, "m") == 60
+
+
+def test_a_round_that_is_cut_off_between_any_two_entries_goes_on_where_it_was(run, read, clock, flush, roll, engine):
+    for value in range(1, 25):
+        run("TRACK", "m", value)
+        if value % 7 == 0:
+            run("TRACK", "m", value, "AT", clock.wall_ms() - 400_000)
+        flush()
+        clock.advance_ms(3 * MINUTE_MS)
+    expected = sum(range(1, 25)) + 7 + 14 + 21
+    series = engine.tracked.series
+    whole, written = series._run, []
+
+    def refuse_the_second(*words):
+        written.append(words)
+        return b"-MISCONF the disk is full" if len(written) % 2 == 0 else whole(*words)
+
+    series._run = refuse_the_second
+    for _ in range(200):
+        engine.tracked._round_ns = 0
+        engine.tracked.roll_some(0)
+        assert total(read, "m") == expected
+    series._run = whole
+    roll()
+    assert total(read, "m") == expected
+    minutes = [entry for _, entry in fields(run, "kilometric:1m:m")]
+    assert sum(int(entry[b"sum"]) for entry in minutes) == expected
+    marks = [tuple(map(int, entry[b"through"].split(b"-"))) for entry in minutes]
+    assert marks == sorted(set(marks))
+
+
+def test_what_waits_does_not_grow_for_ever_and_times_gone_by_do_not_keep_out_others(run, engine, clock, flush):
+    run("CONFIG", "SET", "events-keys-max", "1")
+    late_ms = clock.wall_ms() - 100_000
+    for number in range(4):
+        run("TRACK", "m", "1", "AT", late_ms - number * 10_000)
+    with pytest.raises(CommandError, match="ERR too many counts are waiting to be written"):
+        run("TRACK", "m", "1", "AT", "0")
+    run("TRACK", "m")
+    engine.tracked.merge([tally_of(1, 1).cell(b"m", 10_000)])
+    assert engine.tracked.numbers()["dropped"] == 2
+    assert engine.tracked.values == engine.tracked.waiting == 5
+    flush()
+    assert engine.tracked.waiting == 0
+    assert run("XLEN", "kilometric.m") == 5
+
+
+def test_the_beginning_of_time_is_a_time(run, read, flush, roll):
+    run("CONFIG", "SET", "events-hours-retention", "2147483647", "events-retention", "0")
+    run("TRACK", "m", "1", "AT", "0")
+    run("TRACK", "m", "2")
+    flush()
+    roll()
+    assert read("m", "points") == [{"from": 0, "value": 1}, {"from": 1_699_999_980_000, "value": 2}]
+
+
+def test_metrics_without_news_are_looked_at_now_and_then(run, engine, flush, roll, clock):
+    run("TRACK", "m")
+    flush()
+    clock.advance_ms(2 * HOUR_MS)
+    looked = []
+    roll_one = engine.tracked.series.roll
+    engine.tracked.series.roll = lambda key, now_ms: looked.append(key) or roll_one(key, now_ms)
+    for _ in range(48):
+        roll()
+    assert 2 <= len(looked) <= 4
+    run("TRACK", "m")
+    flush()
+    roll()
+    assert 3 <= len(looked) <= 5
 
 
 def test_an_hour_a_day_and_a_change_of_clocks_divide_no_period(run, read, clock, flush, roll):

@@ -199,7 +199,8 @@ def test_passwords_are_nowhere(start_server: Start, tmp_path: Path) -> None:
     categories = "connect auth acl config admin script write read"
     server = start_server(
         *flags(path, "--audit-categories", categories, "--audit-arguments", "yes"),
-        "--slowlog-log-slower-than", "0", "--log-level", "debug", metrics=True,
+        "--slowlog-log-slower-than", "0", "--log-level", "debug", "--tracing-enabled", "yes", "--tracing-slow-ms", "0",
+        "--tracing-arguments", "all", "--tracing-endpoint", "http://127.0.0.1:1", metrics=True,
     )  # fmt: skip
     server.may_log_errors = True  # or debug lines of the sidecar, which it writes to standard error
     watching = server.connect()
@@ -218,6 +219,8 @@ def test_passwords_are_nowhere(start_server: Start, tmp_path: Path) -> None:
         wire.run("ACL", "SETUSER", "alice", ">pass-word-0", "<pass-word-1")
         slow = repr(wire.run("SLOWLOG", "GET", "-1"))
         audited = repr(wire.run("AUDIT", "TAIL", "100"))
+        ids = [trace[1] for trace in wire.run("TRACE", "LIST", "100")]
+        traced = repr([wire.run("TRACE", "GET", trace_id) for trace_id in ids])
         wire.run("SET", "the-end", "1")
     shown = b""
     while b"the-end" not in shown:
@@ -225,10 +228,11 @@ def test_passwords_are_nowhere(start_server: Start, tmp_path: Path) -> None:
     server.signal(signal.SIGTERM)
     server.wait()
     places = {
-        "the slow log": slow, "AUDIT TAIL": audited, "MONITOR": shown.decode(), "the log": server.log,
+        "the slow log": slow, "TRACE": traced, "AUDIT TAIL": audited, "MONITOR": shown.decode(), "the log": server.log,
         "standard error": server.stderr, "the audit log": path.read_text(),
     }  # fmt: skip
     assert all("alice" in places[name] for name in ("AUDIT TAIL", "the audit log"))
+    assert "setuser" in places["TRACE"].lower()
     assert '"config|set"' in places["the audit log"]
     assert {name for name, text in places.items() if "pass-word" in text} == set()
 

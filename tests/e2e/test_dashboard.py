@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -86,6 +86,28 @@ def test_every_panel_has_data_under_load(page: Page) -> None:
     expect(page.locator(".storage").first).to_be_hidden()
     page.locator("#command").select_option("set")
     page.wait_for_function("() => charts.latency.data[1].some((value) => value !== null)")
+
+
+def test_any_tracked_metric_is_drawn(page: Page, loaded: KoraProcess) -> None:
+    hint = page.locator("#tracked-hint")
+    expect(hint).to_have_text("Nothing was tracked.")
+    for key, value in (("orders", 3), ("<b>visits</b>", 20)):
+        assert loaded.http(f"/track?key={quote(key)}&value={value}")[0] == 204
+    page.reload()
+    page.wait_for_function("() => charts.tracked && charts.tracked.data[1].includes(20)")
+    assert page.locator("#tracked-keys option").count() == 2
+    page.locator("#tracked-key").fill("orders")
+    for kind, lines in (("rate", 1), ("gauge", 1), ("stats", 3)):
+        page.locator("#tracked-type").select_option(kind)
+        page.wait_for_function(
+            "(lines) => charts.tracked && charts.tracked.data.length === lines + 1 && charts.tracked.data[1].length",
+            arg=lines,
+        )
+    page.locator("#tracked-span").select_option("604800")
+    page.wait_for_function("() => charts.tracked && charts.tracked.data[3].includes(3)")
+    page.locator("#tracked-key").fill("none such")
+    page.locator("#tracked-key").press("Enter")
+    expect(hint).to_have_text("Nothing in this time.")
 
 
 def test_it_is_light_and_dark_and_narrow_and_needs_no_mouse(page: Page) -> None:

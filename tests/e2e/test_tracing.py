@@ -227,3 +227,34 @@ def test_a_collector_in_trouble_is_nobody_elses(start_server: Callable[..., Kora
     collector.delay_s = 0.0
     exported = numbers(kora)["spans_exported_total"]
     until(lambda: wire.run("PING") and numbers(kora)["spans_exported_total"] > exported)
+
+
+@pytest.mark.once
+def test_whatever_holds_up_the_loop_or_the_disk_has_spans(
+    start_server: Callable[..., KoraProcess], collector: Collector
+) -> None:
+    kora = start_server(
+        *("--tracing-enabled", "yes", "--tracing-slow-ms", "0", "--tracing-endpoint", collector.endpoint),
+        *("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "allkeys-random"),
+        metrics=True,
+        environ=_ENVIRONMENT,
+    )
+    wire = kora.connect()
+    wire.run("SET", "ends", "soon", "PX", "1")
+    wire.pipeline(*[("SET", f"key:{number}", "x" * 1000) for number in range(100)])
+    wire.run("CONFIG", "SET", "maxmemory", "60000")
+    wire.run("SET", "one", "more")
+    wire.run("CONFIG", "SET", "maxmemory", "0")
+    wire.pipeline(("MULTI",), ("SET", "k", "v"), ("EXEC",))
+    wire.run("EVAL", "return redis.call('GET', 'k')", "0")
+    wire.run("BGSAVE")
+    wanted = {"request", "transaction", "script", "snapshot", "journal.fsync", "expire", "evict"}
+    until(lambda: {span.name for span in collector.spans} >= {f"kora.{name}" for name in wanted})
+    by_id = {span.span_id: span for span in list(collector.spans)}
+    for span in by_id.values():
+        assert span.start_time_unix_nano <= span.end_time_unix_nano
+        whole = by_id.get(span.parent_span_id)
+        if whole is not None:
+            assert span.trace_id == whole.trace_id
+            assert whole.start_time_unix_nano <= span.start_time_unix_nano
+            assert span.end_time_unix_nano <= whole.end_time_unix_nano

@@ -388,3 +388,14 @@ def test_a_journal_that_is_loaded_is_nobody_s_deed(start):
     assert log.take() == []
     run("SET", "k", "v")
     assert len(log.take()) == 1
+
+
+def test_a_record_has_the_trace_of_its_request(start):
+    run, log, _ = start("--audit-categories", "write admin", "--tracing-enabled", "yes")
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    run("CLIENT", "TRACE", f"00-{trace_id}-00f067aa0ba902b7-01")
+    run("SET", "k", "v")
+    run("FLUSHALL")
+    run("CLIENT", "TRACE", "OFF")
+    run("FLUSHALL")
+    assert [record.get("trace") for record in log.take()] == [trace_id, trace_id, None]

@@ -18,6 +18,7 @@ from kora.clock import ManualClock  # noqa: E402
 from kora.engine.engine import Engine  # noqa: E402
 from kora.engine.storage import StorageView  # noqa: E402
 from kora.engines.rocksdb.statistics import LogTail, Statistics  # noqa: E402
+from kora.engines.rocksdb.store import Changes, Store, StoreSettings  # noqa: E402
 from kora.observe.storage import (  # noqa: E402
     COMPACTIONS,
     COUNT,
@@ -31,6 +32,7 @@ from kora.observe.storage import (  # noqa: E402
     Storage,
     kip_metrics,
 )
+from kora.store.slots import SLOTS  # noqa: E402
 
 pytestmark = pytest.mark.once
 
@@ -363,3 +365,28 @@ def test_doctor_finds_that_compaction_is_behind_and_a_file_is_gone(
 def second(engine: Engine, clock: ManualClock) -> None:
     clock.advance_ms(1_000)
     engine.tick()
+
+
+def test_a_store_that_is_opened_again_has_its_filters_its_statistics_and_one_cache(tmp_path: Path) -> None:
+    edges = [0, SLOTS // 2, SLOTS]
+    settings = StoreSettings(block_cache_bytes=3 << 20)
+    store = Store(str(tmp_path), edges, settings)
+    id = store.new_id()
+    changes = [(b"k%d" % number, bytes(8) + b"\x00\x01v", 0) for number in range(200)]
+    store.batch([Changes(id, changes)], {0: id}).commit(sync=False)
+    for instance in store.instances:
+        instance.flush()
+    store.close()
+    store = Store(str(tmp_path), edges, settings)
+    try:
+        for number in range(200):
+            assert store.get(id, b"none%d" % number) is None
+        assert store.get(id, b"k7") is not None
+        store.statistics.read()
+        total = store.statistics.latest.reading
+        assert total.tickers["bloom.filter.useful"] > 150
+        assert total.properties["block-cache-capacity"] == 3 << 20
+        assert [reading.properties["block-cache-capacity"] for reading in store.statistics.by_instance] == [3 << 20] * 2
+        assert total.properties["block-cache-usage"] > 0
+    finally:
+        store.close()

@@ -177,14 +177,15 @@ BAD = [
     ("/read?type=counter", "key", "is missing"),
     ("/read?key=a", "type", "is missing"),
     ("/read?key=a&type=sum", "type", "must be one of counter, points, rate, gauge, stats"),
-    ("/read?key=a&type=points&period=0", "period", "must be a whole number of seconds from 1 to 31622400"),
-    ("/read?key=a&type=points&period=-60", "period", "must be a whole number of seconds from 1 to 31622400"),
-    ("/read?key=a&type=points&period=1.5", "period", "must be a whole number of seconds from 1 to 31622400"),
+    ("/read?key=a&type=points&period=0", "period", "must be a whole number of seconds from 1 to 316224000"),
+    ("/read?key=a&type=points&period=-60", "period", "must be a whole number of seconds from 1 to 316224000"),
+    ("/read?key=a&type=points&period=1.5", "period", "must be a whole number of seconds from 1 to 316224000"),
     ("/read?key=a&type=points&from=now", "from", "must be Unix time in milliseconds"),
     ("/read?key=a&type=points&to=99999999999999999999", "to", "must be Unix time in milliseconds"),
     ("/read?key=a&type=points&from=2&to=1", "from", "is after `to`"),
     ("/read?key=a&type=points&fill=last", "fill", "must be one of none, zero"),
     ("/keys?match=" + "k" * 513, "match", "is longer than 512 bytes"),
+    ("/keys?count=0", "count", "must be a whole number from 1 to 1000000"),
 ]
 
 
@@ -272,7 +273,7 @@ def test_the_same_on_the_port_of_metrics(events: Listening) -> None:
         asking = pool.submit(process.get, "/keys")
         number, *question = events.asked()
         process.send(["answer", number, {"keys": ["a"]}])
-        assert (question, asking.result().json) == (["keys", [None]], {"keys": ["a"]})
+        assert (question, asking.result().json) == (["keys", [None, 1_000_000]], {"keys": ["a"]})
     assert events.sums() == {"a": 3}
     assert "/track" in process.get("/").body.decode()
 
@@ -296,9 +297,9 @@ def test_a_question_goes_to_the_data_process_with_what_was_tracked_before(events
         assert question == ["read", [b"a", "stats", 5, 7, 3600, "zero"]]
         events.process.send(["refused", number, "ERR too many periods"])
         assert (asking.result().code, asking.result().json) == (400, {"error": "ERR too many periods"})
-        asking = pool.submit(events.get, "/keys?match=a*")
+        asking = pool.submit(events.get, "/keys?match=a*&count=5")
         number, *question = events.asked()
-        assert question == ["keys", [b"a*"]]
+        assert question == ["keys", [b"a*", 5]]
         events.process.send(["not now", number, "loading"])
         assert (asking.result().code, asking.result().json) == (503, {"error": "loading"})
 
@@ -577,8 +578,10 @@ def test_a_token_is_asked_for_on_both_ports(stopped: Listening) -> None:
         answer = get("/track?key=a")
         assert (answer.code, answer.headers["WWW-Authenticate"].split()[0]) == (401, "Bearer")
         assert get("/health").code in (200, 503), "health is answered without"
-    assert events.get("/track?key=a", Authorization="Bearer m").code == 401
-    assert events.get("/track?key=a", Authorization="Bearer e").code == 204
+    assert events.get("/track?key=a", Authorization="Bearer x").code == 401
+    for token in ("m", "e"):  # that of metrics opens everything
+        assert events.get("/track?key=a", Authorization=f"Bearer {token}").code == 204
+    assert events.process.get("/status").code == 401
     # A client that was let in is not let in for ever.
     with events.connect() as sock:
         request = b"GET /track?key=a HTTP/1.1\r\nAuthorization: Bearer e\r\n\r\n"
@@ -591,7 +594,7 @@ def test_a_token_is_asked_for_on_both_ports(stopped: Listening) -> None:
             assert time.monotonic() < deadline
         sock.sendall(request)
         assert sock.recv(1000).startswith(b"HTTP/1.1 401")
-    assert events.sums(0.4) == {"a": 3, "b": 1}
+    assert events.sums(0.4) == {"a": 4, "b": 1}
 
 
 def test_too_many_from_one_address_are_told_to_wait(stopped: Listening) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from kora.errors import WrongType
+from kora.observe.recent import PREFIXES_MAX
 from kora.store.expiry import BATCH, expire_cycle
 from kora.store.lazyfree import EFFORT_MIN, free_some, pending_keys
 from kora.store.slots import slot_of
@@ -891,3 +892,27 @@ def test_a_large_value_is_freed_bit_by_bit_however_its_key_goes(store, kind, way
     # As many again, or a block of 512 items of the reference's list.
     assert steps >= min(2, (effort - EFFORT_MIN) // most)
     store.audit()
+
+
+def test_weights_tell_what_keys_take_by_type_and_prefix(store):
+    store.fill(3000, "user:%d", left_ms=100_000)
+    store.fill(4000, "session/{same}%d")
+    members = store.db.make(Set)
+    members.add(b"member")
+    store.db.set(b"team:1", members)
+    weights = store.db.weights()
+    assert {place: keys for place, (keys, _) in weights.items()} == {
+        ("string", "user:*"): 3000,
+        ("string", "session/*"): 4000,
+        ("set", "team:*"): 1,
+    }
+    # Short of tables.
+    assert store.memory_bytes / 2 < sum(size_bytes for _, size_bytes in weights.values()) <= store.memory_bytes
+    assert store.databases[1].weights() == {}
+
+
+def test_weights_of_more_prefixes_than_are_told_apart_share_a_row(store):
+    store.fill(PREFIXES_MAX + 500, "%d:own")
+    weights = store.db.weights()
+    assert len(weights) == PREFIXES_MAX + 1
+    assert weights["string", "others"][0] == 500

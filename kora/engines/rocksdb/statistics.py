@@ -8,7 +8,8 @@ often as they were, which is exact wherever there is one.
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final, TypeAlias
 
@@ -67,6 +68,8 @@ class Statistics:
         self._clock = Clock()
         self._readers: list[Reader] = []
         self._window = Window()
+        self._turn = 0
+        self._open_files: Mapping[str, int] = {}
         self._thread = ThreadPoolExecutor(1, "storage-statistics")
         self._pending: Future[None] | None = None
         self._is_closed = False
@@ -93,10 +96,13 @@ class Statistics:
         instances = self._instances()
         if len(self._readers) != len(instances):
             self._readers = [Reader(self.level) for _ in instances]
+        if self._turn % _OPEN_FILES_EVERY == 0:
+            self._open_files = _open_files()
+        self._turn += 1
         readings = []
         try:
             for reader, families in zip(self._readers, instances, strict=True):
-                readings.append(reader.read(families))
+                readings.append(reader.read(families, self._open_files))
                 # The loop is not to wait for more than one of them: it gets the interpreter's lock meanwhile.
                 self._clock.sleep_ns(_PAUSE_NS)
         except DbClosedError:
@@ -114,24 +120,22 @@ class Reader:
 
     def __init__(self, level: str) -> None:
         self._level = level
-        self._turn = 0
         self._instance: Rdict | None = None
         self._before = Reading()  # of instances that were closed, counters only
         self._last = Reading()  # of this instance, without those
         self._least: dict[str, float] = {}  # by histogram
         self._log = LogTail()
-        self._open_files = 0
 
-    def read(self, families: Families) -> Reading:
-        """Raises DbClosedError."""
+    def read(self, families: Families, open_files: Mapping[str, int]) -> Reading:
+        """`open_files` by folder.  Raises DbClosedError."""
         if families[0] is not self._instance:
             self._before = merged([self._before, _counters(self._last)], shares_cache=False)
             self._instance, self._last, self._least, self._log = families[0], Reading(), {}, LogTail()
-        fresh = self._read(families)
+        fresh = self._read(families, open_files)
         self._last = fresh
         return merged([fresh, self._before], shares_cache=False)
 
-    def _read(self, families: Families) -> Reading:
+    def _read(self, families: Families, open_files: Mapping[str, int]) -> Reading:
         instance = families[0]
         fresh = Reading(properties=_properties(families), stalls=_stalls(families), levels=_levels(families))
         if self._level == DEBUG:
@@ -140,10 +144,7 @@ class Reader:
         else:
             stalled_us = _stalled_us(instance)
         fresh.stall_us = self._by_cause(fresh.stalls, stalled_us)
-        if self._turn % _OPEN_FILES_EVERY == 0:
-            self._open_files = _open_files(instance.path())
-        self._turn += 1
-        fresh.open_files = self._open_files
+        fresh.open_files = open_files.get(os.path.realpath(instance.path()), 0)
         return fresh
 
     def _read_statistics(self, instance: Rdict, fresh: Reading) -> None:
@@ -279,10 +280,9 @@ def _stalled_us(instance: Rdict) -> int:
     return ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + thousandths * 1_000
 
 
-def _open_files(path: str) -> int:
-    """Files in a directory that this process has open: RocksDB counts only those that it opens."""
-    start = os.path.join(os.path.realpath(path), "")
-    return sum(_target(name).startswith(start) for name in os.listdir("/proc/self/fd"))
+def _open_files() -> dict[str, int]:
+    """Files that this process has open, by folder: RocksDB counts only those that it opens."""
+    return Counter(os.path.dirname(_target(name)) for name in os.listdir("/proc/self/fd"))
 
 
 def _target(descriptor: str) -> str:

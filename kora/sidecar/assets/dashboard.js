@@ -360,6 +360,63 @@ async function copy(code, button) {
   button.textContent = "Copied";
 }
 
+// Tracked metrics: asked for by the page itself, since only it knows which of them somebody looks at.
+
+const TRACKED_MS = 10_000;
+const TRACKED_POINTS = 360; // of a chart, about
+const NAMES_MAX = 1000;
+const TRACKED_LINES = { points: ["value"], rate: ["value"], gauge: ["value"], stats: ["p50", "p99", "max"] };
+let tracked = null; // the last answer, and what was asked
+
+async function ask(path, query) {
+  const answer = await fetch(path + "?" + new URLSearchParams(query));
+  const values = await answer.json();
+  if (!answer.ok) throw new Error(values.error);
+  return values;
+}
+
+async function askForNames() {
+  const { keys } = await ask("/keys", { count: NAMES_MAX });
+  const list = byId("tracked-keys");
+  if (list.dataset.wanted === keys.join()) return;
+  list.dataset.wanted = keys.join();
+  list.replaceChildren(...keys.map((key) => new Option(key, key)));
+  const input = byId("tracked-key");
+  if (!input.value && keys.length) input.value = keys[0];
+}
+
+async function askForTracked() {
+  const hint = byId("tracked-hint");
+  try {
+    await askForNames();
+    const key = byId("tracked-key").value, type = byId("tracked-type").value, span_s = Number(byId("tracked-span").value);
+    if (!key) {
+      tracked = null;
+      hint.textContent = "Nothing was tracked.";
+    } else {
+      const period = Math.max(10, Math.ceil(span_s / TRACKED_POINTS / 60) * 60);
+      const from = Math.floor((Date.now() / 1000 - span_s) / period) * period * 1000;
+      const fill = type === "points" || type === "rate" ? "zero" : "none";
+      const { values } = await ask("/read", { key, type, from, period, fill });
+      tracked = { values, names: TRACKED_LINES[type], type };
+      hint.textContent = values.length ? `By ${period === 60 ? "minute" : period + " s"}.` : "Nothing in this time.";
+    }
+  } catch (error) {
+    tracked = null;
+    hint.textContent = error.message;
+  }
+  drawTracked();
+}
+
+function drawTracked() {
+  const target = byId("chart-tracked");
+  target.hidden = !tracked || !tracked.values.length;
+  if (target.hidden) return;
+  const times = tracked.values.map((row) => row.from / 1000);
+  draw("tracked", tracked.names, tracked.names.map((name) => tracked.values.map((row) => row[name])), times,
+    { format: short, bars: tracked.type === "points" });
+}
+
 // Tiles, health
 
 function drawTiles() {
@@ -406,6 +463,7 @@ function drawSoon() {
     drawTiles();
     drawTables();
     drawFindings();
+    if (!charts.tracked) drawTracked();
   });
 }
 
@@ -431,6 +489,10 @@ function listen() {
   });
 }
 
+for (const id of ["tracked-key", "tracked-type", "tracked-span"]) byId(id).addEventListener("change", askForTracked);
+byId("tracked-type").addEventListener("change", () => { if (charts.tracked) { charts.tracked.destroy(); delete charts.tracked; } });
+setInterval(() => { if (!document.hidden) askForTracked(); }, TRACKED_MS);
+askForTracked();
 byId("command").addEventListener("change", (change) => { command = change.target.value; drawSoon(); });
 byId("theme").addEventListener("click", () => {
   const isDark = document.documentElement.dataset.theme
