@@ -32,8 +32,8 @@ PROMISED: Final = {
 }
 # Flags in the README that belong to other programs, that are no settings, or that are an example of a mistake.
 OTHER_FLAGS: Final = {
-    "cacert", "config", "enable-feature", "fix", "help", "json", "latency", "maxmemroy", "no-healthcheck", "once",
-    "quick", "tls",
+    "alloc", "cacert", "chart", "config", "enable-feature", "end", "fix", "flame", "format", "heap", "help", "json",
+    "latency", "maxmemroy", "no-healthcheck", "once", "output", "quick", "seconds", "start", "tls",
 }  # fmt: skip
 
 

@@ -9,11 +9,10 @@ with keys that they have not named, and everything else that looks for a key; th
 Between commands what is clean and was not used for long is dropped, as long as there is more than rocksdb-cache-bytes.
 """
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from kora.errors import CommandError, StorageFault
+from kora.errors import CommandError
 from kora.store.backing import Backing
 from kora.store.keyspace import Keyspace
 
@@ -98,16 +97,41 @@ class Cache:
 
     def hold(self, client: "Client", requests: Sequence[list[bytes]]) -> bool:
         """Whether a client has to wait before these requests run; then it is parked."""
-        engine = self._engine
-        if self.fetch is None or not requests or client.fetched or client.closing or not client.authenticated:
+        if not requests or not self.may_hold(client):
             return False
-        if engine.nested or engine.busy_script or engine.loading is not None:
-            return False
-        waits_for = None
+        waits_for: Reading | None = None
         for argv in requests:
             waits_for = self._later(waits_for, self._ask_for(client, argv))
             if waits_for is not None and len(waits_for.wanted) > _AHEAD_MAX:
                 break
+        return self._park(client, waits_for)
+
+    def may_hold(self, client: "Client") -> bool:
+        """Whether it could wait at all."""
+        engine = self._engine
+        if self.fetch is None or client.fetched or client.closing or not client.authenticated:
+            return False
+        return not engine.nested and not engine.busy_script and engine.loading is None
+
+    def hold_for(
+        self, client: "Client", keyspace: Keyspace, looked_at: list[bytes], written: list[bytes], awaited: list[bytes]
+    ) -> bool:
+        """As hold(), by the keys of requests that are cold and that await_record() was called for.
+
+        `awaited` are those for which it was called before; those of requests that write are told apart, since many of
+        them are new.
+        """
+        id = keyspace.store_id
+        waits_for: Reading | None = None
+        for key in awaited:
+            waits_for = self._later(waits_for, self._reading_of(id, key))
+        for key in written:
+            waits_for = self._later(waits_for, self._ask_unless_absent(keyspace, id, key))
+        for key in looked_at:
+            waits_for = self._ask(id, key)
+        return self._park(client, waits_for)
+
+    def _park(self, client: "Client", waits_for: Reading | None) -> bool:
         if waits_for is None:
             return False
         waits_for.clients.append(client)
@@ -148,12 +172,22 @@ class Cache:
                 continue
             if not keyspace.await_record(key):
                 last = self._later(last, self._reading_of(id, key))
-            elif self._store.may_exist(id, key):
-                last = self._ask(id, key)
+            elif "write" in command.flags:
+                last = self._later(last, self._ask_unless_absent(keyspace, id, key))
             else:
-                self.absent += 1
-                keyspace.install(id, key, None)
+                last = self._ask(id, key)
         return last
+
+    def _ask_unless_absent(self, keyspace: Keyspace, id: int, key: bytes) -> Reading | None:
+        """For a key that is awaited from now on, of a request that writes: such keys are often new.
+
+        What is only looked at is more often there, and telling that it is not takes the loop as long as a reading does.
+        """
+        if self._store.may_exist(id, key):
+            return self._ask(id, key)
+        self.absent += 1
+        keyspace.install(id, key, None)
+        return None
 
     def _ask(self, id: int, key: bytes) -> Reading:
         if self._next is None:
@@ -195,20 +229,15 @@ class Cache:
                 if id in keyspaces:
                     keyspaces[id].give_up_waiting(id, key)
         else:
-            for (id, key), record in zip(reading.wanted, found, strict=True):
-                if id in keyspaces:
-                    self._install(keyspaces[id], id, key, record)
+            for id in {id for id, _ in reading.wanted} & keyspaces.keys():
+                records = {key: found[at] for at, (other, key) in enumerate(reading.wanted) if other == id}
+                keyspaces[id].install_awaited(id, list(records), list(records.values()))
             self.cold_fetches += len(reading.wanted)
         _, key = next(iter(reading.wanted))
         engine.slowness.note_event("storage-read", engine.monotonic_ns() - reading.begun_ns, key)
         for client in reading.clients:
             if client.fetching is reading:
                 self._go_on(client)
-
-    def _install(self, keyspace: Keyspace, id: int, key: bytes, record: bytes | None) -> None:
-        # Where the record is damaged whoever looks for the key is told.
-        with contextlib.suppress(StorageFault):
-            keyspace.install(id, key, record)
 
     def _go_on(self, client: "Client") -> None:
         client.fetching = None

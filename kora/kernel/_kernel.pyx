@@ -2198,6 +2198,20 @@ cdef class Keyspace:
         self._install(&key, record)
         return True
 
+    def install_awaited(self, id, list names not None, records):
+        cdef key key
+        cdef bytes name
+        if self.store_id != id:
+            return
+        for name, record in zip(names, records):
+            key = self._locate(name)
+            if keyspace_awaits(&self.c, &key):
+                keyspace_forget_awaited(&self.c, &key)
+                try:
+                    self._install(&key, record)
+                except StorageFault:
+                    pass  # whoever looks for the key is told
+
     def give_up_waiting(self, id, bytes name not None):
         cdef key key = self._locate(name)
         if self.store_id == id:
@@ -2519,6 +2533,8 @@ cdef class Effects:
 
 # --- Execution ---
 
+# Keys that are asked for at a time, beyond which no further requests of a client join: kora/engine/cache.py.
+cdef Py_ssize_t AHEAD_MAX = 1000
 # What Kernel._hold() answers.
 cdef int HELD = 1
 cdef int RELEASED = 2
@@ -3291,7 +3307,6 @@ cdef class Kernel:
                         if plain:
                             start = place
                             place = batch_run(kernel, turn, batch, place, &room.output, TURN_BYTES_MAX)
-                            kernel.in_operation = False
                             if place > start:
                                 last = batch.requests[place - 1].command
                             if room.output.failed:
@@ -3381,8 +3396,12 @@ cdef class Kernel:
             )
         ):
             return 0
-        requests = [_argv(batch, &batch.requests[at]) for at in range(place, batch.count)]
-        if self._engine.cache.hold(client, requests):
+        if command.first_key and not client.gated:
+            if self._hold_for_places(client, turn, batch, place):
+                return HELD
+        elif self._engine.cache.hold(
+            client, [_argv(batch, &batch.requests[at]) for at in range(place, batch.count)]
+        ):
             return HELD
         if (
             command.operation is not NULL
@@ -3391,6 +3410,41 @@ cdef class Kernel:
         ):
             return RELEASED
         return 0
+
+    cdef bint _hold_for_places(self, ClientState client, turn *turn, batch *batch, size_t place) except -1:
+        """Cache.hold(), for the keys whose places are known without Python."""
+        cdef const request *request
+        cdef const command *command
+        cdef const argument *argv
+        cdef int64_t at, last
+        cdef key key
+        cdef list looked_at = [], written = [], awaited = []
+        cache = self._engine.cache
+        if not cache.may_hold(client):
+            return False
+        for place in range(place, batch.count):
+            request = &batch.requests[place]
+            command = request.command
+            if command is NULL or command.first_key == 0 or request.argc < command.argc_min:
+                continue
+            argv = batch.arguments + request.first
+            last = <int64_t>request.argc + command.last_key if command.last_key < 0 else command.last_key
+            at = command.first_key
+            while at <= last and at < <int64_t>request.argc:
+                if argv[at].bytes <= KEY_BYTES_MAX:
+                    key = key_of(self.c, argv[at].data, argv[at].bytes)
+                    if not keyspace_knows(turn.keyspace, &key):
+                        name = PyBytes_FromStringAndSize(key.data, key.bytes)
+                        if not keyspace_await(turn.keyspace, &key):
+                            awaited.append(name)
+                        elif command.writes:
+                            written.append(name)
+                        else:
+                            looked_at.append(name)
+                at += command.key_step
+            if PyList_GET_SIZE(looked_at) + PyList_GET_SIZE(written) > AHEAD_MAX:
+                break
+        return cache.hold_for(client, client.db, looked_at, written, awaited)
 
     cdef bint _look(self, ClientState client, turn *turn) except -1:
         """See in what state a client is; returns whether its requests may be answered here."""

@@ -369,8 +369,7 @@ size_t keyspace_take_dirty(struct keyspace *keyspace, size_t bytes_max, visit_ch
             end_dirty(backing, entry_bytes(kernel, entry));
             visit(context, entry_key(entry), (struct text){out->data, out->bytes}, false, what_was(entry->epoch));
             bytes += out->bytes + entry->key_bytes + CHANGE_BYTES;
-            entry->epoch =
-                STATE_STORED | STATE_FLIGHT | (entry_has_deadline(entry) ? STATE_VOLATILE : 0);
+            entry->epoch = STATE_STORED | STATE_FLIGHT | (entry_has_deadline(entry) ? STATE_VOLATILE : 0);
             is_given = true;
         }
         size_t place = mark.hash & (backing->ghosts.places == NULL ? 0 : ghosts_mask(&backing->ghosts));

@@ -1419,7 +1419,14 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
             kernel->running = command;
             kernel->in_operation = true;
         }
+        bool is_sampled = kernel->is_sampled;
+        if (UNLIKELY(is_sampled)) {
+            kernel->running = command;
+            kernel->in_operation = true;
+        }
         bool done = command->operation(kernel, turn, request, argv, output);
+        if (UNLIKELY(is_sampled))
+            kernel->in_operation = false;
         if (UNLIKELY(is_journaled))
             end_journaling(kernel, turn, argv, request->argc, &journaling);
         if (command->lengthy)

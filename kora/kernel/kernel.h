@@ -1303,7 +1303,7 @@ void discarded_free(struct kernel *kernel, struct discarded *discarded); /* all,
 enum { WAS_ABSENT, WAS_LASTING, WAS_VOLATILE };
 
 #define RECORD_EDITED 0x80 /* in the type of a string that is FLAG_RAW */
-#define POSITION_BITS 32 /* a position is the slot of a key, above so many bits of a checksum */
+#define POSITION_BITS 32   /* a position is the slot of a key, above so many bits of a checksum */
 
 struct mark {
     uint64_t hash;

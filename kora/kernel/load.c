@@ -685,8 +685,8 @@ bool load_value(struct keyspace *keyspace, const struct key *key, int64_t deadli
     };
     struct text text = {NULL, 0};
     void *object = NULL;
-    bool is_whole =
-        type == TYPE_STRING ? take_text(&load.cursor, &load.first, &text) : (object = take_object(&load, type, object_kind)) != NULL;
+    bool is_whole = type == TYPE_STRING ? take_text(&load.cursor, &load.first, &text)
+                                        : (object = take_object(&load, type, object_kind)) != NULL;
     is_whole = is_whole && load.cursor.at == load.cursor.end;
     if (is_whole) {
         backing->is_loading = true;

@@ -230,7 +230,8 @@ class AuditLog:
         if self.fault:
             log.info("audit log is written again", path=self.path)
             self.fault = ""
-            self.queue.words[ring.FAULT] = 0
+        # Which a sidecar before this one may have left.
+        self.queue.words[ring.FAULT] = 0
         self._retry_s = _RETRY_MIN_S
 
     def _failed(self, error: OSError) -> None:

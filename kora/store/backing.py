@@ -143,6 +143,9 @@ class Backed(Protocol):
         Raises StorageFault where the record cannot be read.
         """
 
+    def install_awaited(self, id: int, keys: list[bytes], records: Sequence[bytes | None]) -> None:
+        """install() for many; keys whose records cannot be read are cold again."""
+
     def give_up_waiting(self, id: int, key: bytes) -> None:
         """What was asked for will not come."""
 

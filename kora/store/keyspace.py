@@ -788,6 +788,11 @@ class Keyspace:
         self._install(slot_of(key), key, record)
         return True
 
+    def install_awaited(self, id: int, keys: list[bytes], records: Sequence[bytes | None]) -> None:
+        for key, record in zip(keys, records, strict=True):
+            with suppress(StorageFault):  # whoever looks for the key is told
+                self.install(id, key, record)
+
     def give_up_waiting(self, id: int, key: bytes) -> None:
         if self._held is not None and id == self.store_id:
             self._held.awaited.pop(key, None)

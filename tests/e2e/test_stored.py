@@ -60,6 +60,7 @@ def test_a_snapshot_is_taken_over_once_into_a_store_that_is_new(start_server: St
     assert (server.run("GET", "a"), server.run("DBSIZE")) == (None, 1)
 
 
+@pytest.mark.once
 def test_a_snapshot_of_which_only_a_part_was_taken_over_is_begun_anew(
     start_server: Start, launch_server: Start, tmp_path: Path
 ) -> None:
@@ -84,6 +85,7 @@ def test_a_checkpoint_can_take_the_place_of_the_data(start_server: Start, tmp_pa
     assert sorted(server.run("KEYS", "*")) == [b"after", b"before"]
 
 
+@pytest.mark.once
 def test_what_does_not_go_with_it_is_refused_at_the_start_and_later(start_server: Start, launch_server: Start) -> None:
     no_journal = "with storage-engine rocksdb there is no journal: rocksdb-sync says when writes are synced"
     assert refusal(launch_server(*STORED, "--appendonly", "yes")) == f"appendonly: {no_journal}"
@@ -95,6 +97,7 @@ def test_what_does_not_go_with_it_is_refused_at_the_start_and_later(start_server
     assert "no data is deleted" in error_text(server.run("CONFIG", "SET", "maxmemory", "1gb"))
 
 
+@pytest.mark.once
 def test_without_the_package_it_says_what_to_install(launch_server: Start, tmp_path: Path) -> None:
     (tmp_path / "rocksdict.py").write_text("raise ImportError\n")
     server = launch_server(
@@ -106,6 +109,7 @@ def test_without_the_package_it_says_what_to_install(launch_server: Start, tmp_p
     )
 
 
+@pytest.mark.once
 def test_what_cannot_be_opened_is_named(start_server: Start, launch_server: Start, tmp_path: Path) -> None:
     server = start_server("--dir", str(tmp_path), *STORED)
     for number in range(100):

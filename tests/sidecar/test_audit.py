@@ -156,10 +156,12 @@ def test_a_sidecar_that_is_killed_loses_nothing_and_writes_nothing_twice(make):
     data = first.path.read_bytes()
     first.path.write_bytes(data + b'{"seq":52')
     first.queue.words[ring.READ] = 0
+    first.queue.words[ring.FAULT] = errno.ENOSPC
     first.put(10)
     second = make(queue=first.queue)
     second.put(5)
     second.end()
+    assert second.queue.words[ring.FAULT] == 0
     records = second.records()
     assert [record["number"] for record in records if "number" in record] == list(range(1, 66))
     assert second.events() == ["opened", "resumed", "closed"]

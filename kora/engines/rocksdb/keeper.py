@@ -31,7 +31,7 @@ _RETRY_NS: Final = 200_000_000
 # How long a write-back may be put off for those who will soon share it.
 _GATHER_NS_MAX: Final = 1_000_000
 # Who writes more than this while the store is busy has to wait.
-_DIRTY_BYTES_MAX: Final = 32 << 20
+_GATHERED_BYTES_MAX: Final = 32 << 20
 _ALL: Final = 1 << 62
 # Keys whose deadlines are over that are looked for at a time.
 _DUE_MAX: Final = 1000
@@ -321,14 +321,18 @@ class StoreKeeper:
     def _press_back(self) -> None:
         """Have those who write wait while the store is behind."""
         engine = self._engine
-        dirty_bytes = self.dirty_bytes
-        if not self._stalled_ns and self._batch is not None and dirty_bytes > _DIRTY_BYTES_MAX:
+        if not self._stalled_ns and self._batch is not None and self._has_gathered(_GATHERED_BYTES_MAX):
             self._stalled_ns = engine.monotonic_ns()
             engine.set_writes_wait(True)
-        elif self._stalled_ns and dirty_bytes <= _DIRTY_BYTES_MAX // 2:
+        elif self._stalled_ns and (self._batch is None or not self._has_gathered(_GATHERED_BYTES_MAX // 2)):
             engine.slowness.note_event("storage-stall", engine.monotonic_ns() - self._stalled_ns)
             self._stalled_ns = 0
             engine.set_writes_wait(False)
+
+    def _has_gathered(self, limit_bytes: int) -> bool:
+        """Whether so much waits to be written, or is in memory beyond what may be: what is not written stays there."""
+        engine = self._engine
+        return self.dirty_bytes > limit_bytes or engine.memory_bytes > engine.config.rocksdb_cache_bytes + limit_bytes
 
     @property
     def is_behind(self) -> bool:
