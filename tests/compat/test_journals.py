@@ -18,7 +18,7 @@ from tests.resp_reader import read_replies
 from .peers import DATABASES, Kora, RedisServer, redis_server, requests
 from .profile import examples
 from .test_dumping import contents
-from .test_mixed_commands import _in_transaction, _long_programs, _programs
+from .test_mixed_commands import _in_transaction, _long_programs, programs_of_all_kinds
 from .words import KEYS, Step, words
 from .words_streams import with_consumers
 
@@ -81,7 +81,7 @@ _transactions = st.builds(
 )
 
 
-@given(program=st.one_of(_programs, _programs, _transactions))
+@given(program=st.one_of(programs_of_all_kinds, programs_of_all_kinds, _transactions))
 @examples(160)
 def test_a_journal_of_kora_is_what_redis_and_kora_load(journaling_redis: RedisServer, program: list[Step]) -> None:
     redis = journaling_redis
@@ -102,7 +102,7 @@ def test_a_journal_of_kora_is_what_redis_and_kora_load(journaling_redis: RedisSe
     assert _all_of(redis.run) == expected
 
 
-@given(program=st.one_of(_programs, _programs, _transactions))
+@given(program=st.one_of(programs_of_all_kinds, programs_of_all_kinds, _transactions))
 @examples(80)
 def test_a_journal_of_redis_is_what_kora_loads(journaling_redis: RedisServer, program: list[Step]) -> None:
     redis = journaling_redis
