@@ -120,7 +120,10 @@ def _settle_limit(client: Client, trimming: _Trimming, is_addition: bool) -> Non
     if not is_addition and not trimming.strategy:
         raise CommandError("ERR syntax error, XTRIM must be called with a trimming strategy")
     if trimming.limit is not None:
-        if not trimming.approximate:
+        if not trimming.approximate and client.engine.is_replaying:
+            # Redis' journals have what was trimmed by ~ as =, with the LIMIT that there was.
+            trimming.limit = None
+        elif not trimming.approximate:
             raise CommandError("ERR syntax error, LIMIT cannot be used without the special ~ option")
     elif trimming.approximate:
         # So that a trim never takes long: 100 blocks.

@@ -167,6 +167,16 @@ def test_an_append_only_file_of_earlier_versions_of_redis_is_taken_over(start, t
     assert start().run("MGET", "k", "k2") == [b"v", b"v"]
 
 
+def test_what_redis_trimmed_by_about_is_replayed_as_it_wrote_it_down(start, tmp_path):
+    """It puts = in the place of ~, and leaves the LIMIT, which it takes from no client without ~."""
+    adds = [encode_request(("XADD", "s", "MAXLEN", "=", "2", "LIMIT", "1", f"{n}-1", "f", "v")) for n in range(1, 6)]
+    (tmp_path / "appendonly.aof").write_bytes(encode_request(("SELECT", 0)) + b"".join(adds))
+    server = start()
+    assert server.run("XLEN", "s") == 2
+    with pytest.raises(CommandError, match="LIMIT cannot be used without the special ~ option"):
+        server.run("XTRIM", "s", "MAXLEN", "=", "1", "LIMIT", "1")
+
+
 def test_a_rewrite_leaves_a_base_and_what_came_after(start, directory):
     server = start()
     fill(server)
