@@ -33,7 +33,7 @@ PROMISED: Final = {
 # Flags in the README that belong to other programs, that are no settings, or that are an example of a mistake.
 OTHER_FLAGS: Final = {
     "alloc", "cacert", "chart", "config", "enable-feature", "end", "fix", "flame", "format", "heap", "help", "json",
-    "latency", "maxmemroy", "no-healthcheck", "once", "output", "quick", "seconds", "start", "tls",
+    "latency", "maxmemroy", "no-healthcheck", "once", "only", "output", "quick", "seconds", "start", "tls",
 }  # fmt: skip
 
 
