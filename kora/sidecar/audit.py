@@ -110,10 +110,6 @@ class AuditLog:
         self._wake.set()
         self._thread.join()
 
-    @property
-    def last_number(self) -> int:
-        return self._number
-
     # Whoever asks
 
     def status(self) -> dict[str, Any]:
