@@ -5,7 +5,18 @@ from random import Random
 
 from kora.engine.engine import Engine
 from kora.errors import StorageFault
-from kora.store.backing import ABSENT, POSITION_END, VOLATILE, Change, deadline_of, position_of
+from kora.store.backing import (
+    ABSENT,
+    PLACE_BYTES,
+    POSITION_END,
+    VOLATILE,
+    Change,
+    deadline_of,
+    id_of,
+    place_of,
+    position_of,
+)
+from kora.store.shard import RUN_BITS
 from kora.store.slots import SLOTS, slot_of
 
 
@@ -16,6 +27,11 @@ class FakeStore:
         self.faulty: set[bytes] = set()  # keys whose reading fails
         self.asked: list[tuple[int, bytes]] = []
         self._edges = [SLOTS * number // shards for number in range(shards + 1)]
+        self.shard_by_run = bytes(
+            index
+            for index in range(shards)
+            for _ in range(self._edges[index] >> RUN_BITS, self._edges[index + 1] >> RUN_BITS)
+        )
         self._next_id = 1
 
     def new_id(self) -> int:
@@ -35,8 +51,12 @@ class FakeStore:
             raise StorageFault("a bad block")
         return self._of(id).get(key)
 
-    def get_many(self, keys: Sequence[tuple[int, bytes]]) -> list[bytes | None]:
-        return [self.get(id, key) for id, key in keys]
+    def get_many(self, places: list[list[bytes]]) -> list[list[bytes | None]]:
+        for shard, its_places in enumerate(places):
+            for place in its_places:
+                assert self.shard_by_run[slot_of(place[PLACE_BYTES:]) >> RUN_BITS] == shard
+                assert place == place_of(id_of(place), place[PLACE_BYTES:])
+        return [[self.get(id_of(place), place[PLACE_BYTES:]) for place in its_places] for its_places in places]
 
     def may_exist(self, id: int, key: bytes) -> bool:
         return key in self._of(id)
