@@ -613,6 +613,7 @@ class Store:
         for instance in self.instances:
             target = os.path.join(path, os.path.basename(instance.path()))
             self._read(_checkpoint, instance, target)
+        sync_directory(path)
 
     def reclaim(self, id: int) -> None:
         """Give back the room of a database that is gone: takes as long as it takes."""
