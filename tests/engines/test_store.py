@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -329,18 +330,66 @@ def test_a_torn_batch_is_cut_off_for_all_shards_alike(open_store: Open, tmp_path
         assert again.counts(id) == (10 * batches + 1, 0)
 
 
+def flipped(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
 def test_a_log_that_is_corrupted_before_its_end_is_named(open_store: Open, tmp_path: Path) -> None:
+    store = open_store()
+    id = store.new_id()
+    stops = [0]
+    for number in range(4):
+        write(store, id, put(b"%d" % number))
+        stops.append(log_of(Path(store.path)).stat().st_size)
+    # In the number of bytes, the checksum, the number, and the contents.
+    for case, place in enumerate((stops[2], stops[2] + 8, stops[2] + 12, stops[2] + 40)):
+        path = copy_of(store, tmp_path / str(case))
+        flipped(log_of(path), place)
+        with pytest.raises(CannotOpen) as refused:
+            open_store(str(path))
+        about = f"{log_of(path)}: is corrupted at byte {stops[2]} of {stops[4]}, and there are batches behind it: "
+        assert str(refused.value).startswith(about)
+        assert log_of(path).stat().st_size == stops[4], "nothing was changed"
+        subprocess.run(["sh", "-c", str(refused.value).partition("do without them: ")[2]], check=True)
+        assert open_store(str(path)).counts(id) == (2, 0)
+    # The same, where another log follows.
+    path = copy_of(store, tmp_path / "another")
+    log_of(path).with_name("batches-000002.log").write_bytes(log_of(path).read_bytes())
+    flipped(path / "batches-000001.log", -1)
+    with pytest.raises(CannotOpen, match=r"batches-000001\.log: is corrupted at byte \d+ of \d+, and there") as refused:
+        open_store(str(path))
+    subprocess.run(["sh", "-c", str(refused.value).partition("do without them: ")[2]], check=True)
+    assert open_store(str(path)).counts(id) == (3, 0)
+
+
+@pytest.mark.parametrize("end", [bytes(5000), b"x" * 5000], ids=["zeros", "anything"])
+def test_what_is_no_batch_at_the_end_of_a_log_is_cut_off(open_store: Open, tmp_path: Path, end: bytes) -> None:
     store = open_store()
     id = store.new_id()
     write(store, id, put(b"a"))
     path = copy_of(store, tmp_path / "copy")
-    log = log_of(path)
-    log.with_name("batches-000002.log").write_bytes(log.read_bytes())
-    data = bytearray(log.read_bytes())
-    data[-1] ^= 1
-    log.write_bytes(data)
-    with pytest.raises(CannotOpen, match=r"batches-000001\.log: is corrupted at byte 0 of \d+$"):
-        open_store(str(path))
+    with log_of(path).open("ab") as log:
+        log.write(end)
+    # Begun just before the crash.
+    (path / "batches-000002.log").touch()
+    torn = open_store(str(path))
+    assert (torn.counts(id), torn.log.cut_bytes) == ((1, 0), 5000)
+
+
+def test_a_log_of_which_everything_is_elsewhere_is_not_read(open_store: Open, tmp_path: Path) -> None:
+    store = open_store()
+    id = store.new_id()
+    write(store, id, put(b"a"))
+    old = log_of(Path(store.path))
+    data = old.read_bytes()
+    store.log.is_suspect = True
+    write(store, id, put(b"b"))
+    path = copy_of(store, tmp_path / "copy")
+    # Its name is there again after a power cut, and what was in it is not.
+    (path / old.name).write_bytes(data[: len(data) // 2])
+    assert open_store(str(path)).counts(id) == (2, 0)
 
 
 def test_a_log_is_given_up_when_all_of_it_is_in_files(open_store: Open, tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ _DEADLINES: Final = 1 << 31
 # as much again, and twice while files are made of it.  It may grow to so many times that while this is not done.
 _LOG_SHARE: Final = 4
 _LOGS_BEHIND: Final = 3
+_SYNCED_LOGS: Final = 2  # from so many times that on each batch is synced
 _UNFLUSHED: Final = "rocksdb.num-immutable-mem-table"
 _BITS_PER_KEY: Final = 10
 # As a part of what could be written before files are made, which is four times what will be: see _LOG_SHARE.
@@ -198,12 +199,10 @@ class Store:
     # Opening and closing
 
     def _check_directory(self, count: int) -> None:
-        try:
+        with _opening(self.path):
             os.makedirs(self.path, exist_ok=True)
             sync_directory(os.path.dirname(os.path.abspath(self.path)))
             there = sum(name.startswith("shard-") for name in os.listdir(self.path))
-        except OSError as error:
-            raise CannotOpen(f"{error.filename or self.path}: {error.strerror}") from error
         if there > count:
             # With fewer than there are some were not begun before a crash, or the record of one says the rest.
             raise CannotOpen(_other_shards(self.path, there, count))
@@ -301,7 +300,7 @@ class Store:
     def _replay(self) -> None:
         """Write to the instances what is in the log and not in their files; raises CannotOpen."""
         replayed = 0
-        try:
+        with _opening(self.path):
             for generation, parts in self.log.read():
                 for shard, ranges, words in parts:
                     if shard >= len(self.instances):
@@ -310,21 +309,11 @@ class Store:
                         self._write(shard, _to_write(ranges, words))
                         self._meta[shard] = _Meta.decode(words[-1])[0]
                         replayed += 1
-        except BadLog as error:
-            raise CannotOpen(str(error)) from error
-        except OSError as error:
-            raise CannotOpen(f"{error.filename}: {error.strerror}") from error
-        except StorageFault as error:
-            raise CannotOpen(f"{self.path}: {error.reason}") from error
         self.replayed += replayed
 
     def _open_log(self) -> None:
-        try:
+        with _opening(self.path):
             self.log.open()
-            # Whoever has written it may have been killed before it was.
-            self.log.sync()
-        except OSError as error:
-            raise CannotOpen(f"{error.filename}: {error.strerror}") from error
 
     def _agree(self) -> None:
         """Which database is which is what the last batch says; not all batches are of all shards."""
@@ -506,28 +495,22 @@ class Store:
     def log_batch(self, frame: bytes, sync: bool) -> None:
         """For Batch: raises StorageFault."""
         log = self.log
-        try:
+        with _writing():
+            self._mend()
             if log.is_suspect:
                 self._begin_another_log()
             log.append(frame)
-            if sync:
+            # An instance whose memory is full makes a file by itself, which must not be ahead of the log.
+            if sync or log.size_bytes > self._log_bytes_max * _SYNCED_LOGS:
                 log.sync()
-        except OSError as error:
-            raise StorageFault(error.strerror or str(error)) from error
 
     def apply(self, parts: list[_Part]) -> None:
         """For Batch: write parts, and take each that is written out of the list.  Raises StorageFault."""
+        self._mend()
         while parts:
             part = parts[0]
-            if part.shard in self._broken:
-                self._reopen(part.shard)
-            try:
+            with self._noticing(part.shard):
                 self._write(part.shard, part.to_write())
-            except StorageFault as error:
-                # RocksDB goes on by itself where there is room again, and can be read meanwhile.
-                if _NO_ROOM not in error.reason:
-                    self._broken.add(part.shard)
-                raise
             self._meta[part.shard] = part.meta
             del parts[0]
         self._tend_log()
@@ -537,26 +520,44 @@ class Store:
         log, limit_bytes = self.log, self._log_bytes_max
         if not self._dropping and log.size_bytes <= limit_bytes and not log.is_suspect:
             return
-        try:
+        with _writing():
             if log.is_suspect:
                 self._begin_another_log()
                 return
-            if self._dropping and not any(instance.property_int_value(_UNFLUSHED) for instance in self.instances):
+            if self._dropping and not any(
+                self._read(instance.property_int_value, _UNFLUSHED) for instance in self.instances
+            ):
                 log.drop_before(self._dropping)
                 self._dropping = 0
             if log.size_bytes > limit_bytes * (_LOGS_BEHIND if self._dropping else 1):
                 self._dropping = log.begin_another()
-                for instance in self.instances:
+                for shard in range(len(self.instances)):
                     # Only what is there by now, of which all is synced.
-                    self._read(instance.flush, False)
-        except OSError as error:
-            raise StorageFault(error.strerror or str(error)) from error
+                    self._flush_shard(shard, False)
 
     def _write(self, shard: int, batch: WriteBatch) -> None:
         self._read(self.instances[shard].write, batch, self._unlogged)
 
+    @contextlib.contextmanager
+    def _noticing(self, shard: int) -> Iterator[None]:
+        """Remember a shard that is not written to any more."""
+        try:
+            yield
+        except StorageFault as error:
+            # RocksDB goes on by itself where there is room again, and can be read meanwhile.
+            if _NO_ROOM not in error.reason:
+                self._broken.add(shard)
+            raise
+
+    def _mend(self) -> None:
+        """Open anew what RocksDB does not write to any more since something has failed; raises StorageFault."""
+        if self._broken and not self.log.is_suspect:
+            # It makes files when it is closed, which must not be ahead of the log.
+            self.sync()
+        for shard in sorted(self._broken):
+            self._reopen(shard)
+
     def _reopen(self, index: int) -> None:
-        """Open anew what RocksDB does not write to any more since something has failed."""
         # What the logs have of it may be nowhere else.
         self._dropping = 0
         self._close(self.instances[index])
@@ -572,31 +573,34 @@ class Store:
         """The log cannot be trusted: have everything in files that are synced."""
         self._flush()
         number = self.log.begin_another()
+        self._dropping = 0
+        self.log.note_all_before()
         self.log.drop_before(number)
 
     def _flush(self) -> None:
         """Have all instances make files of what they have in memory; raises StorageFault."""
-        for future in [self._pool.submit(self._read, instance.flush, True) for instance in self.instances]:
+        for future in [self._pool.submit(self._flush_shard, shard, True) for shard in range(len(self.instances))]:
             future.result()
+
+    def _flush_shard(self, shard: int, waits: bool) -> None:
+        with self._noticing(shard):
+            self._read(self.instances[shard].flush, waits)
 
     def sync(self) -> None:
         """Have all that was written on the disk; raises StorageFault."""
-        try:
+        with _writing():
             if self.log.is_suspect:
                 raise StorageFault(_NOT_SYNCED)
             self.log.sync()
-        except OSError as error:
-            raise StorageFault(error.strerror or str(error)) from error
 
     def sync_anew(self) -> None:
         """As sync(), where the log is suspect as well.  For the thread that writes."""
-        try:
+        with _writing():
             if self.log.is_suspect:
+                self._mend()
                 self._begin_another_log()
             else:
                 self.log.sync()
-        except OSError as error:
-            raise StorageFault(error.strerror or str(error)) from error
 
     def extra(self, name: str) -> bytes | None:
         """What else was kept, by name; raises StorageFault."""
@@ -622,6 +626,26 @@ class Store:
 
     def _shard_path(self, index: int) -> str:
         return os.path.join(self.path, f"shard-{index}")
+
+
+@contextlib.contextmanager
+def _opening(path: str) -> Iterator[None]:
+    try:
+        yield
+    except BadLog as error:
+        raise CannotOpen(str(error)) from error
+    except OSError as error:
+        raise CannotOpen(f"{error.filename or path}: {error.strerror}") from error
+    except StorageFault as error:
+        raise CannotOpen(f"{path}: {error.reason}") from error
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageFault(error.strerror or str(error)) from error
 
 
 def _to_write(ranges: list[bytes], words: list[bytes | None]) -> WriteBatch:
