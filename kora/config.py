@@ -490,8 +490,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
             "Seconds that hours are kept, which minutes are added up to; 0 makes none.", mutable=True),
 
     _telemetry("tracing-enabled", Kind.BOOLEAN, False,
-               "Whether requests leave spans, which the sidecar exports as OTLP over HTTP. OTEL_SDK_DISABLED=true turns "
-               "it off, whatever the file says.", mutable=True),
+               "Whether requests leave spans, which the sidecar exports as OTLP over HTTP. OTEL_SDK_DISABLED=true "
+               "turns it off, whatever the file says.", mutable=True),
     _telemetry("tracing-endpoint", Kind.STRING, "",
                "URL of the collector; without a path it is /v1/traces. Empty leaves it to OTEL_EXPORTER_OTLP_ENDPOINT, "
                "as other variables of OpenTelemetry say what else is sent, or http://localhost:4318.", mutable=True),
