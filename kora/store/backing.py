@@ -29,7 +29,7 @@ from kora.errors import StorageFault
 from kora.store.slots import SLOTS, slot_of
 from kora.types import lzf
 from kora.types.rdb.reader import Damaged, Reader
-from kora.types.rdb.values import read, type_of, write
+from kora.types.rdb.values import NEWEST, read, type_of, write
 from kora.types.rdb.writer import Writer
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def make_record(value: Any, deadline_ms: int | None) -> bytes:
     # Not compressed: the store does that, and better, for many records together.
     writer = Writer(None)
     writer.data += (deadline_ms or 0).to_bytes(DEADLINE_BYTES, "big")
-    type_ = type_of(value)
+    type_ = type_of(value, NEWEST)  # nobody else reads it, and older ones forget when consumers were active
     writer.data.append(type_ | _EDITED if type(value) is bytearray else type_)
     write(writer, type_, value)
     return bytes(writer.data)
