@@ -374,6 +374,9 @@ cdef extern from "kernel.h":
     bint keyspace_await(keyspace *keyspace, const key *key)
     bint keyspace_awaits(keyspace *keyspace, const key *key)
     void keyspace_forget_awaited(keyspace *keyspace, const key *key)
+    size_t PLACE_BYTES
+    unsigned slot_of_key "slot_of"(const char *key, size_t bytes)
+    void place_begin(char *place, uint32_t id, unsigned slot, const char *key, size_t bytes)
     void keyspace_absent(keyspace *keyspace, const key *key)
     size_t keyspace_take_dirty(keyspace *keyspace, size_t bytes_max,
                                void (*visit)(void *context, text key, text record, bint is_gone,
@@ -2457,6 +2460,21 @@ cdef int _unpack(batch *batch, list requests) except -1:
         if type(words) is Attributes:
             (argument - len(words)).data = attributes_mark
     return 0
+
+
+cdef bytes _place(uint32_t id, const key *key):
+    """kora.store.backing.place_of()."""
+    cdef bytes place = PyBytes_FromStringAndSize(NULL, PLACE_BYTES + key.bytes)
+    place_begin(PyBytes_AS_STRING(place), id, key.slot, key.data, key.bytes)
+    memcpy(PyBytes_AS_STRING(place) + PLACE_BYTES, key.data, key.bytes)
+    return place
+
+
+def place_of(uint32_t id, bytes name not None):
+    cdef key key
+    key.data, key.bytes = PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)
+    key.slot = slot_of_key(key.data, key.bytes)
+    return _place(id, &key)
 
 
 cdef object _argv(batch *batch, const request *request):

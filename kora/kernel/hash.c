@@ -229,3 +229,13 @@ uint64_t position_of(const char *key, size_t bytes)
 {
     return (uint64_t)slot_of(key, bytes) << POSITION_BITS | crc32_of(key, bytes);
 }
+
+void place_begin(char *place, uint32_t id, unsigned slot, const char *key, size_t bytes)
+{
+    uint64_t head = (uint64_t)id << 16 | slot;
+    uint32_t crc = crc32_of(key, bytes);
+    for (int at = 0; at < 6; at++)
+        place[at] = (char)(head >> (40 - 8 * at));
+    for (int at = 0; at < 4; at++)
+        place[6 + at] = (char)(crc >> (24 - 8 * at));
+}

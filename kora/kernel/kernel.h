@@ -1374,6 +1374,9 @@ void keyspace_end_flight(struct keyspace *keyspace);
 /* Visit all entries of which the store may not have what they are, in a range of positions; some of them twice. */
 void keyspace_walk_unsettled(struct keyspace *keyspace, uint64_t start, uint64_t stop, visit visit, void *context);
 uint64_t position_of(const char *key, size_t bytes);
+/* Write what a key's place in the store begins with, which is so many bytes; the key follows. */
+#define PLACE_BYTES 10
+void place_begin(char *place, uint32_t id, unsigned slot, const char *key, size_t bytes);
 /* Free entries that are clean, and were not used for longest, as far as a short look tells; all, if it is to be
  * INT64_MAX bytes. */
 struct dropped {

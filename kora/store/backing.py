@@ -18,10 +18,14 @@ bit of the type says of a string that it was edited, which is its encoding.
 
 A POSITION orders all keys of a database for SCAN: the slot, above 32 bits of CRC-32 of the key.  It says where a key is
 whatever else comes and goes, also in slots of millions of keys.
+
+A PLACE is how a store names a key of any database: the id, the slot and the CRC-32, all big-endian, so that places are
+in the order of positions, and the key itself.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from random import random, randrange
+from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 from zlib import crc32
 
@@ -45,6 +49,15 @@ _EDITED: Final = 0x80  # in the type
 ABSENT: Final = 0
 LASTING: Final = 1  # without a deadline
 VOLATILE: Final = 2
+
+
+PLACE_BYTES: Final = 10  # before the key
+
+_PLACE: Final = Struct(">IHI")
+
+
+def place_of(id: int, key: bytes) -> bytes:
+    return _PLACE.pack(id, slot_of(key), crc32(key)) + key
 
 
 def position_of(key: bytes) -> int:

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from zlib import crc32
@@ -364,6 +365,31 @@ def test_a_log_is_given_up_when_all_of_it_is_in_files(open_store: Open, tmp_path
     again = open_store()
     assert again.replayed == 0
     assert again.counts(id) == (1000, 0)
+
+
+def test_a_log_stays_open_while_another_thread_syncs_it(open_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store()
+    write(store, store.new_id(), put(b"a"))
+    real, begun, goes_on = os.fdatasync, threading.Event(), threading.Event()
+
+    def slow(descriptor: int) -> None:
+        if threading.current_thread().name == "slow":
+            begun.set()
+            assert goes_on.wait(20)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    failures: list[BaseException] = []
+    monkeypatch.setattr(threading, "excepthook", lambda about: failures.append(about.exc_value))
+    syncing = threading.Thread(target=store.log.sync, name="slow")
+    syncing.start()
+    assert begun.wait(20)
+    changing = threading.Thread(target=store.log.begin_another)
+    changing.start()
+    goes_on.set()
+    syncing.join()
+    changing.join()
+    assert not failures and not store.log.is_suspect
 
 
 class Failing:

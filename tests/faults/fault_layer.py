@@ -22,7 +22,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 SOURCE: Final = Path(__file__).with_suffix(".c")
 
 # Kinds of calls, in the order of fault_layer.c.
-KINDS: Final = ("open", "write", "sync", "sync-directory", "rename", "unlink", "truncate")
+KINDS: Final = ("open", "write", "sync", "sync-directory", "rename", "unlink", "truncate", "read")
 ANY_ROOM: Final = -1
 
 

@@ -10,6 +10,7 @@ from kora.clock import ManualClock
 from kora.commands import make_registry
 from kora.config import Config
 from kora.engine.engine import Engine
+from kora.store.backing import PLACE_BYTES, place_of, position_of
 from tests.compat.compare import is_alike, unfolded
 from tests.compat.profile import examples
 from tests.compat.test_mixed_commands import programs_of_all_kinds
@@ -100,6 +101,16 @@ def test_scan_gives_what_stays_whatever_comes_and_goes(seed: int, tagged: bool, 
     assert cursor == b"0"
     assert seen >= set(staying)
     assert gone not in seen
+
+
+@given(id=st.integers(0, (1 << 32) - 1), key=st.binary(max_size=40) | st.sampled_from([b"{}a", b"{a}b", b"a{b", b"{"]))
+@examples(200)
+def test_places_are_what_the_store_says(id: int, key: bytes) -> None:
+    place = place_of(id, key)
+    assert place[PLACE_BYTES:] == key
+    assert int.from_bytes(place[:PLACE_BYTES], "big") == id << 48 | position_of(key)
+    compiled = kernel.load()
+    assert compiled is None or compiled.place_of(id, key) == place
 
 
 def test_what_an_edited_string_is_held_as_survives_the_store() -> None:

@@ -7,9 +7,9 @@ A frame is its size and its CRC-32, the number of the batch, and what goes to ea
 another is begun, and the old one is deleted once everything in it has become part of the instances' files.
 """
 
-import contextlib
 import marshal
 import os
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from struct import Struct
@@ -34,9 +34,10 @@ class BatchLog:
         self._monotonic_ns = monotonic_ns
         self._number = 0
         self._descriptor = -1
+        self._syncing = threading.Lock()  # the file stays open while it is synced, also by another thread
         self.size_bytes = 0  # of the file that is written to
         self.cut_bytes = 0  # that a crash has left of a batch which was not written wholly
-        self.is_suspect = False  # a sync has failed: nobody knows what is on the disk
+        self.is_suspect = False  # a sync has failed, or taking back a part of a batch: what is on the disk is not known
         # For /metrics.
         self.written_bytes = 0
         self.syncs = 0
@@ -76,8 +77,11 @@ class BatchLog:
             while written < len(frame):
                 written += os.write(self._descriptor, frame[written:] if written else frame)
         except OSError:
-            with contextlib.suppress(OSError):
+            try:
                 os.ftruncate(self._descriptor, self.size_bytes)
+            except OSError:
+                # What would come now would stand behind what is no batch.
+                self.is_suspect = True
             raise
         self.size_bytes += len(frame)
         self.written_bytes += len(frame)
@@ -85,11 +89,12 @@ class BatchLog:
     def sync(self) -> None:
         """Raises OSError."""
         started_ns = self._monotonic_ns()
-        try:
-            os.fdatasync(self._descriptor)
-        except OSError:
-            self.is_suspect = True
-            raise
+        with self._syncing:
+            try:
+                os.fdatasync(self._descriptor)
+            except OSError:
+                self.is_suspect = True
+                raise
         self.syncs += 1
         self.sync_ns += self._monotonic_ns() - started_ns
 
@@ -98,7 +103,8 @@ class BatchLog:
 
         Raises OSError.
         """
-        if not self.is_suspect:
+        was_suspect = self.is_suspect
+        if not was_suspect:
             self.sync()
         old = self._descriptor
         self._number += 1
@@ -107,8 +113,10 @@ class BatchLog:
         except OSError:
             self._number -= 1
             raise
-        self.is_suspect = False
-        os.close(old)
+        if was_suspect:
+            self.is_suspect = False
+        with self._syncing:
+            os.close(old)
         return self._number
 
     def drop_before(self, number: int) -> None:
@@ -125,11 +133,7 @@ class BatchLog:
     def _open(self, flags: int) -> None:
         descriptor = os.open(self._path(self._number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | flags, 0o644)
         try:
-            directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            sync_directory(self._directory)
             self.size_bytes = os.fstat(descriptor).st_size
         except OSError:
             os.close(descriptor)
@@ -146,6 +150,15 @@ class BatchLog:
 
     def _path(self, number: int) -> str:
         return os.path.join(self._directory, f"{_PREFIX}{number:06}{_SUFFIX}")
+
+
+def sync_directory(path: str) -> None:
+    """Have the names in it last; raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def frame_of(generation: int, parts: Any) -> bytes:

@@ -38,7 +38,7 @@ from kora.store.backing import ABSENT, LASTING, POSITION_END, VOLATILE, Change, 
 from kora.store.shard import RUN_BITS
 from kora.store.slots import OPEN_BRACE, SLOT_MASK, slot_of
 
-from .log import BadLog, BatchLog, frame_of
+from .log import BadLog, BatchLog, frame_of, sync_directory
 
 _FORMAT: Final = 1
 _NOTHING: Final = [0, 0]
@@ -67,6 +67,7 @@ _COMPRESSIONS: Final = {
     "lz4": rocksdict.DBCompressionType.lz4,
     "zstd": rocksdict.DBCompressionType.zstd,
 }
+_NOT_SYNCED: Final = "the log could not be synced"
 _NO_ROOM: Final = "No space left on device"
 # What the instances write about themselves.
 _LOG_BYTES: Final = 4 << 20
@@ -199,9 +200,10 @@ class Store:
     def _check_directory(self, count: int) -> None:
         try:
             os.makedirs(self.path, exist_ok=True)
+            sync_directory(os.path.dirname(os.path.abspath(self.path)))
             there = sum(name.startswith("shard-") for name in os.listdir(self.path))
         except OSError as error:
-            raise CannotOpen(f"{error.filename}: {error.strerror}") from error
+            raise CannotOpen(f"{error.filename or self.path}: {error.strerror}") from error
         if there > count:
             # With fewer than there are some were not begun before a crash, or the record of one says the rest.
             raise CannotOpen(_other_shards(self.path, there, count))
@@ -533,9 +535,12 @@ class Store:
     def _tend_log(self) -> None:
         """Have files made of what is in the log when it is large, and drop it when that is done."""
         log, limit_bytes = self.log, self._log_bytes_max
-        if not self._dropping and log.size_bytes <= limit_bytes:
+        if not self._dropping and log.size_bytes <= limit_bytes and not log.is_suspect:
             return
         try:
+            if log.is_suspect:
+                self._begin_another_log()
+                return
             if self._dropping and not any(instance.property_int_value(_UNFLUSHED) for instance in self.instances):
                 log.drop_before(self._dropping)
                 self._dropping = 0
@@ -577,7 +582,19 @@ class Store:
     def sync(self) -> None:
         """Have all that was written on the disk; raises StorageFault."""
         try:
+            if self.log.is_suspect:
+                raise StorageFault(_NOT_SYNCED)
             self.log.sync()
+        except OSError as error:
+            raise StorageFault(error.strerror or str(error)) from error
+
+    def sync_anew(self) -> None:
+        """As sync(), where the log is suspect as well.  For the thread that writes."""
+        try:
+            if self.log.is_suspect:
+                self._begin_another_log()
+            else:
+                self.log.sync()
         except OSError as error:
             raise StorageFault(error.strerror or str(error)) from error
 
