@@ -16,9 +16,10 @@ import redis
 from tests.conftest import encode_request
 from tests.e2e import kora_process
 from tests.e2e.certificates import make_authority
-from tests.e2e.kora_process import KoraProcess, clean_environ, eventually, free_port
+from tests.e2e.kora_process import KoraProcess, clean_environ, eventually
 from tests.e2e.wire import END, Wire, error_text
 from tests.peers import peer
+from tests.ports import free_port
 
 pytest.importorskip("lupa")
 

@@ -295,8 +295,7 @@ def test_config_rewrite_survives_a_restart(start_server: Start, tmp_path: Path) 
 
 def test_it_serves_soon_after_its_start(launch_server: Start) -> None:
     server = launch_server()
-    eventually(lambda: not is_refused(server), "serving")
-    assert server.run("PING") == b"PONG"
+    eventually(lambda: not is_refused(server) and server.run("PING") == b"PONG", "serving")
 
 
 def test_version(tmp_path: Path) -> None:
