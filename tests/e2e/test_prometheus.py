@@ -20,6 +20,8 @@ from tests.e2e.kora_process import KoraProcess, clean_environ, eventually
 from tests.peers import peer
 from tests.ports import free_port
 
+pytestmark = pytest.mark.once
+
 # Every PromQL expression of the first seed's page, in its order: examples first, then its dashboard's panels.
 QUERIES = (
     "rate(kora_commands_total[1m])",

@@ -21,6 +21,8 @@ from tests.e2e.wire import END, Wire
 from tests.peers import peer
 from tests.ports import free_port
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
