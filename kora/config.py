@@ -490,7 +490,8 @@ SETTINGS: Final[tuple[Setting, ...]] = (
             "Seconds that hours are kept, which minutes are added up to; 0 makes none.", mutable=True),
 
     _telemetry("tracing-enabled", Kind.BOOLEAN, False,
-               "Whether requests leave spans, which the sidecar exports as OTLP over HTTP.", mutable=True),
+               "Whether requests leave spans, which the sidecar exports as OTLP over HTTP. OTEL_SDK_DISABLED=true "
+               "turns it off, whatever the file says.", mutable=True),
     _telemetry("tracing-endpoint", Kind.STRING, "",
                "URL of the collector; without a path it is /v1/traces. Empty leaves it to OTEL_EXPORTER_OTLP_ENDPOINT, "
                "as other variables of OpenTelemetry say what else is sent, or http://localhost:4318.", mutable=True),
@@ -782,7 +783,7 @@ class Config:
             config._take("file", {entry.setting: entry.value for entry in _entries(_read(file), file)})
             # Absolute, since a server may change its folder before somebody asks for CONFIG REWRITE.
             config.file = os.path.abspath(file)
-        config._take("environment", _read_environment(environ))
+        config._take("environment", _read_environment(environ) | _read_switch(environ))
         config._take("flag", flags)
         config._origin = argv, environ, directory
         config._loaded = {setting: config._value(setting) for setting in SETTINGS}
@@ -1321,6 +1322,13 @@ def _read_sampler(environ: Mapping[str, str]) -> dict[Setting, Value]:
     with suppress(ConfigError):
         return {setting: setting.parse(text)}
     return {}
+
+
+def _read_switch(environ: Mapping[str, str]) -> dict[Setting, Value]:
+    """OTEL_SDK_DISABLED turns everything off that sends spans, whatever else says that they be sent but a flag."""
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() != "true":
+        return {}
+    return {SETTINGS_BY_NAME["tracing-enabled"]: False}
 
 
 def _is_of_a_service(variable: str, text: str) -> bool:

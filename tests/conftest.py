@@ -25,7 +25,7 @@ LONG = bool(os.environ.get("KORA_LONG"))
 # Whether all keys of these engines are in a store, and in memory only while a request runs.
 STORED = os.environ.get("KORA_TEST_STORAGE") == "rocksdb"
 if STORED:
-    from tests.engines.stored import NOT_IN_STORES, put_into_store
+    from tests.engines.stored import NOT_IN_STORES, keeper_for, put_into_store
 settings.register_profile(
     "kora",
     deadline=None,
@@ -72,13 +72,16 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def make_engine(clock: ManualClock) -> Callable[..., Engine]:
+def make_engine(clock: ManualClock, request: pytest.FixtureRequest) -> Callable[..., Engine]:
     """Engines with settings given as flags: make_engine("--databases", "4")."""
+    made = 0
 
     def make(*flags: str) -> Engine:
+        nonlocal made
         engine = Engine(Config.load([*flags], {}), make_registry(), clock, kernel=kernel.load())
         if STORED:
-            put_into_store(engine)
+            put_into_store(engine, beside=made, keeper=keeper_for(request.node.name))
+            made += 1
         return engine
 
     return make

@@ -411,6 +411,34 @@ def test_the_variables_that_kubernetes_makes_for_a_service_called_kora_are_passe
     assert config.source("metrics-port") == "default"
 
 
+@pytest.mark.parametrize(
+    ("sampler", "argument", "ratio"),
+    [
+        ("always_off", None, "0"),
+        ("parentbased_always_on", "0.5", "1"),
+        ("parentbased_traceidratio", "0.25", "0.25"),
+        (" TraceIdRatio ", "0.25", "0.25"),
+        ("traceidratio", "many", "0.01"),
+        ("jaeger_remote", "0.25", "0.01"),
+    ],
+)
+def test_opentelemetrys_variables_say_how_many_requests_are_traced(load, sampler, argument, ratio):
+    variables = {"OTEL_TRACES_SAMPLER": sampler} | ({} if argument is None else {"OTEL_TRACES_SAMPLER_ARG": argument})
+    assert float(load(environ=variables).tracing_sample_ratio) == float(ratio)
+    assert load(environ=variables | {"KORA_TRACING_SAMPLE_RATIO": "0.75"}).tracing_sample_ratio == "0.75"
+
+
+@pytest.mark.parametrize(("text", "is_on"), [("true", False), (" TRUE ", False), ("1", True), ("", True), ("no", True)])
+def test_opentelemetrys_switch_turns_tracing_off(load, write, text, is_on):
+    path = write("[telemetry]\ntracing-enabled = true\n")
+    environ = {"OTEL_SDK_DISABLED": text}
+    config = load(path, environ=environ)
+    assert config.tracing_enabled is is_on
+    assert config.source("tracing-enabled") == ("file" if is_on else "environment")
+    assert load(environ=environ | {"KORA_TRACING_ENABLED": "yes"}).tracing_enabled is is_on
+    assert load("--tracing-enabled", "yes", environ=environ).tracing_enabled
+
+
 # --- The file ---
 
 

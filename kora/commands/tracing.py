@@ -82,7 +82,7 @@ def trace_status(client: Client, argv: list[bytes]) -> Reply:
     tracing, config = engine.tracing, engine.config
     return {
         "enabled": int(tracing.is_on),
-        "exported": int(tracing.is_on and tracing.ship is not None),
+        "exporting": int(tracing.is_on and tracing.ship is not None),
         "endpoint": config.tracing_endpoint,
         "sample_ratio": config.tracing_sample_ratio,
         "slow_ms": config.tracing_slow_ms,

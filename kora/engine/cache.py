@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from kora.errors import CommandError
-from kora.store.backing import PLACE_BYTES, Backing, place_of
+from kora.store.backing import PLACE_BYTES, Backing, Overwritten, place_of
 from kora.store.keyspace import Keyspace
 from kora.store.shard import RUN_BITS
 from kora.store.slots import slot_of
@@ -29,7 +29,7 @@ _DROPPED_AT_ONCE: Final = 200
 # Ghosts beyond this are dropped, if they are clean: a look at a key that is not there is dear only the first time.
 _GHOSTS_MAX: Final = 20_000
 
-# Places of keys (kora/store/backing.py), by the part of the store in which they are.
+# Places of keys (kora/store/backing.py), by shards.
 Places = list[list[bytes]]
 # What came of a reading: records, in the order of the places, or why there are none.
 Found = list[list[bytes | None]] | BaseException
@@ -42,10 +42,10 @@ class Reading:
 
     __slots__ = ("begun_ns", "clients", "ids", "number", "places")
 
-    def __init__(self, number: int, begun_ns: int, parts: int) -> None:
+    def __init__(self, number: int, begun_ns: int, shards: int) -> None:
         self.number = number
         self.begun_ns = begun_ns
-        self.places: Places = [[] for _ in range(parts)]
+        self.places: Places = [[] for _ in range(shards)]
         self.ids: set[int] = set()  # of the databases that these are in
         self.clients: list[Client] = []
 
@@ -61,8 +61,9 @@ class Cache:
         self._engine = engine
         self._store = store
         self.databases = store.databases
-        self.shard_by_run = store.shard_by_run
-        self._parts = max(store.shard_by_run) + 1
+        self._shard_by_run = [
+            shard.index for shard in engine.shards for _ in range(shard.slot_start, shard.slot_stop, 1 << RUN_BITS)
+        ]
         # Set by whoever has threads; without, each key is read when it is looked for.
         self.fetch: Fetch | None = None
         self._next: Reading | None = None  # has not begun yet
@@ -101,6 +102,9 @@ class Cache:
     def may_exist(self, id: int, key: bytes) -> bool:
         return self._store.may_exist(id, key)
 
+    def overwritten(self, id: int) -> Sequence[Overwritten]:
+        return self._store.overwritten(id)
+
     def scan(self, id: int, position: int, count: int, now_ms: int) -> tuple[list[bytes], int]:
         return self._store.scan(id, position, count, now_ms)
 
@@ -131,7 +135,7 @@ class Cache:
         reading = self._next
         if reading is None:
             self._readings += 1
-            reading = self._next = Reading(self._readings, self._engine.monotonic_ns(), self._parts)
+            reading = self._next = Reading(self._readings, self._engine.monotonic_ns(), len(self._engine.shards))
             # Others of this turn of the loop may join.
             self._engine.call_later(0, self._begin)
         reading.ids.add(id)
@@ -196,7 +200,7 @@ class Cache:
                     continue
                 number, places = self.join(id)
                 keyspace.await_record(key, number)
-                places[self.shard_by_run[slot_of(key) >> RUN_BITS]].append(place_of(id, key))
+                places[self._shard_by_run[slot_of(key) >> RUN_BITS]].append(place_of(id, key))
                 self._asked += 1
             last_number = max(last_number, number)
         return last_number

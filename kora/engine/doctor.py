@@ -61,6 +61,7 @@ def counts(engine: "Engine") -> Counts:
     found["total", "rejected"] = engine.connections_rejected
     found["total", "internal_errors"] = engine.internal_errors
     found["total", "audit_dropped"] = engine.audit.dropped
+    found["total", "tracked_dropped"] = engine.tracked.dropped
     if engine.storage is not None:
         _count_storage(found, engine.storage.latest())
     found["total", "processor_ns"], found["total", "processor_wait_ns"] = engine.processor_ns()
@@ -163,6 +164,8 @@ def gather(engine: "Engine", seconds: int) -> Facts:
             "clients_bytes": snapshot.clients_memory_bytes,
             "save_failed": int(not snapshot.saves[3]),
             "changes_unsaved": snapshot.saves[0],
+            "tracked_behind_ms": engine.tracked.lag_ms if engine.tracked.is_behind else 0,
+            "tracked_waiting": engine.tracked.waiting,
             **engine.audit.numbers(),
             **_storage_numbers(snapshot.stored, len(engine.shards)),
         },

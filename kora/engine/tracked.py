@@ -485,13 +485,16 @@ class Tracked:
         overdue_ns = self._engine.monotonic_ns() - self._order[0][0] if self._order else 0
         return max(0, overdue_ns) // 1_000_000
 
+    @property
+    def is_behind(self) -> bool:
+        return self.lag_ms > BEHIND_INTERVALS * 1000 * self._engine.config.events_flush_interval
+
     def health(self) -> tuple[bool, str]:
         """Whether intervals are written when they are over, and if not, why."""
-        lag_ms = self.lag_ms
-        if lag_ms <= BEHIND_INTERVALS * 1000 * self._engine.config.events_flush_interval:
+        if not self.is_behind:
             return True, ""
         reason = _text(self._error) or "the server is busy"
-        return False, f"flushing is {lag_ms // 1000} s behind: {reason}"
+        return False, f"flushing is {self.lag_ms // 1000} s behind: {reason}"
 
     def numbers(self) -> dict[str, int]:
         """For snapshots: counters since the start, and what there is now."""

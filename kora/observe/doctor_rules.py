@@ -656,6 +656,29 @@ def _audit_log(facts: Facts) -> Iterator[Finding]:
     )
 
 
+def _events_behind(facts: Facts) -> Iterator[Finding]:
+    behind_ms, dropped = facts.numbers.get("tracked_behind_ms", 0), facts.total("total", "tracked_dropped")
+    if not (behind_ms or dropped):
+        return
+    waiting = facts.numbers.get("tracked_waiting", 0)
+    evidence = f"{_number(waiting, 'sum')} of tracked values {'waits' if waiting == 1 else 'wait'} in memory"
+    if behind_ms:
+        evidence += f", the oldest of which should have been written {behind_ms // 1_000} s ago"
+    if dropped:
+        evidence += f"; {_number(dropped, 'value')} {'was' if dropped == 1 else 'were'} dropped for want of room"
+    yield Finding(
+        CRITICAL if dropped else WARNING,
+        f"{evidence}.",
+        {"behind_ms": behind_ms, "waiting": waiting, "dropped": dropped},
+        "Counts that are only in memory are lost with the process, and when there are too many new ones are refused.",
+        "INFO events",
+        False,
+        "events_lag_ms of INFO events falls to 0, and events_dropped stays as it is.",
+        "/health of the events port tells the reason: too little memory, a disk that takes no writes, or a server that "
+        "has no time for it.",
+    )
+
+
 def _internal_errors(facts: Facts) -> Iterator[Finding]:
     count = facts.total("total", "internal_errors")
     if count:
@@ -1094,6 +1117,13 @@ RULES: Final = (
         _storage_errors,
     ),
     Rule("out-of-memory", "memory", "Any: data is not being kept.", _out_of_memory),
+    Rule(
+        "events-behind",
+        "persistence",
+        "What was tracked waits three intervals longer than it should, as health says as well: one is late whenever a "
+        "command takes long.  Critical where values were dropped.",
+        _events_behind,
+    ),
     Rule(
         "connections-rejected",
         "clients",

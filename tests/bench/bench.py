@@ -46,7 +46,7 @@ import tracing
 import types_cpu
 import types_memory
 from redis_benchmark import TESTS, TYPE_TESTS
-from section import QUICK, Bench, Sizes, Table
+from section import QUICK, STORAGE_PARTS, Bench, Sizes, Table
 from servers import StartFailure, kora_recipe, redis_recipe
 from targets import Verdict, verdict_table
 
@@ -95,24 +95,60 @@ def measure_sections(bench: Bench, names: tuple[str, ...], report: dict[str, Any
     failed = 0
     verdicts: list[Verdict] = []
     for name in names:
+        section = Section(name, bench, report, path)
         try:
-            report[name] = SECTIONS[name].measure(bench)
-            for table in SECTIONS[name].tables(report[name]):
-                print(f"\n{table}", flush=True)
-            if hasattr(SECTIONS[name], "verdicts"):
-                verdicts += SECTIONS[name].verdicts(report[name])
+            section.measure()
         except Exception as failure:  # shown, recorded, and the exit code says so
             failed = 1
             traceback.print_exc()
-            report[name] = {"failure": f"{type(failure).__name__}: {failure}"}
-            print(f"\n== {name}: FAILED\n{report[name]['failure']}", flush=True)
-        report["machine"]["load_after"] = os.getloadavg()
-        report["targets"] = [verdict.as_json() for verdict in verdicts]
-        path.write_text(json.dumps(report, indent=1) + "\n")
+            section.fail(failure)
+        finally:  # also where the rest is cut off
+            verdicts += section.show()
+            report["machine"]["load_after"] = os.getloadavg()
+            report["targets"] = [verdict.as_json() for verdict in verdicts]
+            path.write_text(json.dumps(report, indent=1) + "\n")
+            if verdicts and sys.exc_info()[0] is not None:
+                print(f"\n{verdict_table(verdicts)}", flush=True)
     if verdicts:
         print(f"\n{verdict_table(verdicts)}", flush=True)
     print(f"\nwritten: {path}", file=sys.stderr)
     return failed
+
+
+class Section:
+    """One section's part of the report, which grows while it is measured if the section keeps what it has."""
+
+    def __init__(self, name: str, bench: Bench, report: dict[str, Any], path: Path) -> None:
+        self._name = name
+        self._module = SECTIONS[name]
+        self._bench = dataclasses.replace(bench, keep=self._keep)
+        self._report = report
+        self._path = path
+        self._failure = ""
+
+    def measure(self) -> None:
+        self._report[self._name] = self._module.measure(self._bench)
+
+    def _keep(self, result: dict[str, Any]) -> None:
+        self._report[self._name] = result
+        self._path.write_text(json.dumps(self._report, indent=1) + "\n")
+
+    def fail(self, failure: Exception) -> None:
+        self._failure = f"{type(failure).__name__}: {failure}"
+
+    def show(self) -> list[Verdict]:
+        """Print tables of what there is; returns what it has kept of its promises."""
+        result = self._report.get(self._name)
+        verdicts: list[Verdict] = []
+        if result is not None:
+            for table in self._module.tables(result):
+                print(f"\n{table}", flush=True)
+            if hasattr(self._module, "verdicts"):
+                verdicts = self._module.verdicts(result)
+        if self._failure:
+            self._report[self._name] = {**(result or {}), "failure": self._failure}
+            print(f"\n== {self._name}: FAILED\n{self._failure}", flush=True)
+        return verdicts
 
 
 def end(number: int, _: FrameType | None) -> NoReturn:
@@ -171,6 +207,12 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--memory-keys", type=count, metavar="N")
     parser.add_argument("--connections", type=count, dest="idle_connections", metavar="N")
     parser.add_argument("--storage-keys", type=count, metavar="N", help="keys of 100 bytes on the disk")
+    parser.add_argument(
+        "--storage-parts",
+        type=names_in(STORAGE_PARTS),
+        metavar="PART,…",
+        help=f"of storage; of {', '.join(STORAGE_PARTS)}; default: all",
+    )
     parser.add_argument("--scrape-pairs", type=count, metavar="N", help="periods without and with")
     return parser.parse_args(arguments)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from redis_benchmark import HANDLER_TESTS, KERNEL_TESTS, TYPE_TESTS
 from servers import Recipe
+
+STORAGE_PARTS: Final = ("cached", "restart", "cold", "writes", "single")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,10 @@ class Sizes:
     scrape_load_per_s: int = 20_000
     starts: int = 5
     service_run_s: float = 10.0
-    storage_keys: int = 2_000_000
+    storage_keys: int = 1_000_000
+    storage_parts: tuple[str, ...] = STORAGE_PARTS
+    storage_rounds: int = 5
+    storage_run_s: float = 1.5  # writes go in waves: files are made each time that the log is full
     events_run_s: float = 3.0
     events_rounds: int = 7
     events_pairs: int = 9
@@ -70,6 +75,8 @@ QUICK = Sizes(
     starts=3,
     service_run_s=3.0,
     storage_keys=200_000,
+    storage_rounds=2,
+    storage_run_s=0.4,
     events_run_s=1.0,
     events_rounds=2,
     events_pairs=3,
@@ -84,6 +91,8 @@ class Bench:
     subject: Recipe
     sizes: Sizes
     start: float = field(default_factory=time.monotonic)
+    # A section that takes long has what it has so far kept: tables are made of it should the rest be cut off.
+    keep: Callable[[dict[str, Any]], None] = lambda result: None
 
     @property
     def recipes(self) -> tuple[Recipe, Recipe]:

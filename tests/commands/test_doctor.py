@@ -113,6 +113,20 @@ def test_a_disk_that_is_slow_is_found_by_its_event(run, engine, clock):
     assert ids(run) == []
 
 
+def test_tracked_values_that_cannot_be_written_are_found_until_they_are(run, engine, clock):
+    run("TRACK", "m", "3")
+    run("SET", "big", "x" * 100_000)
+    run("CONFIG", "SET", "maxmemory", "50000")
+    clock.advance_ms(120_000)
+    engine.tracked.flush_some(10**12)
+    assert "events-behind" in ids(run)
+    assert b"1 sum of tracked values waits in memory" in run("DOCTOR")
+    run("CONFIG", "SET", "maxmemory", "0")
+    clock.advance_ms(1_000)
+    engine.tracked.flush_some(10**12)
+    assert "events-behind" not in ids(run)
+
+
 def test_a_monitor_is_found(run, connect):
     connect().send("MONITOR")
     assert ids(run) == ["monitor"]

@@ -50,7 +50,7 @@ def test_nothing_is_traced_unless_it_is_asked_for(run, engine):
     run("CLIENT", "TRACE", SAMPLED)
     run("PING")
     assert run("TRACE", "LIST") == []
-    assert run("TRACE", "STATUS")[:2] == [b"enabled", 0]
+    assert run("TRACE", "STATUS")[:4] == [b"enabled", 0, b"exporting", 0]
 
 
 def test_a_request_belongs_to_the_trace_of_its_client(run, engine, trace):
@@ -374,6 +374,7 @@ def test_what_waits_is_bounded_and_the_rest_is_counted(run, engine, client, trac
     taken: list[Any] = []
     engine.tracing.ship = lambda spans, packed, shift_ns: bool(taken)
     run("CONFIG", "SET", "tracing-queue-max", "64", "tracing-sample-ratio", "1")
+    assert run("TRACE", "STATUS")[2:4] == [b"exporting", 1]
     execute(client, encode_request(("SET", "k", "v")) * 500 + encode_request(("NOPE",)) * 500)
     engine.tick()
     numbers = engine.tracing.numbers()

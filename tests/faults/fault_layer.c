@@ -7,7 +7,8 @@
 // operating system has, and what a machine would lose is worked out from the trace.
 //
 // Lines of the trace, whose words are separated by tabs; paths are relative to FAULT_LAYER/data:
-//   entry PATH INODE         a name is there: opened with O_CREAT, or made by mkdir
+//   entry PATH INODE         a name is there: opened with O_CREAT, or made by link
+//   folder PATH INODE        the same, made by mkdir
 //   cut INODE SIZE           truncated
 //   rename SOURCE TARGET
 //   unlink PATH
@@ -34,8 +35,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { OPEN, WRITE, SYNC, SYNC_DIRECTORY, RENAME, UNLINK, TRUNCATE, KINDS };
-static const char *const WORDS[KINDS] = {"open", "write", "sync", "sync-directory", "rename", "unlink", "truncate"};
+enum { OPEN, WRITE, SYNC, SYNC_DIRECTORY, RENAME, UNLINK, TRUNCATE, READ, KINDS };
+static const char *const WORDS[KINDS] = {"open",   "write",  "sync",     "sync-directory",
+                                         "rename", "unlink", "truncate", "read"};
 
 // fault_layer.py has the same layout.
 struct control {
@@ -234,6 +236,23 @@ ssize_t writev(int descriptor, const struct iovec *pieces, int count)
     return 0;
 }
 
+// Reading is neither counted nor written down: it only fails where that is asked for, and only at a place in a file.
+ssize_t pread64(int descriptor, void *data, size_t size, off_t place)
+{
+    struct stat about;
+    char path[PATH_MAX];
+    if (control != NULL && control->errors[READ] != 0 && opened(descriptor, path, &about) != NULL) {
+        errno = control->errors[READ];
+        return -1;
+    }
+    return syscall(SYS_pread64, descriptor, data, size, place);
+}
+
+ssize_t pread(int descriptor, void *data, size_t size, off_t place)
+{
+    return pread64(descriptor, data, size, place);
+}
+
 static int truncated(int descriptor, off_t size)
 {
     struct stat about;
@@ -301,8 +320,8 @@ static void entered(const char *name, const char *path)
         snprintf(copy, sizeof copy, "%s/%llu", kept, (unsigned long long)about.st_ino);
         syscall(SYS_linkat, AT_FDCWD, path, AT_FDCWD, copy, 0);
     }
-    tell("entry\t%s\t%llu\n", name, (unsigned long long)about.st_ino);
-    if (about.st_size == 0)
+    tell("%s\t%s\t%llu\n", S_ISDIR(about.st_mode) ? "folder" : "entry", name, (unsigned long long)about.st_ino);
+    if (S_ISREG(about.st_mode) && about.st_size == 0)
         tell("cut\t%llu\t0\n", (unsigned long long)about.st_ino);
 }
 
@@ -391,6 +410,28 @@ int mkdir(const char *path, mode_t mode)
     return result;
 }
 
+static int linked(int source_folder, const char *source, int target_folder, const char *target, int flags)
+{
+    char whole[2 * PATH_MAX];
+    const char *name = named(target_folder, target, whole);
+    if (name != NULL && refused(OPEN))
+        return -1;
+    int result = (int)syscall(SYS_linkat, source_folder, source, target_folder, target, flags);
+    if (name != NULL && result == 0)
+        entered(name, whole);
+    return result;
+}
+
+int link(const char *source, const char *target)
+{
+    return linked(AT_FDCWD, source, AT_FDCWD, target, 0);
+}
+
+int linkat(int source_folder, const char *source, int target_folder, const char *target, int flags)
+{
+    return linked(source_folder, source, target_folder, target, flags);
+}
+
 static int renamed(int source_folder, const char *source, int target_folder, const char *target)
 {
     char whole_source[2 * PATH_MAX], whole_target[2 * PATH_MAX];
@@ -433,6 +474,11 @@ int unlink(const char *path)
 int unlinkat(int folder, const char *path, int flags)
 {
     return unlinked(folder, path, flags);
+}
+
+int rmdir(const char *path)
+{
+    return unlinked(AT_FDCWD, path, AT_REMOVEDIR);
 }
 
 // --- The wall clock ---

@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.faults.fault_layer import FaultLayer
 
@@ -23,20 +24,48 @@ class Survival(enum.Enum):
     SOME = enum.auto()  # a disk that does not: any of them
 
 
-@dataclass
-class _Change:
-    """Of one name: `inode` is None where it was removed."""
+@dataclass(eq=False)
+class _Node:
+    """A file, by its inode, or a folder, which keeps what is in it, whatever it is called."""
 
-    directories: tuple[str, ...]
-    names: tuple[tuple[str, int | None], ...]
+    inode: int
+    is_folder: bool
+    names: "dict[str, _Node]" = field(default_factory=dict)  # as the process has seen them
+
+
+@dataclass(eq=False)
+class _Change:
+    """Of one name, or of two at once: the folder, the name in it, and what that is now, None where it was removed."""
+
+    names: tuple[tuple[_Node, str, _Node | None], ...]
     synced: bool = False
 
 
 @dataclass
 class _Disk:
+    root: _Node = field(default_factory=lambda: _Node(0, True))
     sizes: dict[int, int] = field(default_factory=dict)  # synced, by inode
-    names: dict[str, int] = field(default_factory=dict)  # as the process has seen them
     changes: list[_Change] = field(default_factory=list)
+
+    def find(self, name: str) -> _Node | None:
+        node: _Node | None = self.root
+        for part in Path(name).parts:
+            node = node and node.names.get(part)
+        return node
+
+    def change(self, *changes: tuple[str, _Node | None]) -> None:
+        """Have names be something else; where one is in a folder that nobody has seen made, nothing is."""
+        names = []
+        for name, node in changes:
+            path = Path(name)
+            if (folder := self.find(str(path.parent))) is None:
+                return
+            names.append((folder, path.name, node))
+            if node is None:
+                folder.names.pop(path.name, None)
+            else:
+                folder.names[path.name] = node
+        self.changes.append(_Change(tuple(names)))
 
 
 def cut_power(layer: FaultLayer, chance: random.Random, survival: Survival) -> list[str]:
@@ -46,35 +75,39 @@ def cut_power(layer: FaultLayer, chance: random.Random, survival: Survival) -> l
     """
     disk = _replay(layer)
     kept_changes = _chosen(disk.changes, chance, survival)
-    names: dict[str, int] = {}
+    names: dict[_Node, dict[str, _Node]] = {}
     lost = []
     for change in disk.changes:
         if change.synced or id(change) in kept_changes:
-            for name, inode in change.names:
-                if inode is None:
-                    names.pop(name, None)
+            for folder, name, node in change.names:
+                if node is None:
+                    names.setdefault(folder, {}).pop(name, None)
                 else:
-                    names[name] = inode
+                    names.setdefault(folder, {})[name] = node
         else:
-            lost.append(f"change of {', '.join(name for name, _ in change.names)}")
+            lost.append(f"change of {', '.join(name for _, name, _ in change.names)}")
     rebuilt = layer.folder / "rebuilt"
     shutil.rmtree(rebuilt, ignore_errors=True)
-    rebuilt.mkdir()
-    # Folders come before what is in them, as their names are shorter.
-    for name in sorted(names):
-        source = layer.kept / str(names[name])
-        target = rebuilt / name
-        if not source.exists():
-            target.mkdir(parents=True, exist_ok=True)
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
-        size = source.stat().st_size
-        synced = disk.sizes.get(names[name], 0)
-        if synced < size:
-            left = synced if survival is Survival.NOTHING else chance.randint(synced, size)
-            os.truncate(target, left)
-            lost.append(f"{size - left} of {size} bytes of {name}")
+    sizes: dict[int, int] = {}  # a file that has two names is the same under both
+
+    def rebuild(folder: _Node, path: Path) -> None:
+        path.mkdir()
+        for name, node in sorted(names.get(folder, {}).items()):
+            target = path / name
+            source = layer.kept / str(node.inode)
+            if node.is_folder:
+                rebuild(node, target)
+                continue
+            shutil.copyfile(source, target)
+            size = source.stat().st_size
+            synced = disk.sizes.get(node.inode, 0)
+            if synced < size:
+                left = synced if survival is Survival.NOTHING else chance.randint(synced, size)
+                left = sizes.setdefault(node.inode, left)
+                os.truncate(target, left)
+                lost.append(f"{size - left} of {size} bytes of {target.relative_to(rebuilt)}")
+
+    rebuild(disk.root, rebuilt)
     shutil.rmtree(layer.data)
     rebuilt.rename(layer.data)
     return lost
@@ -82,32 +115,31 @@ def cut_power(layer: FaultLayer, chance: random.Random, survival: Survival) -> l
 
 def _replay(layer: FaultLayer) -> _Disk:
     disk = _Disk()
-    begun: dict[str, tuple[int, int, str, int]] = {}
+    begun: dict[str, tuple[int, int, _Node | None, int]] = {}
     for line in layer.trace.read_text().splitlines():
         match line.split("\t"):
-            case ["entry", name, inode]:
-                if disk.names.get(name) != int(inode):
-                    disk.names[name] = int(inode)
-                    disk.changes.append(_Change((os.path.dirname(name),), ((name, int(inode)),)))
+            case ["entry" | "folder" as kind, name, inode]:
+                known = disk.find(name)
+                if known is None or known.inode != int(inode):
+                    disk.change((name, _Node(int(inode), kind == "folder")))
             case ["cut", inode, size]:
                 disk.sizes[int(inode)] = min(disk.sizes.get(int(inode), 0), int(size))
             case ["rename", source, target]:
-                if (moved := disk.names.pop(source, None)) is not None:
-                    disk.names[target] = moved
-                    directories = (os.path.dirname(source), os.path.dirname(target))
-                    disk.changes.append(_Change(directories, ((source, None), (target, moved))))
+                if (moved := disk.find(source)) is not None:
+                    disk.change((source, None), (target, moved))
             case ["unlink", name]:
-                if disk.names.pop(name, None) is not None:
-                    disk.changes.append(_Change((os.path.dirname(name),), ((name, None),)))
+                if disk.find(name) is not None:
+                    disk.change((name, None))
             case ["sync", ticket, inode, size, name]:
-                begun[ticket] = (int(inode), int(size), "" if name == "." else name, len(disk.changes))
+                folder = disk.find(name) if int(size) < 0 else None
+                begun[ticket] = (int(inode), int(size), folder, len(disk.changes))
             case ["synced", ticket]:
-                synced, size_bytes, directory, changes = begun.pop(ticket)
+                synced, size_bytes, folder, changes = begun.pop(ticket)
                 if size_bytes >= 0:
                     disk.sizes[synced] = max(disk.sizes.get(synced, 0), size_bytes)
                 else:
                     for change in disk.changes[:changes]:
-                        change.synced |= directory in change.directories
+                        change.synced |= any(place is folder for place, _, _ in change.names)
     return disk
 
 

@@ -1,6 +1,7 @@
 """RocksDB under the keys when its files fail while it runs: what can be served is, and the rest is told."""
 
 import json
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tests.e2e.kora_process import KoraProcess, eventually
 from tests.faults.crashes import Line, Server, Subject
 from tests.faults.fault_layer import FaultLayer
+from tests.faults.power_cut import Survival, cut_power
 
 pytest.importorskip("rocksdict")
 pytestmark = pytest.mark.once
@@ -37,10 +39,14 @@ def finding(run: Run, name: str) -> dict[str, Any] | None:
 class Life:
     """A server on a disk that can be full, and what it has answered with OK."""
 
-    def __init__(self, layer: FaultLayer) -> None:
+    def __init__(self, layer: FaultLayer, sync: str) -> None:
         self.layer = layer
+        self.sync = sync
         self.answered = 0
         self.start()
+        if not self.layer.was_loaded():
+            self.die()
+            pytest.skip("THE SERVER HAS NO FAULTY DISK: something drops LD_PRELOAD")
 
     def reconnect(self) -> None:
         self.line.socket.close()
@@ -52,7 +58,7 @@ class Life:
 
     def start(self) -> None:
         self.layer.forget()
-        self.server = Server(Subject("kora", (*ROCKSDB, "--rocksdb-sync", "always")), self.layer)
+        self.server = Server(Subject("kora", (*ROCKSDB, "--rocksdb-sync", self.sync)), self.layer)
         self.server.wait_until_loaded()
         self.line: Line = self.server.connect()
 
@@ -76,12 +82,14 @@ class Life:
         wanted = self.answered + 10
         eventually(lambda: self.write() == "" and self.answered >= wanted, "writes are answered")
 
+    def assert_all_there(self) -> None:
+        replies = self.line.pipeline([(b"GET", b"k%d" % number) for number in range(self.answered)])
+        assert replies == [VALUE] * self.answered
+
 
 def test_a_full_disk_refuses_writes_until_there_is_room_and_loses_nothing(tmp_path: Path) -> None:
-    life = Life(FaultLayer(tmp_path))
+    life = Life(FaultLayer(tmp_path), "always")
     try:
-        if not life.layer.was_loaded():
-            pytest.skip("THE SERVER HAS NO FAULTY DISK: something drops LD_PRELOAD")
         life.write_some()
         life.layer.control.room_bytes = 50_000
         refusal = eventually(life.write, "a write is refused")
@@ -94,8 +102,31 @@ def test_a_full_disk_refuses_writes_until_there_is_room_and_loses_nothing(tmp_pa
         life.write_some()
         life.die()
         life.start()
-        replies = life.line.pipeline([(b"GET", b"k%d" % number) for number in range(life.answered)])
-        assert replies == [VALUE] * life.answered
+        life.assert_all_there()
+    finally:
+        life.die()
+
+
+@pytest.mark.parametrize("policy", ["everysec", "always"])
+def test_a_log_that_cannot_be_written_or_synced_refuses_writes_until_it_can(tmp_path: Path, policy: str) -> None:
+    life = Life(FaultLayer(tmp_path), policy)
+    try:
+        for kind in ("write", "sync"):
+            life.write_some()
+            with life.layer.failing(kind):
+                refusal = eventually(life.write, "a write is refused")
+                assert refusal == "MISCONF Errors writing to RocksDB: Input/output error"
+                assert str(life.run("PING")).startswith("MISCONF"), "which is how a load balancer learns of it"
+                assert life.run("GET", "k0") == VALUE
+                assert life.run("INFO", "persistence").count(b"aof_last_write_status:err") == 1
+            # By itself, though nothing is written meanwhile.
+            eventually(lambda: life.run("PING") == b"PONG", "the server is well again")
+            life.write_some()
+        assert life.run("WAITAOF", "1", "0", "20000") == [1, 0]
+        life.die()
+        cut_power(life.layer, random.Random(1), Survival.NOTHING)
+        life.start()
+        life.assert_all_there()
     finally:
         life.die()
 

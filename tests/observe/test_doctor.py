@@ -220,6 +220,18 @@ def test_an_audit_log_that_cannot_be_written_or_holds_clients_up_is_critical():
     assert found(facts(numbers=full | {"audit_fault": 0})) == []
 
 
+def test_tracked_values_that_are_not_written_in_time_are_found_and_critical_once_some_are_dropped():
+    finding = only(facts(numbers={"tracked_behind_ms": 42_000, "tracked_waiting": 7}))
+    assert (finding.id, finding.severity, finding.run) == ("events-behind", "warning", "INFO events")
+    assert finding.evidence == (
+        "7 sums of tracked values wait in memory, the oldest of which should have been written 42 s ago."
+    )
+    finding = only(facts(total(tracked_dropped=3), numbers={"tracked_behind_ms": 0, "tracked_waiting": 1}))
+    assert (finding.id, finding.severity) == ("events-behind", "critical")
+    assert finding.evidence == "1 sum of tracked values waits in memory; 30 values were dropped for want of room."
+    assert found(facts(numbers={"tracked_behind_ms": 0, "tracked_waiting": 7})) == []
+
+
 def test_a_storm_of_connections_has_its_host():
     given = facts(total(connections=100), deed(CONNECTIONS, "10.0.0.7", 90, offender=Offender()))
     finding = only(given)

@@ -13,14 +13,15 @@ slower than those who write, they have to wait.
 import contextlib
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from kora.errors import CannotStore, CommandError, ConfigError, StorageFault
+from kora.store.backing import Taken
 from kora.store.keyspace import Keyspace
 
-from .store import Batch, Changes, Store
+from .store import Batch, Store
 
 if TYPE_CHECKING:
     from kora.engine.engine import Engine
@@ -43,7 +44,7 @@ class StoreKeeper:
     """Engine.journal.keeper of a server whose data is in a store."""
 
     is_rewriting = False
-    is_on = False  # there is no journal
+    is_on = True  # it is no journal, but as good as one for those who wait for their writes
 
     def __init__(
         self, engine: "Engine", store: Store, wake: Callable[[Callable[[], None]], object] | None = None
@@ -63,6 +64,7 @@ class StoreKeeper:
         self._batch: Batch | None = None
         self._future: Future[None] | None = None
         self._started_ns = 0
+        self._is_synced_at_once = False
         self._retry_ns = 0
         self._stopped = False
         # With `always`: replies that wait for what is being written, and for what will be.
@@ -71,11 +73,14 @@ class StoreKeeper:
         self._gathering = 0  # so many replies are worth a sync, until then
         self._gather_until_ns = 0
         self._is_scheduled = False
-        self._waiting: list[Callable[[], None]] = []  # for what is written next
         # With `everysec`.
         self._syncing: Future[None] | None = None
         self._synced_ns = engine.monotonic_ns()
         self._is_unsynced = False
+        # Batches are numbered, also those for which nothing had changed.
+        self._begun = self._settled = self._synced = 0
+        self._synced_next = 0  # when what is being synced is
+        self._waiting: list[tuple[int, Callable[[], None]]] = []  # for which batch to be synced
         # Deadlines.
         self._looking: Future[list[tuple[int, list[bytes]]]] | None = None
         self._due: list[tuple[int, list[bytes]]] = []
@@ -148,11 +153,20 @@ class StoreKeeper:
 
     def is_synced(self) -> bool:
         """Whether all that has changed is on the disk."""
-        return not self._is_unsynced and self._future is None and not self.dirty_bytes
+        return self._synced == self._begun and not self._has_changed()
 
     def when_synced(self, function: Callable[[], None]) -> None:
         """Call something once all that has changed by now is on the disk."""
-        self._waiting.append(function)
+        self._waiting.append((self._begun + self._has_changed(), function))
+
+    def _has_changed(self) -> bool:
+        """Since the last batch was begun."""
+        databases = self._engine.databases.used()
+        return (
+            any(keyspace.dirty_keys for keyspace in databases)
+            or self._ids(databases) != self._databases
+            or self._codes() != self._functions
+        )
 
     def rewrite(self) -> bool:
         raise CommandError("ERR There is no journal to be rewritten: the data is in RocksDB")
@@ -161,6 +175,10 @@ class StoreKeeper:
         raise CommandError("ERR There is no journal to be loaded: the data is in RocksDB")
 
     # Writing back
+
+    def _ids(self, databases: Iterable[Keyspace]) -> dict[int, int]:
+        """Which database is to have which id."""
+        return self.store.databases | {each.index: each.store_id for each in databases if _is_used(each)}
 
     @property
     def dirty_bytes(self) -> int:
@@ -183,13 +201,18 @@ class StoreKeeper:
         if self._effects.is_open or (self._looking is not None and not self._looking.done()):
             return
         databases = self._engine.databases.used()
-        changes = [Changes(keyspace.store_id, items) for keyspace in databases if (items := keyspace.take_dirty(_ALL))]
-        ids = self.store.databases | {keyspace.index: keyspace.store_id for keyspace in databases if _is_used(keyspace)}
+        large_bytes = self._engine.config.rocksdb_large_value_bytes
+        changes = [taken for keyspace in databases if (taken := keyspace.take_dirty(_ALL, large_bytes)) is not None]
+        ids = self._ids(databases)
+        self._begun += 1
         functions = self._codes()
         self._effects.take()
         self._awaiting.extend(self._held)
         self._held = []
         if not changes and ids == self._databases and functions == self._functions:
+            self._settled = self._begun
+            if not self._is_unsynced and self._syncing is None:
+                self._note_synced(self._settled)
             self._release()
             return
         gone = set(self._databases.values()) - set(ids.values())
@@ -199,28 +222,25 @@ class StoreKeeper:
         batch = self.store.batch(changes, ids if ids != self._databases else None, extras)
         self._databases, self._functions = ids, functions
         self._batch = batch
-        self._out = [part.id for part in changes]
-        self._out_keys = sum(len(part.items) for part in changes)
-        self._out_bytes = sum(self._weigh(part) for part in changes)
+        self._out = [taken.id for taken in changes]
+        self._out_keys = sum(taken.keys for taken in changes)
+        self._out_bytes = sum(taken.record_bytes for taken in changes)
+        for taken in changes:
+            self._note_large(taken)
         self._submit(batch)
         for id in gone:
             self._syncer.submit(self.store.reclaim, id)
 
-    def _weigh(self, changes: Changes) -> int:
-        """The bytes of records; each that is large is told of."""
+    def _note_large(self, taken: Taken) -> None:
         engine = self._engine
-        large_bytes = engine.config.rocksdb_large_value_bytes
-        total_bytes = 0
-        for key, record, _ in changes.items:
-            if record is not None:
-                total_bytes += len(record)
-                if len(record) >= large_bytes and engine.storage is not None:
-                    engine.storage.note_large(engine, key, len(record))
-        return total_bytes
+        if engine.storage is not None:
+            for key, size_bytes in taken.large:
+                engine.storage.note_large(engine, key, size_bytes)
 
     def _submit(self, batch: Batch) -> None:
         self._started_ns = self._engine.monotonic_ns()
-        self._future = self._writer.submit(batch.commit, self._engine.config.rocksdb_sync == "always")
+        self._is_synced_at_once = self._engine.config.rocksdb_sync == "always"
+        self._future = self._writer.submit(batch.commit, self._is_synced_at_once)
         self._future.add_done_callback(self._tell)
 
     def _tell(self, _: object) -> None:
@@ -241,8 +261,10 @@ class StoreKeeper:
         if error is not None:
             self._failed(error)
             return
-        self._batch = None
-        self._is_unsynced = engine.config.rocksdb_sync != "always"
+        batch, self._batch = self._batch, None
+        assert batch is not None
+        self._settled = self._begun
+        self._is_unsynced = not self._is_synced_at_once
         self._set_fault("")
         self.commits += 1
         self.commit_ns += elapsed_ns
@@ -251,7 +273,7 @@ class StoreKeeper:
         for keyspace in engine.databases.used():
             # One that was emptied meanwhile has another, and nothing out.
             if keyspace.store_id in self._out:
-                keyspace.written()
+                keyspace.written(batch.overwritten(keyspace.store_id))
         released = len(self._awaiting)
         self._release()
         if released:
@@ -260,7 +282,7 @@ class StoreKeeper:
             if self._held:
                 self._gather(len(self._held))
         if not self._is_unsynced:
-            self._tell_waiting()
+            self._note_synced(self._settled)
 
     def _failed(self, error: BaseException) -> None:
         if not isinstance(error, StorageFault):
@@ -275,9 +297,12 @@ class StoreKeeper:
             receiver, data = self._awaiting.popleft()
             receiver.release_held(data)
 
-    def _tell_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for function in waiting:
+    def _note_synced(self, number: int) -> None:
+        """All batches up to that one are on the disk."""
+        self._synced = number
+        ready = [function for wanted, function in self._waiting if wanted <= number]
+        self._waiting = [each for each in self._waiting if each[0] > number]
+        for function in ready:
             function()
 
     def _set_fault(self, reason: str) -> None:
@@ -307,16 +332,22 @@ class StoreKeeper:
             if (error := syncing.exception()) is not None:
                 self._is_unsynced = True
                 self._failed(error)
-            elif not self._is_unsynced:
-                self._tell_waiting()
-        if (
-            self._is_unsynced
-            and self._engine.config.rocksdb_sync == "everysec"
-            and now_ns - self._synced_ns >= _SYNC_NS
-        ):
+            else:
+                if self._batch is None:
+                    # What could not be synced is, and nothing else waits to be written.
+                    self._set_fault("")
+                self._note_synced(self._synced_next if self._is_unsynced else self._settled)
+        if self._is_unsynced and self._engine.config.rocksdb_sync != "no" and now_ns - self._synced_ns >= _SYNC_NS:
             self._synced_ns = now_ns
             self._is_unsynced = False
-            self._syncing = self._syncer.submit(self.store.sync)
+            self._synced_next = self._settled
+            self._syncing = self._sync()
+
+    def _sync(self) -> "Future[None]":
+        if self.store.log.is_suspect:
+            # Another log cannot be begun while batches are written.
+            return self._writer.submit(self.store.sync_anew)
+        return self._syncer.submit(self.store.sync)
 
     def _press_back(self) -> None:
         """Have those who write wait while the store is behind."""
@@ -355,13 +386,12 @@ class StoreKeeper:
                 return False
         if not sync:
             return True
-        try:
-            self.store.sync()
-        except StorageFault as error:
+        error = self._sync().exception()
+        if error is not None:
             self._failed(error)
             return False
         self._is_unsynced = False
-        self._tell_waiting()
+        self._note_synced(self._settled)
         return True
 
     def stop(self) -> bool:

@@ -7,9 +7,9 @@ A frame is its size and its CRC-32, the number of the batch, and what goes to ea
 another is begun, and the old one is deleted once everything in it has become part of the instances' files.
 """
 
-import contextlib
 import marshal
 import os
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from struct import Struct
@@ -23,7 +23,7 @@ _SUFFIX: Final = ".log"
 
 
 class BadLog(Exception):
-    """A log is corrupted in the middle; one line that says which, and where."""
+    """A log is corrupted in the middle; one line that says which, where, and what can be done."""
 
 
 class BatchLog:
@@ -34,9 +34,10 @@ class BatchLog:
         self._monotonic_ns = monotonic_ns
         self._number = 0
         self._descriptor = -1
+        self._syncing = threading.Lock()  # the file stays open while it is synced, also by another thread
         self.size_bytes = 0  # of the file that is written to
         self.cut_bytes = 0  # that a crash has left of a batch which was not written wholly
-        self.is_suspect = False  # a sync has failed: nobody knows what is on the disk
+        self.is_suspect = False  # a sync has failed, or taking back a part of a batch: what is on the disk is not known
         # For /metrics.
         self.written_bytes = 0
         self.syncs = 0
@@ -47,19 +48,32 @@ class BatchLog:
         return self._descriptor >= 0
 
     def read(self) -> Iterator[tuple[int, Any]]:
-        """The number of each batch that is there, and what goes to each shard.  Raises BadLog and OSError."""
-        numbers = self._numbers()
-        for number in numbers:
-            path = self._path(number)
+        """The number of each batch that is there, and what goes to each shard.  Raises BadLog and OSError.
+
+        All that is given is synced, since the instances' files must not be ahead of it.
+        """
+        paths = [self._path(number) for number in self._numbers()]
+        for index, path in reversed([*enumerate(paths)]):
+            with open(path, "rb") as file:
+                if file.read(len(_ALL_BEFORE)) == _ALL_BEFORE:
+                    paths = paths[index:]
+                    break
+        generation = 0
+        for index, path in enumerate(paths):
             with open(path, "rb") as file:
                 data = file.read()
+                os.fdatasync(file.fileno())
             stop = 0
             for frame_stop, generation, parts in _frames(data):
                 yield generation, parts
                 stop = frame_stop
             if stop != len(data):
-                if number != numbers[-1]:
-                    raise BadLog(f"{path}: is corrupted at byte {stop} of {len(data)}")
+                if _goes_on(data, stop, generation) or any(map(os.path.getsize, paths[index + 1 :])):
+                    raise BadLog(
+                        f"{path}: is corrupted at byte {stop} of {len(data)}, and there are batches behind it: have a "
+                        f"checkpoint in place of the directory, or do without them: truncate -s {stop} {path}"
+                        + "".join(f" && rm {later}" for later in paths[index + 1 :])
+                    )
                 # The next frame must not stand behind what is none.
                 os.truncate(path, stop)
                 self.cut_bytes = len(data) - stop
@@ -76,8 +90,11 @@ class BatchLog:
             while written < len(frame):
                 written += os.write(self._descriptor, frame[written:] if written else frame)
         except OSError:
-            with contextlib.suppress(OSError):
+            try:
                 os.ftruncate(self._descriptor, self.size_bytes)
+            except OSError:
+                # What would come now would stand behind what is no batch.
+                self.is_suspect = True
             raise
         self.size_bytes += len(frame)
         self.written_bytes += len(frame)
@@ -85,11 +102,12 @@ class BatchLog:
     def sync(self) -> None:
         """Raises OSError."""
         started_ns = self._monotonic_ns()
-        try:
-            os.fdatasync(self._descriptor)
-        except OSError:
-            self.is_suspect = True
-            raise
+        with self._syncing:
+            try:
+                os.fdatasync(self._descriptor)
+            except OSError:
+                self.is_suspect = True
+                raise
         self.syncs += 1
         self.sync_ns += self._monotonic_ns() - started_ns
 
@@ -98,7 +116,8 @@ class BatchLog:
 
         Raises OSError.
         """
-        if not self.is_suspect:
+        was_suspect = self.is_suspect
+        if not was_suspect:
             self.sync()
         old = self._descriptor
         self._number += 1
@@ -107,9 +126,19 @@ class BatchLog:
         except OSError:
             self._number -= 1
             raise
-        self.is_suspect = False
-        os.close(old)
+        if was_suspect:
+            self.is_suspect = False
+        with self._syncing:
+            os.close(old)
         return self._number
+
+    def note_all_before(self) -> None:
+        """The file is new, and everything in older ones is elsewhere: whatever there is of those, it is not needed.
+
+        Raises OSError.
+        """
+        self.append(_ALL_BEFORE)
+        self.sync()
 
     def drop_before(self, number: int) -> None:
         """Everything in older files is elsewhere.  Raises OSError."""
@@ -125,11 +154,7 @@ class BatchLog:
     def _open(self, flags: int) -> None:
         descriptor = os.open(self._path(self._number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | flags, 0o644)
         try:
-            directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            sync_directory(self._directory)
             self.size_bytes = os.fstat(descriptor).st_size
         except OSError:
             os.close(descriptor)
@@ -148,19 +173,53 @@ class BatchLog:
         return os.path.join(self._directory, f"{_PREFIX}{number:06}{_SUFFIX}")
 
 
+def sync_directory(path: str) -> None:
+    """Have the names in it last; raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def frame_of(generation: int, parts: Any) -> bytes:
     data = marshal.dumps(parts, _VERSION)
     return _HEAD.pack(len(data), zlib.crc32(data, zlib.crc32(_NUMBER.pack(generation))), generation) + data
 
 
+# Of no shard, with the number that no batch has.
+_ALL_BEFORE: Final = frame_of(0, [])
+
+
 def _frames(data: bytes) -> Iterator[tuple[int, int, Any]]:
     """Where each frame that is whole ends, its number, and its parts."""
     start = 0
-    while start + _HEAD.size <= len(data):
-        size_bytes, checksum, generation = _HEAD.unpack_from(data, start)
-        stop = start + _HEAD.size + size_bytes
-        payload = data[start + _HEAD.size : stop]
-        if stop > len(data) or zlib.crc32(payload, zlib.crc32(_NUMBER.pack(generation))) != checksum:
-            return
-        yield stop, generation, marshal.loads(payload)
+    while (stop := _stop_of(data, start)) is not None:
+        _, _, generation = _HEAD.unpack_from(data, start)
+        yield stop, generation, marshal.loads(memoryview(data)[start + _HEAD.size : stop])
         start = stop
+
+
+def _stop_of(data: bytes, start: int) -> int | None:
+    """Where a frame ends; None where none is there, or not the whole of it."""
+    if start + _HEAD.size > len(data):
+        return None
+    size_bytes, checksum, generation = _HEAD.unpack_from(data, start)
+    stop: int = start + _HEAD.size + size_bytes
+    if stop > len(data):
+        return None
+    payload = memoryview(data)[start + _HEAD.size : stop]
+    return stop if zlib.crc32(payload, zlib.crc32(_NUMBER.pack(generation))) == checksum else None
+
+
+def _goes_on(data: bytes, start: int, generation: int) -> bool:
+    """Whether a whole frame begins somewhere behind: then this is not the end that a crash leaves."""
+    # The upper half of a number like the last, and what a list begins with.
+    mark = _NUMBER.pack(generation)[4:] + b"["
+    place = _HEAD.size - 4
+    found = data.find(mark, start + 1 + place)
+    while found >= 0:
+        if _stop_of(data, found - place) is not None:
+            return True
+        found = data.find(mark, found + 1)
+    return False
