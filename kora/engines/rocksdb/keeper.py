@@ -6,6 +6,10 @@ for each shard, which a thread writes.  What belongs together, such as a transac
 that only look included, so that nobody sees what a power cut may undo; one sync serves all connections.  The journal's
 notes of what has changed (engine.journal.effects) are taken for that, and thrown away.
 
+A large value is written whole whenever something of it has changed.  Where one is in two batches in a row the next is
+put off, the longer the larger it was, but with `everysec` not beyond the next sync, and with `always` not at all; the
+whole batch, so that what belongs together stays together.
+
 What cannot be written is kept, in memory, and tried again; writes are answered MISCONF meanwhile.  Where the store is
 slower than those who write, they have to wait.
 """
@@ -30,8 +34,13 @@ _SYNC_NS: Final = 1_000_000_000
 _RETRY_NS: Final = 200_000_000
 # How long a write-back may be put off for those who will soon share it.
 _GATHER_NS_MAX: Final = 1_000_000
-# Who writes more than this while the store is busy has to wait.
-_GATHERED_BYTES_MAX: Final = 32 << 20
+# Who writes more than this while the store is busy has to wait.  A batch takes three times as much while it is made.
+_GATHERED_BYTES_MAX: Final = 16 << 20
+# Values from so many bytes on, as they are written, are large.  So much is written per second of those that change on.
+_LARGE_BYTES: Final = 256 << 10
+_LARGE_BYTES_PER_S: Final = 32 << 20
+# What a value takes in memory, at most about, of what it takes in a batch.
+_MEMORY_OF_RECORD: Final = 4
 _ALL: Final = 1 << 62
 # Keys whose deadlines are over that are looked for at a time.
 _DUE_MAX: Final = 1000
@@ -60,11 +69,15 @@ class StoreKeeper:
         # What is being written.
         self._out: list[int] = []  # databases that it is of, by their ids
         self._out_keys = self._out_bytes = 0
+        self._out_large: set[tuple[int, bytes]] = set()  # large values, by id and key
+        self._out_again_bytes = 0  # of those that were in the batch before as well
         self._batch: Batch | None = None
         self._future: Future[None] | None = None
         self._started_ns = 0
         self._is_synced_at_once = False
         self._retry_ns = 0
+        self._begin_ns = 0  # for large values: when the next batch is begun
+        self._was_put_off = False  # what is being written
         self._stopped = False
         # With `always`: replies that wait for what is being written, and for what will be.
         self._awaiting: deque[Held] = deque()
@@ -188,11 +201,22 @@ class StoreKeeper:
         self._settle()
         engine = self._engine
         if self._batch is None and not self._stopped:
-            self._begin()
+            if not self._is_put_off():
+                self._begin()
         elif self._future is None and self._batch is not None and engine.monotonic_ns() >= self._retry_ns:
             self._submit(self._batch)
         self._sync_if_due()
         self._press_back()
+
+    def _is_put_off(self) -> bool:
+        """Whether the next batch had better wait, since large values are likely to be in it again."""
+        if not self._begin_ns:
+            return False
+        now_ns, policy = self._engine.monotonic_ns(), self._engine.config.rocksdb_sync
+        is_due = policy == "everysec" and now_ns - self._synced_ns >= _SYNC_NS
+        if now_ns >= self._begin_ns or is_due or policy == "always" or self._waiting:
+            return False
+        return not self._has_gathered(_GATHERED_BYTES_MAX // 2)
 
     def _begin(self) -> None:
         """Have all that has changed written, if something has."""
@@ -213,6 +237,7 @@ class StoreKeeper:
                 self._note_synced(self._settled)
             self._release()
             return
+        self._was_put_off, self._begin_ns = self._begin_ns > 0, 0
         gone = set(self._databases.values()) - set(ids.values())
         extras = {}
         if functions != self._functions:
@@ -222,19 +247,24 @@ class StoreKeeper:
         self._batch = batch
         self._out = [part.id for part in changes]
         self._out_keys = sum(len(part.items) for part in changes)
-        self._out_bytes = sum(self._weigh(part) for part in changes)
+        large_before, self._out_large, self._out_again_bytes = self._out_large, set(), 0
+        self._out_bytes = sum(self._weigh(part, large_before) for part in changes)
         self._submit(batch)
         for id in gone:
             self._syncer.submit(self.store.reclaim, id)
 
-    def _weigh(self, changes: Changes) -> int:
-        """The bytes of records; each that is large is told of."""
+    def _weigh(self, changes: Changes, large_before: set[tuple[int, bytes]]) -> int:
+        """The bytes of records; those that are large are noted, and told of."""
         engine = self._engine
         large_bytes = engine.config.rocksdb_large_value_bytes
         total_bytes = 0
         for key, record, _ in changes.items:
             if record is not None:
                 total_bytes += len(record)
+                if len(record) >= _LARGE_BYTES:
+                    self._out_large.add((changes.id, key))
+                    if (changes.id, key) in large_before:
+                        self._out_again_bytes += len(record)
                 if len(record) >= large_bytes and engine.storage is not None:
                     engine.storage.note_large(engine, key, len(record))
         return total_bytes
@@ -267,6 +297,9 @@ class StoreKeeper:
         self._settled = self._begun
         self._is_unsynced = not self._is_synced_at_once
         self._set_fault("")
+        if self._out_again_bytes:
+            put_off_ns = self._out_again_bytes * 1_000_000_000 // _LARGE_BYTES_PER_S
+            self._begin_ns = engine.monotonic_ns() + min(put_off_ns, _SYNC_NS)
         self.commits += 1
         self.commit_ns += elapsed_ns
         self.committed_keys += self._out_keys
@@ -338,6 +371,8 @@ class StoreKeeper:
                     # What could not be synced is, and nothing else waits to be written.
                     self._set_fault("")
                 self._note_synced(self._synced_next if self._is_unsynced else self._settled)
+        if self._was_put_off and self._future is not None:
+            return  # for that sync
         if self._is_unsynced and self._engine.config.rocksdb_sync != "no" and now_ns - self._synced_ns >= _SYNC_NS:
             self._synced_ns = now_ns
             self._is_unsynced = False
@@ -364,7 +399,9 @@ class StoreKeeper:
     def _has_gathered(self, limit_bytes: int) -> bool:
         """Whether so much waits to be written, or is in memory beyond what may be: what is not written stays there."""
         engine = self._engine
-        return self.dirty_bytes > limit_bytes or engine.memory_bytes > engine.config.rocksdb_cache_bytes + limit_bytes
+        # Large values that change on and on were counted when they changed first.
+        dirty_bytes = self.dirty_bytes - self._out_again_bytes * _MEMORY_OF_RECORD
+        return dirty_bytes > limit_bytes or engine.memory_bytes > engine.config.rocksdb_cache_bytes + limit_bytes
 
     @property
     def is_behind(self) -> bool:
