@@ -22,9 +22,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from kora.errors import CannotStore, CommandError, ConfigError, StorageFault
+from kora.store.backing import Taken
 from kora.store.keyspace import Keyspace
 
-from .store import Batch, Changes, Store
+from .store import Batch, Store
 
 if TYPE_CHECKING:
     from kora.engine.engine import Engine
@@ -224,7 +225,8 @@ class StoreKeeper:
         if self._effects.is_open or (self._looking is not None and not self._looking.done()):
             return
         databases = self._engine.databases.used()
-        changes = [Changes(keyspace.store_id, items) for keyspace in databases if (items := keyspace.take_dirty(_ALL))]
+        large_bytes = min(_LARGE_BYTES, self._engine.config.rocksdb_large_value_bytes)
+        changes = [taken for keyspace in databases if (taken := keyspace.take_dirty(_ALL, large_bytes)) is not None]
         ids = self._ids(databases)
         self._begun += 1
         functions = self._codes()
@@ -245,29 +247,26 @@ class StoreKeeper:
         batch = self.store.batch(changes, ids if ids != self._databases else None, extras)
         self._databases, self._functions = ids, functions
         self._batch = batch
-        self._out = [part.id for part in changes]
-        self._out_keys = sum(len(part.items) for part in changes)
+        self._out = [taken.id for taken in changes]
+        self._out_keys = sum(taken.keys for taken in changes)
+        self._out_bytes = sum(taken.record_bytes for taken in changes)
         large_before, self._out_large, self._out_again_bytes = self._out_large, set(), 0
-        self._out_bytes = sum(self._weigh(part, large_before) for part in changes)
+        for taken in changes:
+            self._note_large(taken, large_before)
         self._submit(batch)
         for id in gone:
             self._syncer.submit(self.store.reclaim, id)
 
-    def _weigh(self, changes: Changes, large_before: set[tuple[int, bytes]]) -> int:
-        """The bytes of records; those that are large are noted, and told of."""
+    def _note_large(self, taken: Taken, before: set[tuple[int, bytes]]) -> None:
+        """See which large values are in two batches in a row, and tell of those that are said to be."""
         engine = self._engine
-        large_bytes = engine.config.rocksdb_large_value_bytes
-        total_bytes = 0
-        for key, record, _ in changes.items:
-            if record is not None:
-                total_bytes += len(record)
-                if len(record) >= _LARGE_BYTES:
-                    self._out_large.add((changes.id, key))
-                    if (changes.id, key) in large_before:
-                        self._out_again_bytes += len(record)
-                if len(record) >= large_bytes and engine.storage is not None:
-                    engine.storage.note_large(engine, key, len(record))
-        return total_bytes
+        for key, size_bytes in taken.large:
+            if size_bytes >= _LARGE_BYTES:
+                self._out_large.add((taken.id, key))
+                if (taken.id, key) in before:
+                    self._out_again_bytes += size_bytes
+            if size_bytes >= engine.config.rocksdb_large_value_bytes and engine.storage is not None:
+                engine.storage.note_large(engine, key, size_bytes)
 
     def _submit(self, batch: Batch) -> None:
         self._started_ns = self._engine.monotonic_ns()
@@ -293,7 +292,8 @@ class StoreKeeper:
         if error is not None:
             self._failed(error)
             return
-        self._batch = None
+        batch, self._batch = self._batch, None
+        assert batch is not None
         self._settled = self._begun
         self._is_unsynced = not self._is_synced_at_once
         self._set_fault("")
@@ -307,7 +307,7 @@ class StoreKeeper:
         for keyspace in engine.databases.used():
             # One that was emptied meanwhile has another, and nothing out.
             if keyspace.store_id in self._out:
-                keyspace.written()
+                keyspace.written(batch.overwritten(keyspace.store_id))
         released = len(self._awaiting)
         self._release()
         if released:
