@@ -78,7 +78,7 @@ class StoreKeeper:
         self._is_synced_at_once = False
         self._retry_ns = 0
         self._begin_ns = 0  # for large values: when the next batch is begun
-        self._was_put_off = False  # what is being written
+        self._was_put_off = False  # the batch that was begun last, until it is synced
         self._stopped = False
         # With `always`: replies that wait for what is being written, and for what will be.
         self._awaiting: deque[Held] = deque()
@@ -201,12 +201,12 @@ class StoreKeeper:
         """Begin what is due, and see what has been done."""
         self._settle()
         engine = self._engine
+        self._sync_if_due()
         if self._batch is None and not self._stopped:
             if not self._is_put_off():
                 self._begin()
         elif self._future is None and self._batch is not None and engine.monotonic_ns() >= self._retry_ns:
             self._submit(self._batch)
-        self._sync_if_due()
         self._press_back()
 
     def _is_put_off(self) -> bool:
@@ -371,13 +371,20 @@ class StoreKeeper:
                     # What could not be synced is, and nothing else waits to be written.
                     self._set_fault("")
                 self._note_synced(self._synced_next if self._is_unsynced else self._settled)
-        if self._was_put_off and self._future is not None:
-            return  # for that sync
+        if self._waits_for_batch():
+            return
         if self._is_unsynced and self._engine.config.rocksdb_sync != "no" and now_ns - self._synced_ns >= _SYNC_NS:
             self._synced_ns = now_ns
+            self._was_put_off = False
             self._is_unsynced = False
             self._synced_next = self._settled
             self._syncing = self._sync()
+
+    def _waits_for_batch(self) -> bool:
+        """Whether a batch that was put off until the next sync is to be a part of that, and is not written yet."""
+        if self._was_put_off:
+            return self._future is not None
+        return bool(self._begin_ns) and any(each.dirty_keys for each in self._engine.databases.used())
 
     def _sync(self) -> "Future[None]":
         if self.store.log.is_suspect:
