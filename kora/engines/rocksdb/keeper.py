@@ -78,7 +78,7 @@ class StoreKeeper:
         self._is_synced_at_once = False
         self._retry_ns = 0
         self._begin_ns = 0  # for large values: when the next batch is begun
-        self._was_put_off = False  # the batch that was begun last, until it is synced
+        self._is_for_sync = False  # the batch that was begun last: it was put off until now
         self._stopped = False
         # With `always`: replies that wait for what is being written, and for what will be.
         self._awaiting: deque[Held] = deque()
@@ -213,9 +213,10 @@ class StoreKeeper:
         """Whether the next batch had better wait, since large values are likely to be in it again."""
         if not self._begin_ns:
             return False
-        now_ns, policy = self._engine.monotonic_ns(), self._engine.config.rocksdb_sync
-        is_due = policy == "everysec" and now_ns - self._synced_ns >= _SYNC_NS
-        if now_ns >= self._begin_ns or is_due or policy == "always" or self._waiting:
+        policy = self._engine.config.rocksdb_sync
+        if self._engine.monotonic_ns() >= self._begin_ns or policy == "always" or self._waiting:
+            return False
+        if policy == "everysec" and self._is_sync_due():
             return False
         return not self._has_gathered(_GATHERED_BYTES_MAX // 2)
 
@@ -239,7 +240,7 @@ class StoreKeeper:
                 self._note_synced(self._settled)
             self._release()
             return
-        self._was_put_off, self._begin_ns = self._begin_ns > 0, 0
+        self._is_for_sync, self._begin_ns = self._begin_ns > 0 and self._is_sync_due(), 0
         gone = set(self._databases.values()) - set(ids.values())
         extras = {}
         if functions != self._functions:
@@ -358,7 +359,7 @@ class StoreKeeper:
     # Syncing
 
     def _sync_if_due(self) -> None:
-        syncing, now_ns = self._syncing, self._engine.monotonic_ns()
+        syncing = self._syncing
         if syncing is not None:
             if not syncing.done():
                 return
@@ -373,16 +374,19 @@ class StoreKeeper:
                 self._note_synced(self._synced_next if self._is_unsynced else self._settled)
         if self._waits_for_batch():
             return
-        if self._is_unsynced and self._engine.config.rocksdb_sync != "no" and now_ns - self._synced_ns >= _SYNC_NS:
-            self._synced_ns = now_ns
-            self._was_put_off = False
+        if self._is_unsynced and self._engine.config.rocksdb_sync != "no" and self._is_sync_due():
+            self._synced_ns = self._engine.monotonic_ns()
+            self._is_for_sync = False
             self._is_unsynced = False
             self._synced_next = self._settled
             self._syncing = self._sync()
 
+    def _is_sync_due(self) -> bool:
+        return self._engine.monotonic_ns() - self._synced_ns >= _SYNC_NS
+
     def _waits_for_batch(self) -> bool:
         """Whether a batch that was put off until the next sync is to be a part of that, and is not written yet."""
-        if self._was_put_off:
+        if self._is_for_sync:
             return self._future is not None
         return bool(self._begin_ns) and any(each.dirty_keys for each in self._engine.databases.used())
 
