@@ -36,7 +36,7 @@ from kora.errors import StorageFault
 from kora.observe.storage import DEBUG
 from kora.store.backing import HINT as _DEADLINE
 from kora.store.backing import HINTS as _DEADLINES
-from kora.store.backing import POSITION_END, VOLATILE, Overwritten, Taken, deadline_of, place_of, what_is
+from kora.store.backing import POSITION_END, Overwritten, Taken, deadline_of, place_of
 from kora.store.shard import RUN_BITS
 from kora.store.slots import slot_of
 
@@ -68,8 +68,13 @@ _COMPRESSIONS: Final = {
     "zstd": rocksdict.DBCompressionType.zstd,
 }
 _NOT_SYNCED: Final = "the log could not be synced"
-# Their values are in memory for a moment, however large those are.
-_LOOKED_FOR_AT_ONCE: Final = 100
+# Keys that are looked for at a time before they are written over: as many as it takes to wait for other threads only
+# now and then, and as few as it takes for their values, which are in memory for a moment, to be about so large.
+_LOOKED_FOR_MIN: Final = 16
+_LOOKED_FOR_MAX: Final = 4096
+_LOOKED_FOR_BYTES: Final = 4 << 20
+# Things put into a batch at a time, while other threads wait.
+_PUT_AT_ONCE: Final = 2000
 _NO_ROOM: Final = "No space left on device"
 # What the instances write about themselves.
 _LOG_BYTES: Final = 4 << 20
@@ -479,17 +484,23 @@ class Store:
         """Of some keys of a shard how many there are in each run of slots, and how many of them have a deadline."""
         keys, volatile = Counter[int](), Counter[int]()
         get = self.instances[shard].get
-        for first in range(0, len(places), _LOOKED_FOR_AT_ONCE):
-            some = places[first : first + _LOOKED_FOR_AT_ONCE]
+        at, at_once = 0, 20 * _LOOKED_FOR_MIN
+        while some := places[at : at + at_once]:
+            at += len(some)
             try:
                 found = self._read(get, some)
             except StorageFault:
                 found = [self._read_if_possible(get, place) for place in some]
-            for place, record in zip(some, found, strict=True):
-                if record is not None:
-                    run = (place[4] << 8 | place[5]) >> RUN_BITS
-                    keys[run] += 1
-                    volatile[run] += what_is(record) == VOLATILE
+            there = [pair for pair in zip(some, found, strict=True) if pair[1] is not None]
+            keys.update([(place[4] << 8 | place[5]) >> RUN_BITS for place, _ in there])
+            lasting = _NO_DEADLINE
+            volatile.update(
+                [(place[4] << 8 | place[5]) >> RUN_BITS for place, record in there if not record.startswith(lasting)]
+            )
+            found_bytes = sum([len(record) for _, record in there])
+            at_once = max(
+                _LOOKED_FOR_MIN, min(2 * at_once, _LOOKED_FOR_MAX, _LOOKED_FOR_BYTES * len(some) // (found_bytes or 1))
+            )
         return keys, volatile
 
     def _read_if_possible(self, get: Callable[[bytes], bytes | None], place: bytes) -> bytes | None:
@@ -699,9 +710,10 @@ def _to_write(ranges: list[bytes], words: list[bytes | None]) -> WriteBatch:
             else:
                 batch.put(thing, value)
     else:
-        # Without Python in between, which would hold up the loop.
+        # Without Python between one and the next, and so without the loop, which gets its turn often enough.
         put: Any = batch.put
-        deque(map(put, things, values), 0)
+        for at in range(0, len(things), _PUT_AT_ONCE):
+            deque(map(put, things[at : at + _PUT_AT_ONCE], values[at : at + _PUT_AT_ONCE]), 0)
     return batch
 
 
