@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _SYNC_NS: Final = 1_000_000_000
 _RETRY_NS: Final = 200_000_000
+_DOUBLINGS_MAX: Final = 4  # of that, while it fails
+_LOOK_AGAIN_NS: Final = 10_000_000_000
 # How long a write-back may be put off for those who will soon share it.
 _GATHER_NS_MAX: Final = 1_000_000
 # Who writes more than this while the store is busy has to wait.
@@ -65,6 +67,7 @@ class StoreKeeper:
         self._started_ns = 0
         self._is_synced_at_once = False
         self._retry_ns = 0
+        self._failures = 0  # one after the other
         self._stopped = False
         # With `always`: replies that wait for what is being written, and for what will be.
         self._awaiting: deque[Held] = deque()
@@ -83,6 +86,7 @@ class StoreKeeper:
         # Deadlines.
         self._looking: Future[list[tuple[int, list[bytes]]]] | None = None
         self._due: list[tuple[int, list[bytes]]] = []
+        self._look_again_ns = 0  # where it failed
         # What was last written down.
         self._databases = dict(store.databases)
         self._functions: list[bytes] = []
@@ -290,7 +294,8 @@ class StoreKeeper:
             raise error
         self.commit_errors += 1
         self._set_fault(error.reason)
-        self._retry_ns = self._engine.monotonic_ns() + _RETRY_NS
+        self._retry_ns = self._engine.monotonic_ns() + (_RETRY_NS << min(self._failures, _DOUBLINGS_MAX))
+        self._failures += 1
 
     def _release(self) -> None:
         """Send the replies that need not wait any longer."""
@@ -311,6 +316,7 @@ class StoreKeeper:
             return
         engine = self._engine
         self._fault = reason
+        self._failures = 0
         if reason:
             engine.log("error", "changes not stored: writes are refused", reason=reason, directory=self.store.path)
             engine.set_disk_fault("store", CannotStore(reason))
@@ -425,12 +431,19 @@ class StoreKeeper:
             looking, self._looking = self._looking, None
             error = looking.exception()
             if isinstance(error, StorageFault):
-                self._failed(error)
+                # No reason to refuse writes.
+                self._look_again_ns = engine.monotonic_ns() + _LOOK_AGAIN_NS
+                self._cannot_end(error)
             else:
                 self._due = looking.result()
         if self._due:
             return
-        if self._looking is None and self._batch is None and not self._stopped:
+        if (
+            self._looking is None
+            and self._batch is None
+            and not self._stopped
+            and engine.monotonic_ns() >= self._look_again_ns
+        ):
             now_ms = engine.clock.wall_ms()
             ids = [keyspace.store_id for keyspace in engine.databases.used() if keyspace.volatile]
             if ids:
@@ -461,7 +474,10 @@ class StoreKeeper:
                 keyspace.has_quietly(key)
         except StorageFault as error:
             # They stay, and so does what cannot be read; whoever asks for them is told.
-            self._engine.log("warning", "keys whose time is over cannot be read", reason=error.reason)
+            self._cannot_end(error)
+
+    def _cannot_end(self, error: StorageFault) -> None:
+        self._engine.log("warning", "keys whose time is over cannot be read", reason=error.reason)
 
     # Functions
 

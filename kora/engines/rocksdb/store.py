@@ -69,6 +69,9 @@ _COMPRESSIONS: Final = {
     "zstd": rocksdict.DBCompressionType.zstd,
 }
 _NOT_SYNCED: Final = "the log could not be synced"
+_IN_BETWEEN: Final = "it is being opened again, since it could not be written to"
+_UNREADABLE: Final = b"unreadable"  # in place of a record, of which it is none
+_CORRUPT: Final = "Corruption: "
 _NO_ROOM: Final = "No space left on device"
 # What the instances write about themselves.
 _LOG_BYTES: Final = 4 << 20
@@ -182,7 +185,7 @@ class Store:
         self._due_from_ms: list[dict[int, int]] = [{} for _ in range(count)]
         self._pool = ThreadPoolExecutor(count, "store")
         self._log_bytes_max = self._settings.write_buffer_bytes // _LOG_SHARE
-        self._broken: set[int] = set()  # shards that could not be written to
+        self._broken: dict[int, str] = {}  # shards that could not be written to, and why
         self.statistics = Statistics(self._families, self._settings.metrics_level)
         self._check_directory(count)
         try:
@@ -367,7 +370,10 @@ class Store:
         """False where a key is not there for sure, as far as that can be told without the disk."""
         slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
         instance = self.instances[self._shard_by_run[slot >> RUN_BITS]]
-        return bool(instance.key_may_exist(_PLACE.pack(id, slot, zlib.crc32(key)) + key))
+        try:
+            return bool(instance.key_may_exist(_PLACE.pack(id, slot, zlib.crc32(key)) + key))
+        except Exception:
+            return True  # get() will tell
 
     def scan(self, id: int, position: int, count: int, now_ms: int) -> tuple[list[bytes], int]:
         """About so many keys from a position on, in the order of their positions, and the position to go on with.
@@ -381,10 +387,8 @@ class Store:
             prefix = _ID.pack(id)
             instance = self.instances[shard]
             start = _PLACE.pack(id, position >> 32, position & 0xFFFFFFFF)
-            walk: Iterable[Any] = instance.keys(from_key=start)
-            if self._meta[shard].counts.get(id, _NOTHING)[1]:
-                walk = _scan_alive(instance, start, prefix, now_ms)
-            following: int | None = self._read(_take, walk, prefix, count, keys)
+            ends_ms = now_ms if self._meta[shard].counts.get(id, _NOTHING)[1] else 0
+            following: int | None = self._read(_take, instance, start, prefix, count, keys, ends_ms)
             if following is not None:
                 return keys, following
             position = self._edges[shard + 1] << 32
@@ -402,9 +406,11 @@ class Store:
             start = _DEADLINE.pack(id | _DEADLINES, self._due_from_ms[shard].get(id, 0))
             stop = _DEADLINE.pack(id | _DEADLINES, now_ms + 1)
             hints = self._read(_hints, instance, start, stop, count)
-            records = self.get_many([(id, hint[_DEADLINE.size :]) for hint in hints])
+            records = self._records(id, hints)
             first_ms = now_ms + 1
             for hint, record in zip(hints, records, strict=True):
+                if record == _UNREADABLE:
+                    continue  # it stays until somebody asks for it, who is told
                 if record is not None and record[:8] == hint[4 : _DEADLINE.size]:
                     found.append(hint[_DEADLINE.size :])
                     self._found[id, hint[_DEADLINE.size :]] = hint
@@ -416,10 +422,26 @@ class Store:
             self._due_from_ms[shard][id] = first_ms
         return found
 
+    def _records(self, id: int, hints: list[bytes]) -> list[bytes | None]:
+        """What the keys of hints have, or _UNREADABLE."""
+        keys = [(id, hint[_DEADLINE.size :]) for hint in hints]
+        try:
+            return self.get_many(keys)
+        except StorageFault:
+            records: list[bytes | None] = []
+            for id, key in keys:
+                record: bytes | None = _UNREADABLE
+                with contextlib.suppress(StorageFault):
+                    record = self.get(id, key)
+                records.append(record)
+            return records
+
     def _read(self, deed: Callable[..., Any], *arguments: Any) -> Any:
         """RocksDB's faults are bare exceptions that only their texts tell apart."""
         try:
             return deed(*arguments)
+        except (RuntimeError, rocksdict.DbClosedError) as error:
+            raise StorageFault(_IN_BETWEEN) from error
         except Exception as error:
             raise StorageFault(str(error)) from error
 
@@ -546,11 +568,15 @@ class Store:
         except StorageFault as error:
             # RocksDB goes on by itself where there is room again, and can be read meanwhile.
             if _NO_ROOM not in error.reason:
-                self._broken.add(shard)
+                self._broken[shard] = error.reason
             raise
 
     def _mend(self) -> None:
         """Open anew what RocksDB does not write to any more since something has failed; raises StorageFault."""
+        for reason in self._broken.values():
+            if _CORRUPT in reason:
+                # A file stays what it is: what can be read goes on being read, until the data is restored.
+                raise StorageFault(reason)
         if self._broken and not self.log.is_suspect:
             # It makes files when it is closed, which must not be ahead of the log.
             self.sync()
@@ -567,7 +593,7 @@ class Store:
             self._replay()
         except CannotOpen as error:
             raise StorageFault(str(error)) from error
-        self._broken.discard(index)
+        self._broken.pop(index, None)
 
     def _begin_another_log(self) -> None:
         """The log cannot be trusted: have everything in files that are synced."""
@@ -637,7 +663,7 @@ def _opening(path: str) -> Iterator[None]:
     except OSError as error:
         raise CannotOpen(f"{error.filename or path}: {error.strerror}") from error
     except StorageFault as error:
-        raise CannotOpen(f"{path}: {error.reason}") from error
+        raise CannotOpen(_why_not_opened(path, error.reason)) from error
 
 
 @contextlib.contextmanager
@@ -662,35 +688,51 @@ def _to_write(ranges: list[bytes], words: list[bytes | None]) -> WriteBatch:
     return batch
 
 
-def _take(places: Iterable[Any], prefix: bytes, count: int, keys: list[bytes]) -> int | None:
-    """Add keys to a list that is to have so many; returns the position to go on with if that was before the end."""
-    last = b""
-    for place in places:
+def _take(instance: Rdict, start: bytes, prefix: bytes, count: int, keys: list[bytes], ends_ms: int) -> int | None:
+    """Add keys to a list that is to have so many; returns the position to go on with if that was before the end.
+
+    Left out are those whose time was over by ends_ms, if that is not 0.
+    """
+    walk: Iterable[Any] = _alive(instance, start, ends_ms) if ends_ms else instance.keys(from_key=start)
+    place, last = start, b""
+    for place in walk:
         if not place.startswith(prefix):
-            break
+            return None
         if len(keys) >= count and place[4:10] != last:
             _, slot, hashed = _PLACE.unpack_from(place)
             return int(slot) << 32 | int(hashed)
         last = place[4:10]
         keys.append(place[10:])
+    _check_end(instance, place)
     return None
 
 
-def _scan_alive(instance: Rdict, start: bytes, prefix: bytes, now_ms: int) -> Iterator[bytes]:
+def _alive(instance: Rdict, start: bytes, ends_ms: int) -> Iterator[bytes]:
     place: Any
     for place, record in instance.items(from_key=start):
-        if not 0 < deadline_of(record) <= now_ms or not place.startswith(prefix):
+        # What is no key is for whoever asks to see.
+        if not 0 < deadline_of(record) <= ends_ms or not place.startswith(start[: _ID.size]):
             yield place
 
 
 def _hints(instance: Rdict, start: bytes, stop: bytes, count: int) -> list[bytes]:
     hints: list[bytes] = []
-    hint: Any
+    hint: Any = start
     for hint in instance.keys(from_key=start):
         if hint >= stop or len(hints) >= count:
-            break
+            return hints
         hints.append(hint)
+    _check_end(instance, hint)
     return hints
+
+
+def _check_end(instance: Rdict, place: bytes) -> None:
+    """Raises where there is more behind a place that cannot be read: a walk ends there as if there were nothing."""
+    walk = instance.iter()
+    walk.seek(place)
+    while walk.valid():
+        walk.next()
+    walk.status()
 
 
 def _checkpoint(instance: Rdict, path: str) -> None:
@@ -707,4 +749,5 @@ def _other_shards(path: str, there: int, wanted: int) -> str:
 def _why_not_opened(path: str, reason: str) -> str:
     if "/LOCK: " in reason:
         return f"{path}/LOCK: another process uses this directory"
-    return f"{path}: cannot be opened: {reason}"
+    remedy = ": have a checkpoint in place of the data" if _CORRUPT in reason else ""
+    return f"{path}: cannot be opened: {reason}{remedy}"
