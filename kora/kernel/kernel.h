@@ -1341,6 +1341,9 @@ struct backing {
     uint64_t dirty_keys;
     int64_t dirty_bytes; /* about */
     uint64_t hits;       /* keys of requests that were known */
+    /* A request is about to change a key that was clean until then; and how often keys had changed before it. */
+    bool has_marked;
+    uint64_t changes_before;
     /* Where keyspace_drop_clean() goes on. */
     unsigned hand_slot;
     uint64_t hand_place;
@@ -1356,8 +1359,10 @@ void backing_gone(struct keyspace *keyspace, unsigned slot, uint64_t hash, const
 /* Whether a look at a key needs no store, and at all those that the words of a request name by their places. */
 bool keyspace_knows(struct keyspace *keyspace, const struct key *key);
 bool keys_are_known(struct keyspace *keyspace, const struct command *command, const struct argument *argv, size_t argc);
-/* As that, before an operation; and if it writes they are about to change. */
+/* As that, before an operation; and if it writes they are about to change.  Afterwards, if there is has_marked:
+ * backing_reconsider(), for what it has not changed after all. */
 bool keys_are_ready(struct keyspace *keyspace, const struct request *request, const struct argument *argv);
+void backing_reconsider(struct keyspace *keyspace, const struct request *request, const struct argument *argv);
 /* A record is asked for: false where the key is known, or awaited already. */
 bool keyspace_await(struct keyspace *keyspace, const struct key *key);
 bool keyspace_awaits(struct keyspace *keyspace, const struct key *key);
