@@ -21,7 +21,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PYTEST := python -m pytest -n 2 --dist worksteal
+# One more than processors where this has to be quick: a third of the time a test waits for servers and their clocks.
+PYTEST := python -m pytest -n 3 --dist worksteal
 NO_TESTS := 5  # what pytest ends with where the second run has nothing to do
 KERNEL := $(wildcard kora/kernel/*.c kora/kernel/*.h kora/kernel/*.pyx kora/kernel/*.pxi kora/kernel/build.py)
 

@@ -15,7 +15,7 @@ import pytest
 from kora.cli import operator
 from kora.cli.events import chart, table
 from tests.e2e import kora_process
-from tests.e2e.kora_process import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.once
 

@@ -16,8 +16,9 @@ from kora.cli.top import text
 from kora.cli.top_app import TopApp
 from kora.cli.vitals import Reading, Vitals, compare, read
 from tests.e2e.fixtures import launch_server, shared_server
-from tests.e2e.kora_process import KoraProcess, free_port
+from tests.e2e.kora_process import KoraProcess
 from tests.peers import peer
+from tests.ports import free_port
 
 pytestmark = pytest.mark.once
 

@@ -1,11 +1,12 @@
 """CONFIG, COMMAND, CLUSTER, MEMORY and what else speaks of the server: what does not depend on which server it is."""
 
-import socket
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.ports import free_port
 
 from .compare import difference, show, split_replies
 from .peers import Kora, RedisServer, redis_server, request, requests
@@ -106,22 +107,15 @@ def test_programs_of_server_commands_give_the_same_stream(
     assert not faults, "\n".join(faults) + "\n\nin the program\n" + "\n".join(map(show, program))
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="module")
 def clustered() -> Iterator[RedisServer]:
     flags = (
         "--port",
-        str(_free_port()),
+        str(free_port()),
         "--cluster-enabled",
         "yes",
         "--cluster-port",
-        str(_free_port()),
+        str(free_port()),
         "--databases",
         "1",
     )

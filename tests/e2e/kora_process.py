@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.e2e.wire import Wire
+from tests.ports import free_port
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 START_S_MAX: Final = 30.0
 _STARTS_MAX: Final = 5
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None)
-# No proxy of the environment, and no waiting for one.
 # The same server on another event loop than its own.
 _ON_ASYNCIO: Final = "import asyncio, uvloop; uvloop.run = asyncio.run; from kora.cli.server import main; main()"
+# No proxy of the environment, and no waiting for one.
 _HTTP: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -186,12 +187,6 @@ def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 20.0)
             return found
         assert time.monotonic() < stop, f"not within {timeout_s:g} s: {what}"
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def is_running(pid: int) -> bool:

@@ -16,9 +16,10 @@ import redis
 from tests.conftest import encode_request
 from tests.e2e import kora_process
 from tests.e2e.certificates import make_authority
-from tests.e2e.kora_process import KoraProcess, clean_environ, eventually, free_port
+from tests.e2e.kora_process import KoraProcess, clean_environ, eventually
 from tests.e2e.wire import END, Wire, error_text
 from tests.peers import peer
+from tests.ports import free_port
 
 pytest.importorskip("lupa")
 
@@ -31,7 +32,11 @@ redis.register_function('endless', function() while true do end end)
 FLAGS = ("--busy-reply-threshold", "50", "--lua-memory-limit", "32mb", "--maxclients", "20")
 
 
-@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
+# The kernel has nothing to do with what the loop is.
+ON_ASYNCIO = pytest.param("asyncio", marks=pytest.mark.once)
+
+
+@pytest.fixture(scope="module", params=["uvloop", ON_ASYNCIO])
 def kora(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KoraProcess]:
     folder = tmp_path_factory.mktemp("kora")
     flags = (*FLAGS, "--unixsocket", str(folder / "socket"))
@@ -226,7 +231,7 @@ def test_health_says_that_it_is_alive_but_busy(kora: KoraProcess) -> None:
     eventually(lambda: kora.http("/health/ready")[0] == 200, "ready again")
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("loop", ["uvloop", ON_ASYNCIO])
 def test_whoever_connects_by_tls_may_end_a_script_and_stays(start_server: Start, tmp_path: Path, loop: str) -> None:
     authority = make_authority(tmp_path)
     tls_port = free_port()
@@ -258,7 +263,7 @@ def test_whoever_connects_by_tls_may_end_a_script_and_stays(start_server: Start,
     eventually(lambda: server.run("INFO", "clients").split()[2] == b"connected_clients:1", "all have gone")
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("loop", ["uvloop", ON_ASYNCIO])
 def test_what_has_written_ends_only_with_the_server(start_server: Start, loop: str) -> None:
     server = start_server("--busy-reply-threshold", "50", loop=loop)
     with server.connect() as wire, server.connect() as other:
@@ -274,7 +279,10 @@ def test_what_has_written_ends_only_with_the_server(start_server: Start, loop: s
     assert server.wait() == 0
 
 
-@pytest.mark.parametrize(("loop", "is_asked_twice"), [("uvloop", False), ("uvloop", True), ("asyncio", False)])
+@pytest.mark.parametrize(
+    ("loop", "is_asked_twice"),
+    [("uvloop", False), ("uvloop", True), pytest.param("asyncio", False, marks=pytest.mark.once)],
+)
 def test_a_signal_stops_the_server_behind_the_script_or_at_once_if_it_is_the_second(
     start_server: Start, loop: str, is_asked_twice: bool
 ) -> None:

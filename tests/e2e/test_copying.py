@@ -62,6 +62,7 @@ def test_an_import_copies_all_there_is(redis: RedisServer, server: KoraProcess, 
     assert 9_000_000 < server.run("PTTL", "ttl") <= 10_000_000
 
 
+@pytest.mark.once
 def test_keys_of_the_target_are_not_replaced_unasked(
     redis: RedisServer, server: KoraProcess, place: Path, capsys: Capture
 ) -> None:
@@ -73,12 +74,14 @@ def test_keys_of_the_target_are_not_replaced_unasked(
     assert server.run("GET", "key:0") == b"value:0"
 
 
+@pytest.mark.once
 def test_one_database_can_be_copied_alone(redis: RedisServer, server: KoraProcess, place: Path) -> None:
     assert run(["import", url(redis) + "?db=2", "--to", url(server)]) == 0
     assert server.run("DBSIZE") == 0
     assert server.run("INFO", "keyspace") == b"# Keyspace\r\ndb2:keys=2,expires=0,avg_ttl=0\r\n"
 
 
+@pytest.mark.once
 def test_an_import_that_was_broken_off_goes_on_where_it_was(
     redis: RedisServer, server: KoraProcess, place: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,11 +112,13 @@ def _interrupt_after(steps: int) -> Callable[..., None]:
     return add
 
 
+@pytest.mark.once
 def test_a_server_is_not_copied_into_itself(server: KoraProcess, capsys: Capture) -> None:
     assert run(["import", url(server), "--to", url(server)]) == 1
     assert "the same server" in capsys.readouterr().err
 
 
+@pytest.mark.once
 def test_nobody_there_is_one_line(place: Path, capsys: Capture) -> None:
     assert run(["import", "redis://127.0.0.1:1"]) == 1
     assert run(["export", "rdb", "x.rdb", "redis://127.0.0.1:1"]) == 1

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.kora_process import KoraProcess, eventually, free_port
+from tests.e2e.kora_process import KoraProcess, eventually
+from tests.ports import free_port
 
 pytestmark = pytest.mark.once
 

@@ -215,6 +215,7 @@ def _answers(server: KoraProcess) -> bool:
         return False
 
 
+@pytest.mark.once
 def test_what_scrapers_ask_for_they_get(loaded: KoraProcess) -> None:
     server = loaded
 
@@ -237,6 +238,7 @@ def test_what_scrapers_ask_for_they_get(loaded: KoraProcess) -> None:
     assert types(some.decode()) == {"redis_up": "gauge", "kora_keys_total": "gauge"}
 
 
+@pytest.mark.once
 def test_with_a_token_everything_but_health_wants_it(start_server: Start) -> None:
     server = start_server("--metrics-token", "s3cret", metrics=True)
 

@@ -1,18 +1,18 @@
-"""Starting, not starting, draining and stopping."""
+"""Starting, not starting, draining and stopping; what clients still get then has test_last_replies.py."""
 
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import kora
-from tests.conftest import encode_request
 from tests.e2e.kora_process import KoraProcess, clean_environ, eventually, is_running
 from tests.e2e.wire import END, error_text
+
+pytestmark = pytest.mark.once
 
 Start = Callable[..., KoraProcess]
 
@@ -64,48 +64,8 @@ def test_a_signal_ends_it_with_exit_code_0(start_server: Start, number: int) -> 
     assert "kora.server stopped" in server.log
 
 
-def test_requests_that_were_read_are_answered_before_it_ends(start_server: Start) -> None:
-    server = start_server()
-    with server.connect() as busy, server.connect() as other:
-        assert other.run("PING") == b"PONG"
-        # One packet, and several turns.
-        count = 5000
-        busy.send(b"DEBUG SLEEP 0.5\r\n" + b"INCR n\r\n" * count + b"GET n\r\n")
-        time.sleep(0.1)
-        server.signal(signal.SIGTERM)
-        assert busy.read_many(count + 2) == [b"OK", *range(1, count + 1), b"%d" % count]
-        assert busy.read() is END
-        assert other.read() is END
-    assert server.wait() == 0
-
-
-def test_large_replies_reach_a_client_that_reads_slowly_before_it_ends(start_server: Start) -> None:
-    server = start_server()
-    server.run("SET", "big", "x" * 1_000_000)
-    with server.connect() as wire:
-        wire.send(encode_request(("GET", "big")) * 30)
-        reply = wire.read()
-        server.signal(signal.SIGTERM)
-        eventually(lambda: "stopping" in server.log, "it is stopping")
-        time.sleep(0.3)
-        replies = [reply, *wire.read_many(29)]
-        assert [len(reply) for reply in replies] == [1_000_000] * 30
-        assert wire.read() is END
-    assert server.wait() == 0
-
-
-def test_a_client_that_takes_no_replies_does_not_keep_it_from_ending(start_server: Start) -> None:
-    server = start_server()
-    server.run("SET", "big", "x" * 1_000_000)
-    with server.connect() as wire:
-        wire.send(encode_request(("GET", "big")) * 100)
-        assert server.run("PING") == b"PONG"
-        server.signal(signal.SIGTERM)
-        assert server.wait() == 0
-
-
 def test_during_the_grace_it_is_not_ready_and_serves_those_who_are_connected(start_server: Start) -> None:
-    server = start_server("--shutdown-grace-ms", "1500", metrics=True)
+    server = start_server("--shutdown-grace-ms", "600000", metrics=True)
     assert server.http("/health/ready")[0] == 200
     assert server.http("/health/live")[0] == 200
     with server.connect() as wire:
@@ -118,7 +78,14 @@ def test_during_the_grace_it_is_not_ready_and_serves_those_who_are_connected(sta
         assert is_refused(server)
         assert wire.run("INCR", "n") == 1
         assert server.http("/metrics")[0] == 200
+        server.signal(signal.SIGTERM)
         assert wire.read() is END
+    server.wait()
+
+
+def test_the_grace_comes_to_an_end(start_server: Start) -> None:
+    server = start_server("--shutdown-grace-ms", "100")
+    server.signal(signal.SIGTERM)
     assert server.wait() == 0
 
 
@@ -295,8 +262,7 @@ def test_config_rewrite_survives_a_restart(start_server: Start, tmp_path: Path) 
 
 def test_it_serves_soon_after_its_start(launch_server: Start) -> None:
     server = launch_server()
-    eventually(lambda: not is_refused(server), "serving")
-    assert server.run("PING") == b"PONG"
+    eventually(lambda: not is_refused(server) and server.run("PING") == b"PONG", "serving")
 
 
 def test_version(tmp_path: Path) -> None:

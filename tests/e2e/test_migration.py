@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.compat.peers import redis_server
-from tests.e2e.kora_process import KoraProcess, free_port
+from tests.e2e.kora_process import KoraProcess
 from tests.e2e.wire import Wire, error_text
+from tests.ports import free_port
 
 
 class Redis:

@@ -108,6 +108,7 @@ def test_a_profile_of_memory_has_the_keys_by_database_type_and_prefix(profiled: 
     assert "user:*" in "".join(pprof(file, "-top"))
 
 
+@pytest.mark.once
 def test_the_child_that_counts_memory_keeps_no_connection_open(profiled: KoraProcess, tmp_path: Path) -> None:
     clients = [profiled.connect() for _ in range(20)]
     for client in clients:
@@ -124,12 +125,14 @@ def test_the_child_that_counts_memory_keeps_no_connection_open(profiled: KoraPro
     eventually(lambda: len(kora_process._children(profiled.pid)) == 1, "only the sidecar is left")
 
 
+@pytest.mark.once
 def test_allocations_are_told_by_python_stack(profiled: KoraProcess, tmp_path: Path) -> None:
     with load(profiled, "CONFIG", "GET", "maxmemory"):
         file = take(profiled, tmp_path / "alloc.txt", "--alloc", "--seconds", "1", "--format", "collapsed")
     assert re.search(r";Engine\.tick[; ]", file.read_text())
 
 
+@pytest.mark.once
 def test_it_is_off_by_default_and_can_be_turned_on(start_server: Callable[..., KoraProcess], capsys) -> None:
     server = start_server(metrics=True)
     url = f"http://127.0.0.1:{server.metrics_port}"

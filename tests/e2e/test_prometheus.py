@@ -16,8 +16,11 @@ import pytest
 from kora.cli.alerts import ALERTS
 from kora.cli.export import ASSETS
 from kora.sidecar.metrics import METRICS
-from tests.e2e.kora_process import KoraProcess, clean_environ, eventually, free_port
+from tests.e2e.kora_process import KoraProcess, clean_environ, eventually
 from tests.peers import peer
+from tests.ports import free_port
+
+pytestmark = pytest.mark.once
 
 # Every PromQL expression of the first seed's page, in its order: examples first, then its dashboard's panels.
 QUERIES = (

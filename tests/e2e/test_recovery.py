@@ -35,6 +35,7 @@ def test_while_it_loads_it_answers_that_it_does(launch_server: Start, slow_snaps
         assert wire.run("HLEN", "hash") == FIELDS
 
 
+@pytest.mark.once
 def test_told_to_stop_while_it_loads_it_does(launch_server: Start, slow_snapshot: Path) -> None:
     server = launch_server("--dir", str(slow_snapshot))
     eventually(lambda: "loading the snapshot" in server.log, "it begins to load")
@@ -45,6 +46,7 @@ def test_told_to_stop_while_it_loads_it_does(launch_server: Start, slow_snapshot
     assert "stopped while loading" in server.log
 
 
+@pytest.mark.once
 def test_a_damaged_snapshot_is_refused_with_what_to_do(launch_server: Start, tmp_path: Path) -> None:
     path = tmp_path / "dump.rdb"
     data = everything()[:-20]

@@ -23,6 +23,8 @@ from tests.conftest import encode_request
 from tests.e2e.kora_process import KoraProcess, clean_environ
 from tests.peers import peer
 
+pytestmark = pytest.mark.once
+
 
 def cli(kora: KoraProcess, *words: str, stdin: "str | bytes" = "", exit_code: int = 0) -> str:
     """What redis-cli prints, for a command or, without one, for what is on its standard input."""

@@ -130,6 +130,7 @@ def test_the_root_lists_the_pages_and_others_are_not_found(server: KoraProcess) 
     assert server.http("/nowhere")[0] == 404
 
 
+@pytest.mark.once
 def test_config_set_reaches_the_sidecar(start_server: Start) -> None:
     server = start_server(metrics=True)
     assert json.loads(server.http("/health/live")[1])["loop"]["stall_ms"] == 1000
@@ -139,12 +140,14 @@ def test_config_set_reaches_the_sidecar(start_server: Start) -> None:
     )
 
 
+@pytest.mark.once
 def test_no_metrics_port_no_sidecar(start_server: Start) -> None:
     server = start_server()
     assert server.run("PING") == b"PONG"
     assert server.sidecar_pid == 0
 
 
+@pytest.mark.once
 def test_the_sidecar_does_not_import_from_the_folder_it_is_started_in(start_server: Start, tmp_path: Path) -> None:
     folder = tmp_path / "kora-0"  # where the first server of a test is started
     folder.mkdir()

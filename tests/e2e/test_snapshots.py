@@ -4,6 +4,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.kora_process import KoraProcess, eventually
 
 Start = Callable[..., KoraProcess]
@@ -29,6 +31,7 @@ def test_what_is_saved_at_the_end_is_there_at_the_next_start(start_server: Start
     assert [path.name for path in tmp_path.glob("*.rdb")] == ["dump.rdb"]
 
 
+@pytest.mark.once
 def test_a_server_that_cannot_save_does_not_end(start_server: Start, tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()

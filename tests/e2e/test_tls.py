@@ -16,9 +16,12 @@ import redis.asyncio
 
 from tests.conftest import encode_request
 from tests.e2e.certificates import Authority, make_authority
-from tests.e2e.kora_process import KoraProcess, clean_environ, eventually, free_port
+from tests.e2e.kora_process import KoraProcess, clean_environ, eventually
 from tests.e2e.wire import END, Wire
 from tests.peers import peer
+from tests.ports import free_port
+
+pytestmark = pytest.mark.once
 
 
 @pytest.fixture(scope="module")

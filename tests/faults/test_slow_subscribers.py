@@ -8,6 +8,8 @@ from tests.conftest import encode_request
 from tests.e2e.kora_process import KoraProcess, eventually
 from tests.e2e.wire import END, Wire
 
+pytestmark = pytest.mark.once
+
 Start = Callable[..., KoraProcess]
 
 MB = 1_000_000

@@ -8,19 +8,14 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from kora.observe.board import HEARTBEAT, READY, STATE, Board
 from kora.observe.frame import Decoder, Message, encode
 from kora.observe.tracked_ring import TrackedRing
+from tests.ports import free_port
 
 WAIT_S = 20.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return cast(int, probe.getsockname()[1])
 
 
 @dataclass

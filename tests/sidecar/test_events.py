@@ -21,7 +21,8 @@ from kora.sidecar.events import Events, Reply
 from kora.sidecar.events_port import HEAD_MAX, Connection, EventsPort
 from kora.sidecar.visitors import KEEPALIVE_S, READING_S, REQUEST_S
 from kora.types.tally import UNIT
-from tests.sidecar.data_process import Answer, DataProcess, free_port
+from tests.ports import free_port
+from tests.sidecar.data_process import Answer, DataProcess
 
 pytestmark = pytest.mark.once
 
