@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from kora.errors import CommandError
-from kora.store.backing import Backing
+from kora.store.backing import Backing, Overwritten
 from kora.store.keyspace import Keyspace
 
 if TYPE_CHECKING:
@@ -89,6 +89,9 @@ class Cache:
 
     def may_exist(self, id: int, key: bytes) -> bool:
         return self._store.may_exist(id, key)
+
+    def overwritten(self, id: int) -> Sequence[Overwritten]:
+        return self._store.overwritten(id)
 
     def scan(self, id: int, position: int, count: int, now_ms: int) -> tuple[list[bytes], int]:
         return self._store.scan(id, position, count, now_ms)

@@ -212,13 +212,23 @@ class Snapshot:
 
 
 def take(
-    engine: "Engine", histograms: bool = True, shards: Sequence["Shard"] | None = None, packed: bool = False
+    engine: "Engine",
+    histograms: bool = True,
+    shards: Sequence["Shard"] | None = None,
+    packed: bool = False,
+    exactly: bool = True,
 ) -> Snapshot:
     """Copy what is counted.
 
     Histograms are most of it, and left out where no latency is shown.  Shards can be left out as well, for whoever
     copies them one by one with copy_shard(); as there, times can be `packed`.
+
+    Not exactly: some of the keys that were set within the last few ms may be counted twice, where the data is in a
+    store, which would have to be asked while everybody waits.
     """
+    if exactly:
+        for keyspace in engine.databases.used():
+            keyspace.settle()
     waits, services = _copy_times(engine.service, histograms, packed)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     main_usage = resource.getrusage(resource.RUSAGE_THREAD)
@@ -267,9 +277,9 @@ def take(
         databases={
             keyspace.index: [keys, keyspace.volatile, keyspace.average_ttl_ms]
             for keyspace in engine.databases.used()
-            if (keys := len(keyspace))
+            if (keys := keyspace.count_about)
         },
-        lengths={keyspace.index: keyspace.lengths() for keyspace in engine.databases.used() if len(keyspace)},
+        lengths={keyspace.index: keyspace.lengths() for keyspace in engine.databases.used() if keyspace.count_about},
         memory_peak_bytes=engine.memory_peak_bytes,
         changes=engine.changes,
         loading=[] if engine.loading is None else engine.loading.numbers(),

@@ -32,7 +32,9 @@ from kora.resp.reply import Simple
 from kora.resp.reply import encode2 as _encode2
 from kora.resp.reply import encode3 as _encode3
 from kora.store import backing as _backing
+from kora.store.backing import Taken as _Taken
 from kora.store.backing import read_value as _read_value
+from kora.store.backing import what_is as _what_is
 from kora.store.keyspace import nobody as _nobody
 from kora.store.lazyfree import EFFORT_MIN, DiscardedValue, discard_value
 from kora.types.limits import Limits
@@ -112,6 +114,7 @@ cdef extern from "kernel.h":
         size_t count
         uint64_t values
 
+    int WAS_LASTING, WAS_VOLATILE, WAS_UNKNOWN
     int SLOTS, RUN_BITS, LENGTH_BINS, BATCH_REQUESTS, HISTOGRAM_HALF, SHARED_COUNTS_BYTES, SKETCH_DEPTH, SKETCH_WIDTH, HOT_KEYS
     uint64_t KEY_BYTES_MAX
     int NO_OBJECT, OTHER_OBJECT, HASH_OBJECT, SET_OBJECT, LIST_OBJECT, SORTED_SET_OBJECT, STREAM_OBJECT
@@ -287,6 +290,7 @@ cdef extern from "kernel.h":
         uint64_t count
         uint64_t volatile_count
         int64_t *counts_by_run
+        uint64_t unsure_dirty, unsure_flight
         uint64_t dirty_keys
         int64_t dirty_bytes
         uint64_t hits
@@ -370,6 +374,7 @@ cdef extern from "kernel.h":
     void keyspace_back(keyspace *keyspace)
     void backing_flushed(keyspace *keyspace)
     bint keyspace_knows(keyspace *keyspace, const key *key)
+    bint is_blind(const command *command, const argument *argv, size_t argc)
     bint keys_are_known(keyspace *keyspace, const command *command, const argument *argv, size_t argc)
     bint keyspace_await(keyspace *keyspace, const key *key)
     bint keyspace_awaits(keyspace *keyspace, const key *key)
@@ -379,12 +384,13 @@ cdef extern from "kernel.h":
     void place_begin(char *place, uint32_t id, unsigned slot, const char *key, size_t bytes)
     void keyspace_absent(keyspace *keyspace, const key *key)
     size_t keyspace_take_dirty(keyspace *keyspace, size_t bytes_max,
-                               void (*visit)(void *context, text key, text record, bint is_gone,
+                               void (*visit)(void *context, unsigned slot, text key, text record, bint is_gone,
                                              unsigned was) noexcept,
                                void *context)
     void keyspace_written(keyspace *keyspace)
-    void keyspace_not_written(keyspace *keyspace, const key *key, unsigned was)
-    void keyspace_end_flight(keyspace *keyspace)
+    void keyspace_overwritten(keyspace *keyspace, unsigned run, uint64_t keys, uint64_t volatile_keys)
+    void keyspace_walk_unsure(keyspace *keyspace, void (*visit)(void *context, text key) noexcept, void *context)
+    void keyspace_make_sure(keyspace *keyspace, const key *key, unsigned was)
     void keyspace_walk_unsettled(keyspace *keyspace, uint64_t start, uint64_t stop,
                                  void (*visit)(void *context, entry *entry) noexcept, void *context)
 
@@ -1283,9 +1289,75 @@ cdef struct _Found:  # what _collect() adds to
     int64_t now_ms
 
 
-cdef void _collect_change(void *context, text key, text record, bint is_gone, unsigned was) noexcept:
-    data = None if is_gone else PyBytes_FromStringAndSize(record.data, record.bytes)
-    (<list>context).append((PyBytes_FromStringAndSize(key.data, key.bytes), data, was))
+cdef enum:
+    RUNS = 256  # SLOTS >> RUN_BITS
+
+
+_HINT = _backing.HINT
+cdef int64_t _HINTS = _backing.HINTS
+
+
+cdef int64_t record_deadline_ms(const char *data) noexcept:
+    cdef uint64_t deadline_ms = 0
+    cdef int place
+    for place in range(8):
+        deadline_ms = deadline_ms << 8 | <unsigned char>data[place]
+    return <int64_t>deadline_ms
+
+
+cdef struct _Share:  # kora.store.backing.Share; the lists are borrowed
+    PyObject *words
+    PyObject *unknown
+    PyObject *gone
+    int64_t keys
+    int64_t volatile_keys
+    int64_t first_due_ms
+
+
+cdef struct _Taking:  # what _take() adds to
+    _Share *shares
+    const uint16_t *shards_by_run
+    uint32_t id
+    uint64_t keys
+    uint64_t record_bytes
+    uint64_t large_bytes
+    PyObject *large  # borrowed
+
+
+cdef void _take(void *context, unsigned slot, text name, text record, bint is_gone, unsigned was) noexcept:
+    """kora.store.backing.Taken.add()"""
+    cdef _Taking *taking = <_Taking *>context
+    cdef _Share *share = &taking.shares[taking.shards_by_run[slot >> RUN_BITS]]
+    cdef int64_t deadline_ms
+    cdef key placed
+    cdef list words = <list>share.words
+    placed.data, placed.bytes, placed.slot = name.data, name.bytes, slot
+    place = _place(taking.id, &placed)
+    taking.keys += 1
+    words.append(place)
+    if was == WAS_UNKNOWN:
+        (<list>share.unknown).append(place)
+    share.keys += (not is_gone) - (was == WAS_LASTING or was == WAS_VOLATILE)
+    share.volatile_keys -= was == WAS_VOLATILE
+    if is_gone:
+        words.append(None)
+        (<list>share.gone).append(place)
+        return
+    words.append(PyBytes_FromStringAndSize(record.data, record.bytes))
+    taking.record_bytes += record.bytes
+    if record.bytes >= taking.large_bytes:
+        (<list>taking.large).append((name.data[:name.bytes], record.bytes))
+    deadline_ms = record_deadline_ms(record.data)
+    if deadline_ms:
+        share.volatile_keys += 1
+        if not share.first_due_ms or deadline_ms < share.first_due_ms:
+            share.first_due_ms = deadline_ms
+        words.append(_HINT.pack(taking.id | _HINTS, deadline_ms) + name.data[:name.bytes])
+        words.append(b"")
+
+
+cdef void _collect_key(void *context, text key) noexcept:
+    (<list>context).append(PyBytes_FromStringAndSize(key.data, key.bytes))
 
 
 cdef void _collect(void *context, entry *entry) noexcept:
@@ -1380,6 +1452,7 @@ cdef class Keyspace:
     # Where only a part of the keys is held: see kora/store/backing.py.
     cdef object _backing
     cdef readonly object store_id
+    cdef uint16_t[RUNS] _indexes_by_run  # of shards
 
     def __cinit__(self, Kernel kernel not None, int index, shards):
         cdef ShardStats stats
@@ -1401,6 +1474,7 @@ cdef class Keyspace:
             stats = shard.stats
             for run in range(shard.slot_start >> RUN_BITS, shard.slot_stop >> RUN_BITS):
                 self.c.by_run[run] = stats.c
+                self._indexes_by_run[run] = shard.index
         self.c.stats = self.c.by_run[0]
         self.c.now_s = kernel.clock.wall_ms() // 1000
 
@@ -1695,7 +1769,10 @@ cdef class Keyspace:
         return keyspace_store_object(&self.c, key, entry, <void *>value, object_kind)
 
     cdef int _set(self, key *key, object value) except -1:
-        self._know(key)
+        if self.tells_more:
+            # Who is told of new keys wants to know of each whether it is one; otherwise what is cold stays unknown, and
+            # does not end with an event of its own should its time have been over.
+            self._know(key)
         cdef entry *entry = keyspace_find(&self.c, key)
         cdef bint is_new = entry is NULL
         if entry is not NULL and entry_has_deadline(entry):
@@ -1877,7 +1954,40 @@ cdef class Keyspace:
     # The whole
 
     def __len__(self):
+        if self.c.backing is NULL:
+            return self.c.count
+        self.settle()
+        return self.c.backing.count
+
+    @property
+    def count_about(self):
         return self.c.count if self.c.backing is NULL else self.c.backing.count
+
+    def settle(self):
+        cdef list names
+        cdef key key
+        if self.c.backing is NULL:
+            return
+        try:
+            if self.c.backing.unsure_flight:
+                self._overwrite(self._backing.overwritten(self.store_id))
+            if self.c.backing.unsure_dirty:
+                names = []
+                keyspace_walk_unsure(&self.c, _collect_key, <void *>names)
+                records = self._backing.get_many([(self.store_id, name) for name in names])
+                for name, record in zip(names, records):
+                    key = self._locate(name)
+                    keyspace_make_sure(&self.c, &key, _what_is(record))
+        except StorageFault:
+            pass  # what cannot be read cannot be counted
+
+    cdef int _overwrite(self, overwritten) except -1:
+        """What was unsure as it was given out is known now."""
+        if self.c.backing.unsure_flight:
+            for run, keys, volatile in overwritten:
+                keyspace_overwritten(&self.c, run, keys, volatile)
+            self.c.backing.unsure_flight = 0
+        return 0
 
     def __bool__(self):
         return True
@@ -2095,7 +2205,7 @@ cdef class Keyspace:
         cdef Discarded part
         cdef shard_stats *stats
         cdef int run
-        forgotten = len(self)
+        forgotten = self.count_about
         self._tell_all_attended(self)
         for shard in self._shards:
             if self.c.backing is not NULL:
@@ -2169,21 +2279,38 @@ cdef class Keyspace:
     def hits(self):
         return 0 if self.c.backing is NULL else self.c.backing.hits
 
-    def take_dirty(self, size_t bytes_max):
-        cdef list changes = []
-        if self.c.backing is not NULL and self.c.backing.dirty_keys:
-            keyspace_take_dirty(&self.c, bytes_max, _collect_change, <void *>changes)
-        return changes
+    def take_dirty(self, size_t bytes_max, uint64_t large_bytes):
+        cdef _Taking taking
+        cdef _Share shares[RUNS]
+        cdef int index
+        if self.c.backing is NULL or not self.c.backing.dirty_keys:
+            return None
+        taken = _Taken(self.store_id, len(self._shards))
+        memset(shares, 0, sizeof(shares))
+        for index, share in enumerate(taken.shares):
+            shares[index].words = <PyObject *>share.words
+            shares[index].unknown = <PyObject *>share.unknown
+            shares[index].gone = <PyObject *>share.gone
+        taking.shares = shares
+        taking.large = <PyObject *>taken.large
+        taking.shards_by_run = self._indexes_by_run
+        taking.id = self.store_id
+        taking.keys = taking.record_bytes = 0
+        taking.large_bytes = large_bytes
+        keyspace_take_dirty(&self.c, bytes_max, _take, &taking)
+        if not taking.keys:
+            return None
+        taken.keys = taking.keys
+        taken.record_bytes = taking.record_bytes
+        for index, share in enumerate(taken.shares):
+            share.keys = shares[index].keys
+            share.volatile = shares[index].volatile_keys
+            share.first_due_ms = shares[index].first_due_ms
+        return taken
 
-    def written(self):
+    def written(self, overwritten):
+        self._overwrite(overwritten)
         keyspace_written(&self.c)
-
-    def not_written(self, changes):
-        cdef key key
-        for name, _, was in changes:
-            key = self._locate(name)
-            keyspace_not_written(&self.c, &key, was)
-        keyspace_end_flight(&self.c)
 
     def is_known(self, bytes name not None):
         cdef key key = self._locate(name)
@@ -3446,6 +3573,8 @@ cdef class Kernel:
             if command is NULL or command.first_key == 0 or request.argc < command.argc_min:
                 continue
             argv = batch.arguments + request.first
+            if is_blind(command, argv, request.argc) and not turn.keyspace.tells_ends:
+                continue
             last = <int64_t>request.argc + command.last_key if command.last_key < 0 else command.last_key
             at = command.first_key
             while at <= last and at < <int64_t>request.argc:

@@ -169,8 +169,13 @@ void backing_born(struct keyspace *keyspace, const struct key *key, struct entry
         return;
     }
     unsigned state = STATE_DIRTY;
+    if ((ghost == NULL || ghost->state & STATE_AWAITED) && keyspace->count - 1 != backing->count) {
+        /* Nobody knew of it, and not all keys there are were held: the store may have this one. */
+        state |= STATE_UNSURE;
+        backing->unsure_dirty++;
+    }
     if (ghost != NULL) {
-        state |= ghost->state & (STATE_STORED | STATE_VOLATILE | STATE_FLIGHT);
+        state |= ghost->state & (STATE_STORED | STATE_VOLATILE | STATE_FLIGHT | STATE_UNSURE);
         if (ghost->state & STATE_DIRTY)
             end_dirty(backing, (int64_t)block_bytes(ghost));
         ghost_remove(&backing->ghosts, ghost);
@@ -191,8 +196,8 @@ void backing_gone(struct keyspace *keyspace, unsigned slot, uint64_t hash, const
     backing->counts_by_run[slot >> RUN_BITS]--;
     if (entry->flags & FLAG_DEADLINE)
         backing->volatile_count--;
-    unsigned state = entry->epoch & (STATE_STORED | STATE_VOLATILE | STATE_FLIGHT);
-    if (state & STATE_STORED)
+    unsigned state = entry->epoch & (STATE_STORED | STATE_VOLATILE | STATE_FLIGHT | STATE_UNSURE);
+    if (state & (STATE_STORED | STATE_UNSURE))
         state |= STATE_DIRTY;
     struct ghost *ghost = ghost_add(&backing->ghosts, &key, state);
     if (state & STATE_DIRTY)
@@ -247,13 +252,13 @@ bool keys_are_ready(struct keyspace *keyspace, const struct request *request, co
     if (LIKELY(at == 1 && argc > 1)) {
         /* The one whose hash is known: see batch_prepare(). */
         struct key key = {argv[1].data, argv[1].bytes, request->hash, request->slot};
-        if (!make_ready(keyspace, &key, command->writes))
+        if (!make_ready(keyspace, &key, command->writes) && !is_blind(command, argv, request->argc))
             return false;
         at += command->key_step;
     }
     for (; at <= last && at < argc; at += command->key_step) {
         struct key key = key_of(keyspace->kernel, argv[at].data, argv[at].bytes);
-        if (!make_ready(keyspace, &key, command->writes))
+        if (!make_ready(keyspace, &key, command->writes) && !is_blind(command, argv, request->argc))
             return false;
     }
     return true;
@@ -343,7 +348,15 @@ static struct ghost *next_ghost(const struct ghosts *ghosts, const struct mark *
 
 static unsigned what_was(unsigned state)
 {
+    if (state & STATE_UNSURE)
+        return WAS_UNKNOWN;
     return !(state & STATE_STORED) ? WAS_ABSENT : state & STATE_VOLATILE ? WAS_VOLATILE : WAS_LASTING;
+}
+
+static void give_out_unsure(struct backing *backing)
+{
+    backing->unsure_dirty--;
+    backing->unsure_flight++;
 }
 
 size_t keyspace_take_dirty(struct keyspace *keyspace, size_t bytes_max, visit_change visit, void *context)
@@ -367,7 +380,10 @@ size_t keyspace_take_dirty(struct keyspace *keyspace, size_t bytes_max, visit_ch
                 continue;
             }
             end_dirty(backing, entry_bytes(kernel, entry));
-            visit(context, entry_key(entry), (struct text){out->data, out->bytes}, false, what_was(entry->epoch));
+            if (entry->epoch & STATE_UNSURE)
+                give_out_unsure(backing);
+            visit(context, mark.slot, entry_key(entry), (struct text){out->data, out->bytes}, false,
+                  what_was(entry->epoch));
             bytes += out->bytes + entry->key_bytes + CHANGE_BYTES;
             entry->epoch = STATE_STORED | STATE_FLIGHT | (entry_has_deadline(entry) ? STATE_VOLATILE : 0);
             is_given = true;
@@ -376,7 +392,9 @@ size_t keyspace_take_dirty(struct keyspace *keyspace, size_t bytes_max, visit_ch
         struct ghost *ghost;
         while ((ghost = next_ghost(&backing->ghosts, &mark, &place, STATE_DIRTY)) != NULL) {
             end_dirty(backing, (int64_t)block_bytes(ghost));
-            visit(context, (struct text){ghost->key, ghost->key_bytes}, (struct text){NULL, 0}, true,
+            if (ghost->state & STATE_UNSURE)
+                give_out_unsure(backing);
+            visit(context, mark.slot, (struct text){ghost->key, ghost->key_bytes}, (struct text){NULL, 0}, true,
                   what_was(ghost->state));
             bytes += ghost->key_bytes + CHANGE_BYTES;
             ghost->state = STATE_FLIGHT;
@@ -409,31 +427,51 @@ void keyspace_written(struct keyspace *keyspace)
     marks_clear(&backing->flight);
 }
 
-void keyspace_not_written(struct keyspace *keyspace, const struct key *key, unsigned was)
+void keyspace_overwritten(struct keyspace *keyspace, unsigned run, uint64_t keys, uint64_t volatile_keys)
+{
+    struct backing *backing = keyspace->backing;
+    backing->count -= keys;
+    backing->volatile_count -= volatile_keys;
+    backing->counts_by_run[run] -= (int64_t)keys;
+    keyspace->by_run[run]->keys -= (int64_t)keys;
+}
+
+void keyspace_walk_unsure(struct keyspace *keyspace, visit_key visit, void *context)
+{
+    struct backing *backing = keyspace->backing;
+    for (size_t at = backing->dirty.first; at < backing->dirty.count; at++) {
+        const struct mark *mark = &backing->dirty.items[at];
+        struct named named = named_by(keyspace, mark);
+        struct entry *entry;
+        while ((entry = next_named(keyspace, &named, STATE_UNSURE)) != NULL)
+            visit(context, entry_key(entry));
+        size_t place = mark->hash & (backing->ghosts.places == NULL ? 0 : ghosts_mask(&backing->ghosts));
+        struct ghost *ghost;
+        while ((ghost = next_ghost(&backing->ghosts, mark, &place, STATE_UNSURE)) != NULL)
+            visit(context, (struct text){ghost->key, ghost->key_bytes});
+    }
+}
+
+void keyspace_make_sure(struct keyspace *keyspace, const struct key *key, unsigned was)
 {
     struct backing *backing = keyspace->backing;
     unsigned state = STATE_DIRTY | (was != WAS_ABSENT ? STATE_STORED : 0) | (was == WAS_VOLATILE ? STATE_VOLATILE : 0);
     struct entry *entry = keyspace_peek(keyspace, key);
-    if (entry != NULL) {
-        if (!(entry->epoch & STATE_DIRTY))
-            begin_dirty(backing, key->hash, key->slot, entry_bytes(keyspace->kernel, entry));
+    struct ghost *ghost = entry == NULL ? ghost_find(&backing->ghosts, key) : NULL;
+    if (entry != NULL && entry->epoch & STATE_UNSURE) {
         entry->epoch = state & (EPOCHS - 1);
-        return;
+    } else if (ghost != NULL && ghost->state & STATE_UNSURE) {
+        if (was == WAS_ABSENT) {
+            end_dirty(backing, (int64_t)block_bytes(ghost));
+            state = 0;
+        }
+        ghost->state = (uint8_t)state;
+    } else {
+        return; /* a mark named it twice */
     }
-    struct ghost *ghost = ghost_find(&backing->ghosts, key);
-    if (ghost == NULL)
-        ghost = ghost_add(&backing->ghosts, key, 0);
-    bool was_dirty = ghost->state & STATE_DIRTY, is_dirty = was != WAS_ABSENT;
-    ghost->state = (uint8_t)(is_dirty ? state : 0);
-    if (is_dirty && !was_dirty)
-        begin_dirty(backing, key->hash, key->slot, (int64_t)block_bytes(ghost));
-    else if (was_dirty && !is_dirty)
-        end_dirty(backing, (int64_t)block_bytes(ghost));
-}
-
-void keyspace_end_flight(struct keyspace *keyspace)
-{
-    marks_clear(&keyspace->backing->flight);
+    backing->unsure_dirty--;
+    if (was != WAS_ABSENT)
+        keyspace_overwritten(keyspace, key->slot >> RUN_BITS, 1, was == WAS_VOLATILE);
 }
 
 /* --- Walks --- */

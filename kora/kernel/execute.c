@@ -1365,6 +1365,17 @@ static __attribute__((noinline)) void end_journaling(struct kernel *kernel, cons
     journal_free(&journaling->early);
 }
 
+bool is_blind(const struct command *command, const struct argument *argv, size_t argc)
+{
+    operation operation = command->operation;
+    if (operation != op_set)
+        return operation == op_mset || operation == op_setex || operation == op_psetex;
+    if (argc != 5)
+        return argc == 3;
+    struct text option = text_of(&argv[3]);
+    return is_word(option, "EX") || is_word(option, "PX") || is_word(option, "EXAT") || is_word(option, "PXAT");
+}
+
 /* What a command may change, before it does: where the table cannot tell its keys, whatever its words name. */
 static __attribute__((noinline)) void preserve_keys(struct keyspace *keyspace, const struct command *command,
                                                     const struct argument *argv, size_t argc)

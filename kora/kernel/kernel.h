@@ -1298,9 +1298,10 @@ void discarded_free(struct kernel *kernel, struct discarded *discarded); /* all,
 #define STATE_STORED 4   /* the store has the key, or will have it with what was given out */
 #define STATE_VOLATILE 8 /* and with a deadline */
 #define STATE_AWAITED 16 /* of a ghost: the key is not known at all, but a record of it was asked for */
+#define STATE_UNSURE 32  /* of what is dirty: the store was not asked whether it has the key */
 
 /* What the store has of a key before a change: kora/store/backing.py */
-enum { WAS_ABSENT, WAS_LASTING, WAS_VOLATILE };
+enum { WAS_ABSENT, WAS_LASTING, WAS_VOLATILE, WAS_UNKNOWN };
 
 #define RECORD_EDITED 0x80 /* in the type of a string that is FLAG_RAW */
 #define POSITION_BITS 32   /* a position is the slot of a key, above so many bits of a checksum */
@@ -1333,9 +1334,10 @@ struct ghosts {
 
 struct backing {
     bool is_loading; /* what is inserted comes from the store */
-    uint64_t count;  /* keys in all */
+    uint64_t count;  /* keys in all; what is unsure is counted twice if the store has it */
     uint64_t volatile_count;
     int64_t counts_by_run[SLOTS >> RUN_BITS]; /* what was there at first is all in the first run of its shard */
+    uint64_t unsure_dirty, unsure_flight;     /* keys that are unsure, and that were when they were given out last */
     struct marks dirty, flight;
     struct ghosts ghosts;
     uint64_t dirty_keys;
@@ -1353,6 +1355,8 @@ void backing_flushed(struct keyspace *keyspace); /* there are no keys any more *
 void backing_changes(struct keyspace *keyspace, struct entry *entry);
 void backing_born(struct keyspace *keyspace, const struct key *key, struct entry *entry, struct shard_stats *stats);
 void backing_gone(struct keyspace *keyspace, unsigned slot, uint64_t hash, const struct entry *entry);
+/* Whether a request puts values in place of whatever is there, and does not tell of that: it may be unknown. */
+bool is_blind(const struct command *command, const struct argument *argv, size_t argc);
 /* Whether a look at a key needs no store, and at all those that the words of a request name by their places. */
 bool keyspace_knows(struct keyspace *keyspace, const struct key *key);
 bool keys_are_known(struct keyspace *keyspace, const struct command *command, const struct argument *argv, size_t argc);
@@ -1365,12 +1369,17 @@ void keyspace_forget_awaited(struct keyspace *keyspace, const struct key *key);
 /* The store does not have the key. */
 void keyspace_absent(struct keyspace *keyspace, const struct key *key);
 /* Give out changes of so many bytes, about; returns how many could not be told, and stay. */
-typedef void (*visit_change)(void *context, struct text key, struct text record, int is_gone, unsigned was);
+typedef void (*visit_change)(void *context, unsigned slot, struct text key, struct text record, int is_gone,
+                             unsigned was);
 size_t keyspace_take_dirty(struct keyspace *keyspace, size_t bytes_max, visit_change visit, void *context);
-/* What was given out is in the store; or it is not, which is said of each key, and then that this was all. */
+/* What was given out is in the store. */
 void keyspace_written(struct keyspace *keyspace);
-void keyspace_not_written(struct keyspace *keyspace, const struct key *key, unsigned was);
-void keyspace_end_flight(struct keyspace *keyspace);
+/* So many keys of a run of slots, and so many with a deadline, were in the store already when they came. */
+void keyspace_overwritten(struct keyspace *keyspace, unsigned run, uint64_t keys, uint64_t volatile_keys);
+/* Visit the keys that are unsure and not given out; and say of one what the store has of it. */
+typedef void (*visit_key)(void *context, struct text key);
+void keyspace_walk_unsure(struct keyspace *keyspace, visit_key visit, void *context);
+void keyspace_make_sure(struct keyspace *keyspace, const struct key *key, unsigned was);
 /* Visit all entries of which the store may not have what they are, in a range of positions; some of them twice. */
 void keyspace_walk_unsettled(struct keyspace *keyspace, uint64_t start, uint64_t stop, visit visit, void *context);
 uint64_t position_of(const char *key, size_t bytes);

@@ -203,7 +203,7 @@ class Feed(asyncio.Protocol):
     def _send_snapshot(self, number: int, with_histograms: bool) -> None:
         """Shard by shard, each in a turn of the loop of its own: clients need not wait for all of it."""
         is_packed = self._histograms_fd >= 0
-        head = snapshot.take(self._engine, with_histograms, shards=[], packed=is_packed)
+        head = snapshot.take(self._engine, with_histograms, shards=[], packed=is_packed, exactly=False)
         shards = iter(self._engine.shards)
 
         def send_next() -> None:

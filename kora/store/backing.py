@@ -10,8 +10,12 @@ deletion which the backing has not been told yet; or it is COLD, and only the ba
                Backing.get() -> install()    at once, on the loop: whatever else looks for a key
                Backing.get_many() in a thread, for the keys that requests name before they run (kora/engine/cache.py)
 
-    take_dirty() -> a batch, written in a thread -> written(), or not_written() and again
-    drop_clean()                                  what is clean, and was not used for long, makes room
+    take_dirty() -> a batch, written in a thread, again and again until it is -> written()
+    drop_clean()                             what is clean, and was not used for long, makes room
+
+Who puts a value in place of whatever is there need not know what that is: a cold key that is set so becomes UNSURE, and
+is counted as a new one.  The backing is asked whether it has the key when it is to be written, by the thread that does
+that; then the keyspace's counts are put right, and so they are at once, by settle(), before anybody is told of them.
 
 A RECORD is 8 bytes of deadline (Unix ms, big-endian, 0 for none), the RDB type, and the value as DUMP has it.  The high
 bit of the type says of a string that it was edited, which is its encoding.
@@ -42,13 +46,17 @@ if TYPE_CHECKING:
 POSITION_BITS: Final = 32
 POSITION_END: Final = SLOTS << POSITION_BITS
 DEADLINE_BYTES: Final = 8
+# A HINT says that a key ends then: the id of its database, and this, the deadline, and the key.
+HINTS: Final = 1 << 31
+HINT: Final = Struct(">IQ")
 
 _EDITED: Final = 0x80  # in the type
 
-# What the backing has of a key before a change is written.
+# What the backing has of a key before a change is written.  The kernel knows these, too.
 ABSENT: Final = 0
 LASTING: Final = 1  # without a deadline
 VOLATILE: Final = 2
+UNKNOWN: Final = 3
 
 
 PLACE_BYTES: Final = 10  # before the key
@@ -68,8 +76,57 @@ def position_of(key: bytes) -> int:
 _STRING_BYTES_MAX: Final = 1 << 40
 
 
-# Of one key, since the backing was last told of it: its record, or None if it is gone, and what the backing has of it.
-Change: TypeAlias = "tuple[bytes, bytes | None, int]"
+# So many keys of a run of slots, and so many of them with a deadline.
+Overwritten: TypeAlias = "tuple[int, int, int]"
+
+
+class Share:
+    """Of what has changed in a database, what goes to one shard."""
+
+    __slots__ = ("first_due_ms", "gone", "keys", "unknown", "volatile", "words")
+
+    def __init__(self) -> None:
+        # A place, and its record, or None if the key is gone; and behind a record with a deadline a hint and b"".
+        self.words: list[bytes | None] = []
+        self.gone: list[bytes] = []  # places
+        self.unknown: list[
+            bytes
+        ] = []  # places of which nobody knows whether they are there; counted as if they were not
+        self.keys = 0  # more than there were
+        self.volatile = 0
+        self.first_due_ms = 0  # the first deadline that is new
+
+
+class Taken:
+    """What has changed in a database since the backing was last told."""
+
+    __slots__ = ("id", "keys", "large", "record_bytes", "shares")
+
+    def __init__(self, id: int, shards: int) -> None:
+        self.id = id
+        self.shares = [Share() for _ in range(shards)]
+        self.keys = 0
+        self.record_bytes = 0
+        self.large: list[tuple[bytes, int]] = []  # keys of large records, and how many bytes those have
+
+    def add(self, shard: int, key: bytes, record: bytes | None, was: int) -> None:
+        """A key has another record now, or None; `was` is what the backing has of it."""
+        share = self.shares[shard]
+        place = place_of(self.id, key)
+        share.words += place, record
+        self.keys += 1
+        if was == UNKNOWN:
+            share.unknown.append(place)
+        share.keys += (record is not None) - (was in (LASTING, VOLATILE))
+        share.volatile -= was == VOLATILE
+        if record is None:
+            share.gone.append(place)
+            return
+        self.record_bytes += len(record)
+        if deadline_ms := deadline_of(record):
+            share.volatile += 1
+            share.first_due_ms = min(share.first_due_ms or deadline_ms, deadline_ms)
+            share.words += HINT.pack(self.id | HINTS, deadline_ms) + key, b""
 
 
 class Backing(Protocol):
@@ -94,6 +151,9 @@ class Backing(Protocol):
 
     def may_exist(self, id: int, key: bytes) -> bool:
         """False if the key is not there, as far as memory alone can tell."""
+
+    def overwritten(self, id: int) -> Sequence[Overwritten]:
+        """What was there, of the unknown keys that take_dirty() has given out last."""
 
     def scan(self, id: int, position: int, count: int, now_ms: int) -> tuple[list[bytes], int]:
         """About so many keys from a position on, in order, and the position to go on with, POSITION_END after the last.
@@ -128,18 +188,22 @@ class Backed(Protocol):
     def back(self, backing: Backing, id: int) -> None:
         """Begin to hold a part of what is in a backing, and nothing yet."""
 
-    def take_dirty(self, bytes_max: int) -> list[Change]:
-        """Changes, of about so many bytes, in no order; [] if there are none.
+    @property
+    def count_about(self) -> int:
+        """As len(), but of what was set without a look at what was there some may be counted twice; and at no cost."""
+
+    def settle(self) -> None:
+        """Have all counts right, `volatile` and those of shards included, as far as the backing can be read."""
+
+    def take_dirty(self, bytes_max: int, large_bytes: int) -> Taken | None:
+        """Changes, of about so many bytes, in no order; None if there are none.
 
         What is given out counts as being in the backing from then on, but is not dropped before written() was called.
-        One batch of a keyspace at a time: written() or not_written() comes before the next.
+        One batch of a keyspace at a time: written() comes before the next.
         """
 
-    def written(self) -> None:
-        """What take_dirty() gave out last is in the backing."""
-
-    def not_written(self, changes: Sequence[Change]) -> None:
-        """What take_dirty() gave out last is not in the backing: it is dirty again."""
+    def written(self, overwritten: Sequence[Overwritten]) -> None:
+        """What take_dirty() gave out last is in the backing; and what was there of what was unknown."""
 
     def is_known(self, key: bytes) -> bool:
         """Whether a look at a key needs no backing."""
@@ -176,6 +240,13 @@ class Backed(Protocol):
 def deadline_of(record: bytes) -> int:
     """The deadline of a record; 0 for none."""
     return int.from_bytes(record[:DEADLINE_BYTES], "big")
+
+
+def what_is(record: bytes | None) -> int:
+    """ABSENT, LASTING or VOLATILE."""
+    if record is None:
+        return ABSENT
+    return VOLATILE if deadline_of(record) else LASTING
 
 
 def make_record(value: Any, deadline_ms: int | None) -> bytes:

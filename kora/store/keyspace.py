@@ -32,7 +32,7 @@ from kora.errors import StorageFault, WrongType
 from kora.observe.recent import OTHERS, PREFIXES_MAX, prefix_of
 from kora.observe.shard_stats import ShardStats
 from kora.store import backing as backings
-from kora.store.backing import ABSENT, LASTING, POSITION_END, VOLATILE, Backing, Change
+from kora.store.backing import ABSENT, LASTING, POSITION_END, VOLATILE, Backing, Overwritten, Taken
 from kora.store.held import Held
 from kora.store.lazyfree import DiscardedValue, discard, discard_value, is_large
 from kora.store.shard import RUN_BITS, Shard
@@ -726,11 +726,18 @@ class Keyspace:
     def ghost_bytes(self) -> int:
         return 0 if self._held is None else sum(map(len, self._held.ghosts)) + 80 * len(self._held.ghosts)
 
-    def take_dirty(self, bytes_max: int) -> list[Change]:
+    @property
+    def count_about(self) -> int:
+        return len(self)
+
+    def settle(self) -> None:
+        """Here every key that is set is known, so that there is nothing to be put right."""
+
+    def take_dirty(self, bytes_max: int, large_bytes: int) -> Taken | None:
         held = self._held
-        changes: list[Change] = []
         if held is None:
-            return changes
+            return None
+        taken = Taken(self.store_id, len(set(self._shards_by_run)))
         size_bytes = 0
         for key in list(held.dirty):
             if size_bytes >= bytes_max:
@@ -748,27 +755,16 @@ class Keyspace:
                 record = backings.make_record(value, deadline_ms)
                 held.stored[key] = LASTING if deadline_ms is None else VOLATILE
                 size_bytes += len(record)
+                if len(record) >= large_bytes:
+                    taken.large.append((key, len(record)))
             held.flight[key] = None
-            changes.append((key, record, was))
+            taken.add(self._shards_by_run[slot >> RUN_BITS].index, key, record, was)
             size_bytes += len(key)
-        return changes
+        return taken if taken.keys else None
 
-    def written(self) -> None:
+    def written(self, overwritten: Sequence[Overwritten]) -> None:
         assert self._held is not None
         self._held.flight.clear()
-
-    def not_written(self, changes: Sequence[Change]) -> None:
-        held = self._held
-        assert held is not None
-        held.flight.clear()
-        for key, _, was in changes:
-            held.stored.pop(key, None)
-            if was != ABSENT:
-                held.stored[key] = was
-            if was != ABSENT or key in self._tables[slot_of(key)]:
-                held.dirty[key] = None
-            else:
-                held.dirty.pop(key, None)
 
     def is_known(self, key: bytes) -> bool:
         is_known = self._held is None or key in self._tables[slot_of(key)] or key in self._held.ghosts

@@ -270,7 +270,7 @@ def test_numbers_tell_what_was_read_how(deep: Deep, connect: Callable[[], Sessio
     client.send("GET", "a")
     deep.read()
     client.send("GET", "a")
-    client.send("SET", "new", "3")
+    client.send("INCR", "new")
     client.send("EVAL", "return redis.call('GET', 'b')", "0")
     assert deep.engine.cache is not None
     numbers = deep.engine.cache.numbers()

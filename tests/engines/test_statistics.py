@@ -18,7 +18,7 @@ from kora.clock import ManualClock  # noqa: E402
 from kora.engine.engine import Engine  # noqa: E402
 from kora.engine.storage import StorageView  # noqa: E402
 from kora.engines.rocksdb.statistics import LogTail, Statistics  # noqa: E402
-from kora.engines.rocksdb.store import Changes, Store, StoreSettings  # noqa: E402
+from kora.engines.rocksdb.store import Store, StoreSettings  # noqa: E402
 from kora.observe.storage import (  # noqa: E402
     COMPACTIONS,
     COUNT,
@@ -32,7 +32,8 @@ from kora.observe.storage import (  # noqa: E402
     Storage,
     kip_metrics,
 )
-from kora.store.slots import SLOTS  # noqa: E402
+from kora.store.backing import ABSENT, Taken  # noqa: E402
+from kora.store.slots import SLOTS, slot_of  # noqa: E402
 
 pytestmark = pytest.mark.once
 
@@ -372,8 +373,11 @@ def test_a_store_that_is_opened_again_has_its_filters_its_statistics_and_one_cac
     settings = StoreSettings(block_cache_bytes=3 << 20)
     store = Store(str(tmp_path), edges, settings)
     id = store.new_id()
-    changes = [(b"k%d" % number, bytes(8) + b"\x00\x01v", 0) for number in range(200)]
-    store.batch([Changes(id, changes)], {0: id}).commit(sync=False)
+    taken = Taken(id, 2)
+    for number in range(200):
+        key = b"k%d" % number
+        taken.add(slot_of(key) >= edges[1], key, bytes(8) + b"\x00\x01v", ABSENT)
+    store.batch([taken], {0: id}).commit(sync=False)
     for instance in store.instances:
         instance.flush()
     store.close()

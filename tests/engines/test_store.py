@@ -3,20 +3,24 @@
 import errno
 import os
 import shutil
+import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from bisect import bisect
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import pytest
 
 from kora.errors import StorageFault
-from kora.store.backing import ABSENT, LASTING, POSITION_END, VOLATILE, Change
+from kora.store.backing import ABSENT, LASTING, POSITION_END, UNKNOWN, VOLATILE, Taken
+from kora.store.shard import RUN_BITS
 from kora.store.slots import slot_of
 
 rocksdict = pytest.importorskip("rocksdict", reason="the extra `rocksdb` is not installed")
 
-from kora.engines.rocksdb.store import CannotOpen, Changes, Store, StoreSettings  # noqa: E402
+from kora.engines.rocksdb.store import CannotOpen, Store, StoreSettings  # noqa: E402
 
 pytestmark = pytest.mark.once
 
@@ -24,6 +28,7 @@ EDGES = [0, 8192, 16384]
 NOW_MS = 1_000_000
 
 Open = Callable[..., Store]
+Change = tuple[bytes, bytes | None, int]  # a key, its record, and what was there
 
 
 def record(value: bytes, deadline_ms: int = 0) -> bytes:
@@ -52,8 +57,16 @@ def store(open_store: Open) -> Store:
     return open_store()
 
 
+def taken(id: int, changes: Iterable[Change]) -> Taken:
+    """What a keyspace would give out."""
+    given = Taken(id, len(EDGES) - 1)
+    for key, data, was in changes:
+        given.add(bisect(EDGES, slot_of(key)) - 1, key, data, was)
+    return given
+
+
 def write(store: Store, id: int, *changes: Change, index: int = 0) -> None:
-    store.batch([Changes(id, changes)], store.databases | {index: id}).commit(False)
+    store.batch([taken(id, changes)], store.databases | {index: id}).commit(False)
 
 
 def all_keys(store: Store, id: int, count: int = 7, now_ms: int = 0) -> list[bytes]:
@@ -62,6 +75,44 @@ def all_keys(store: Store, id: int, count: int = 7, now_ms: int = 0) -> list[byt
         part, position = store.scan(id, position, count, now_ms)
         keys += part
     return keys
+
+
+def test_what_is_unknown_is_looked_for_when_it_is_written(store: Store) -> None:
+    id, keys = store.new_id(), [b"k%d" % number for number in range(300)]
+    write(store, id, *(put(key, deadline_ms=9 if number % 3 == 0 else 0) for number, key in enumerate(keys)))
+    assert store.counts(id) == (300, 100)
+    changes: list[Change] = [put(key, was=UNKNOWN) for key in keys[:30]]
+    changes += [put(b"new%d" % number, deadline_ms=7, was=UNKNOWN) for number in range(20)]
+    changes += [(key, None, UNKNOWN) for key in [*keys[30:36], b"never"]]
+    batch = store.batch([taken(id, changes)])
+    there = list(store.overwritten(id))
+    batch.commit(False)
+    assert list(store.overwritten(id)) == list(batch.overwritten(id)) == there
+    assert (sum(keys for _, keys, _ in there), sum(volatile for _, _, volatile in there)) == (36, 12)
+    assert not batch.overwritten(id + 1)
+    found = all_keys(store, id)
+    assert store.counts(id) == (len(found), 100 - 12 + 20) == (300 + 20 - 6, 108)
+    for run, keys_of_run, _ in there:
+        assert sum(slot_of(key) >> RUN_BITS == run for key in keys[:36]) == keys_of_run
+
+
+def test_what_cannot_be_read_can_be_written_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    id = store.new_id()
+    write(store, id, put(b"a"), put(b"bad"))
+    ask = store._read
+
+    def fail(deed: Callable[..., Any], *arguments: Any) -> Any:
+        if any(b"bad" in str(argument).encode() for argument in arguments):
+            raise StorageFault("a bad block")
+        return ask(deed, *arguments)
+
+    batch = store.batch([taken(id, [put(b"a", b"2", was=UNKNOWN), put(b"bad", b"2", was=UNKNOWN)])])
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_read", fail)
+        assert sum(keys for _, keys, _ in batch.overwritten(id)) == 2
+    batch.commit(False)
+    assert store.counts(id) == (2, 0)
+    assert store.get(id, b"bad") == record(b"2")
 
 
 def test_what_was_written_is_read_by_any_road(store: Store) -> None:
@@ -95,7 +146,7 @@ def test_everything_is_there_when_it_is_opened_again(open_store: Open) -> None:
     one, other = store.new_id(), store.new_id()
     keys = [b"key:%d" % number for number in range(500)]
     store.batch(
-        [Changes(one, [put(key) for key in keys]), Changes(other, [put(b"x", deadline_ms=3)])],
+        [taken(one, [put(key) for key in keys]), taken(other, [put(b"x", deadline_ms=3)])],
         {0: one, 5: other},
         {"functions": b"[]"},
     ).commit(True)
@@ -125,9 +176,7 @@ def test_what_a_killed_process_has_written_is_there(open_store: Open, tmp_path: 
 def test_a_scan_goes_by_position_and_gives_each_key_once(store: Store, count: int) -> None:
     id, other = store.new_id(), store.new_id()
     keys = [b"key:%d" % number for number in range(200)] + [b"{one}%d" % number for number in range(100)]
-    store.batch([Changes(id, [put(key) for key in keys]), Changes(other, [put(b"other")])], {0: id, 1: other}).commit(
-        False
-    )
+    store.batch([taken(id, [put(key) for key in keys]), taken(other, [put(b"other")])], {0: id, 1: other}).commit(False)
     found = all_keys(store, id, count)
     assert found == sorted(keys, key=lambda key: (slot_of(key), crc32(key), key))
 
@@ -154,7 +203,7 @@ def test_a_scan_leaves_out_what_is_over(store: Store) -> None:
 
 def test_keys_are_due_in_time_and_by_their_last_deadline(store: Store) -> None:
     id, other = store.new_id(), store.new_id()
-    store.batch([Changes(other, [put(b"other", deadline_ms=1)])], {1: other}).commit(False)
+    store.batch([taken(other, [put(b"other", deadline_ms=1)])], {1: other}).commit(False)
     write(store, id, put(b"a", deadline_ms=10), put(b"b", deadline_ms=20), put(b"c"))
     assert store.due(id, 9, 100) == []
     assert store.due(id, 10, 100) == [b"a"]
@@ -185,11 +234,9 @@ def test_many_keys_that_are_due_come_bit_by_bit(store: Store) -> None:
 def test_a_database_that_has_no_number_any_more_is_gone(open_store: Open) -> None:
     store = open_store()
     old, other = store.new_id(), store.new_id()
-    store.batch([Changes(old, [put(b"a", deadline_ms=1)]), Changes(other, [put(b"b")])], {0: old, 1: other}).commit(
-        False
-    )
+    store.batch([taken(old, [put(b"a", deadline_ms=1)]), taken(other, [put(b"b")])], {0: old, 1: other}).commit(False)
     new = store.new_id()
-    store.batch([Changes(new, [put(b"a", b"new")])], {0: new}).commit(False)
+    store.batch([taken(new, [put(b"a", b"new")])], {0: new}).commit(False)
     assert store.databases == {0: new}
     for id, keys in ((old, 0), (other, 0), (new, 1)):
         assert store.counts(id)[0] == len(all_keys(store, id)) == keys
@@ -202,7 +249,7 @@ def test_a_database_that_has_no_number_any_more_is_gone(open_store: Open) -> Non
 def test_swapped_databases_are_so_after_opening(open_store: Open) -> None:
     store = open_store()
     one, other = store.new_id(), store.new_id()
-    store.batch([Changes(one, [put(b"a")])], {0: one, 1: other}).commit(False)
+    store.batch([taken(one, [put(b"a")])], {0: one, 1: other}).commit(False)
     store.batch([], {0: other, 1: one}).commit(False)
     store.close()
     assert open_store().databases == {0: other, 1: one}
@@ -329,18 +376,66 @@ def test_a_torn_batch_is_cut_off_for_all_shards_alike(open_store: Open, tmp_path
         assert again.counts(id) == (10 * batches + 1, 0)
 
 
+def flipped(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
 def test_a_log_that_is_corrupted_before_its_end_is_named(open_store: Open, tmp_path: Path) -> None:
+    store = open_store()
+    id = store.new_id()
+    stops = [0]
+    for number in range(4):
+        write(store, id, put(b"%d" % number))
+        stops.append(log_of(Path(store.path)).stat().st_size)
+    # In the number of bytes, the checksum, the number, and the contents.
+    for case, place in enumerate((stops[2], stops[2] + 8, stops[2] + 12, stops[2] + 40)):
+        path = copy_of(store, tmp_path / str(case))
+        flipped(log_of(path), place)
+        with pytest.raises(CannotOpen) as refused:
+            open_store(str(path))
+        about = f"{log_of(path)}: is corrupted at byte {stops[2]} of {stops[4]}, and there are batches behind it: "
+        assert str(refused.value).startswith(about)
+        assert log_of(path).stat().st_size == stops[4], "nothing was changed"
+        subprocess.run(["sh", "-c", str(refused.value).partition("do without them: ")[2]], check=True)
+        assert open_store(str(path)).counts(id) == (2, 0)
+    # The same, where another log follows.
+    path = copy_of(store, tmp_path / "another")
+    log_of(path).with_name("batches-000002.log").write_bytes(log_of(path).read_bytes())
+    flipped(path / "batches-000001.log", -1)
+    with pytest.raises(CannotOpen, match=r"batches-000001\.log: is corrupted at byte \d+ of \d+, and there") as refused:
+        open_store(str(path))
+    subprocess.run(["sh", "-c", str(refused.value).partition("do without them: ")[2]], check=True)
+    assert open_store(str(path)).counts(id) == (3, 0)
+
+
+@pytest.mark.parametrize("end", [bytes(5000), b"x" * 5000], ids=["zeros", "anything"])
+def test_what_is_no_batch_at_the_end_of_a_log_is_cut_off(open_store: Open, tmp_path: Path, end: bytes) -> None:
     store = open_store()
     id = store.new_id()
     write(store, id, put(b"a"))
     path = copy_of(store, tmp_path / "copy")
-    log = log_of(path)
-    log.with_name("batches-000002.log").write_bytes(log.read_bytes())
-    data = bytearray(log.read_bytes())
-    data[-1] ^= 1
-    log.write_bytes(data)
-    with pytest.raises(CannotOpen, match=r"batches-000001\.log: is corrupted at byte 0 of \d+$"):
-        open_store(str(path))
+    with log_of(path).open("ab") as log:
+        log.write(end)
+    # Begun just before the crash.
+    (path / "batches-000002.log").touch()
+    torn = open_store(str(path))
+    assert (torn.counts(id), torn.log.cut_bytes) == ((1, 0), 5000)
+
+
+def test_a_log_of_which_everything_is_elsewhere_is_not_read(open_store: Open, tmp_path: Path) -> None:
+    store = open_store()
+    id = store.new_id()
+    write(store, id, put(b"a"))
+    old = log_of(Path(store.path))
+    data = old.read_bytes()
+    store.log.is_suspect = True
+    write(store, id, put(b"b"))
+    path = copy_of(store, tmp_path / "copy")
+    # Its name is there again after a power cut, and what was in it is not.
+    (path / old.name).write_bytes(data[: len(data) // 2])
+    assert open_store(str(path)).counts(id) == (2, 0)
 
 
 def test_a_log_is_given_up_when_all_of_it_is_in_files(open_store: Open, tmp_path: Path) -> None:
@@ -417,7 +512,7 @@ def test_a_batch_that_fails_can_be_committed_again(
     store = open_store()
     id = store.new_id()
     write(store, id, put(b"a"), put(b"b"), put(b"c"))
-    batch = store.batch([Changes(id, [put(b"d"), put(b"e"), (b"a", None, LASTING)])])
+    batch = store.batch([taken(id, [put(b"d"), put(b"e"), (b"a", None, LASTING)])])
     Failing(monkeypatch, name, 2, error)
     for _ in range(2):
         with pytest.raises(StorageFault) as fault:
@@ -434,7 +529,7 @@ def test_a_batch_that_fails_can_be_committed_again(
 def test_an_instance_that_writes_no_more_is_opened_again_and_lacks_nothing(store: Store) -> None:
     id = store.new_id()
     write(store, id, *(put(b"%d" % number) for number in range(50)))
-    batch = store.batch([Changes(id, [put(b"new:%d" % number) for number in range(50)])])
+    batch = store.batch([taken(id, [put(b"new:%d" % number) for number in range(50)])])
     store.instances[1].close()
     with pytest.raises(StorageFault):
         batch.commit(False)

@@ -32,7 +32,20 @@ from tests.conftest import encode_request
 from tests.e2e.kora_process import clean_environ, prepare_child
 from tests.faults.fault_layer import KINDS, FaultLayer
 from tests.faults.power_cut import Survival, cut_power
-from tests.faults.workload import SHARED, SHORT_MS, Deed, Drawing, Entries, Scores, State, plain
+from tests.faults.workload import (
+    SCRATCH,
+    SHARED,
+    SHORT_MS,
+    Deed,
+    Drawing,
+    Entries,
+    Filling,
+    Scores,
+    State,
+    Turning,
+    plain,
+    scratch_key,
+)
 from tests.peers import peer
 
 WRITERS: Final = 6
@@ -42,6 +55,7 @@ START_S_MAX: Final = 30.0
 EVERYSEC_LOST_NS: Final = 1_000_000_000
 EVERYSEC_LATE_NS: Final = 500_000_000
 DEATH_S_MAX: Final = 20.0
+COUNTS_S_MAX: Final = 10.0
 
 # How servers are started that keep what they are told; a journal of this size is written anew all the time.
 JOURNAL: Final = ("--save", "", "--appendonly", "yes", "--auto-aof-rewrite-min-size", "256kb", "--appendfsync")
@@ -87,6 +101,10 @@ class Subject:
         end between two commands goes back to MULTI).  So it is not given any transactions.
         """
         return self.name != "redis"
+
+    @property
+    def is_stored(self) -> bool:
+        return "rocksdb" in self.flags
 
     def argv(self, port: int, data: Path) -> list[str]:
         own = ["--port", str(port), "--dir", str(data), *self.flags]
@@ -229,10 +247,10 @@ class Talker:
 
 
 class Writer(Talker):
-    def __init__(self, number: int, seed: object, has_transactions: bool) -> None:
+    def __init__(self, drawing: Drawing, database: int) -> None:
         super().__init__()
-        self.database = number % DATABASES
-        self.drawing = Drawing(b"w%d" % number, random.Random(f"{seed}-{number}"), has_transactions)
+        self.database = database
+        self.drawing = drawing
         self.before = State()  # this life of the server
         self.deeds: list[Deed] = []
         self.refusals: list[str] = []  # error replies, where a test has provoked them
@@ -271,6 +289,9 @@ class Writer(Talker):
         self.drawing.learn(deed)
 
 
+SNAPSHOT_WORKS: Final = (b"BGSAVE", b"SAVE")
+
+
 @dataclass
 class Snapshot:
     """When one was asked for, was begun at the latest, and whether it is known to be complete."""
@@ -297,17 +318,17 @@ class Observer(Talker):
         if not work and self.chance.random() < 0.02:
             work = self.chance.choice(self.works)
         if work:
-            if work != b"BGREWRITEAOF":
+            if work in SNAPSHOT_WORKS:
                 self.snapshots.append(Snapshot(time.monotonic_ns()))
-            self.send([(work,)], [partial(self._begun, work)])
+            self.send([tuple(work.split())], [partial(self._begun, work)])
         else:
             self.send([(b"LLEN", SHARED), (b"INFO", b"persistence")], [self._shown, self._told])
 
     def _begun(self, work: bytes, reply: Any, now_ns: int) -> None:
         if isinstance(reply, hiredis.ReplyError) and "in progress" not in str(reply):
             raise Lost(f"{work.decode()} is answered with {reply}")
-        if work == b"BGREWRITEAOF":
-            self.rewrites += 1
+        if work not in SNAPSHOT_WORKS:
+            self.rewrites += work == b"BGREWRITEAOF"
         elif isinstance(reply, hiredis.ReplyError):
             self.snapshots.pop()
         else:
@@ -387,7 +408,14 @@ class Trial:
         self.chance = random.Random(str(seed))
         self.works = works
         self.layer.control.sync_delay_us = sync_delay_us
-        self.writers = [Writer(number, seed, subject.keeps_transactions) for number in range(WRITERS)]
+        drawings = [
+            Drawing(b"w%d" % number, random.Random(f"{seed}-{number}"), subject.keeps_transactions)
+            for number in range(WRITERS)
+        ]
+        self.writers = [Writer(drawing, number % DATABASES) for number, drawing in enumerate(drawings)]
+        if subject.is_stored:
+            self.writers.append(Writer(Filling(b"filling", random.Random(f"{seed}-f"), True), 1))
+            self.writers.append(Writer(Turning(b"turn", random.Random(f"{seed}-t"), False), SCRATCH[0]))
         self.layer.forget()
         self.server = Server(subject, self.layer)
 
@@ -426,10 +454,21 @@ class Trial:
         """Leave on the disk what a new life finds."""
         if death.survival is not None:
             outcome.cut += cut_power(self.layer, self.chance, death.survival)
+        if self.subject.is_stored and self.promise is Promise.SNAPSHOT:
+            self._restore()
         # The next life changes it at once, and somebody may have to look what it began with.
         shutil.rmtree(self.layer.folder / "found", ignore_errors=True)
         shutil.copytree(self.layer.data, self.layer.folder / "found")
         self.layer.forget()
+
+    def _restore(self) -> None:
+        """Have the last checkpoint take the place of the data, as an operator would."""
+        store = self.layer.data / "rocksdb"
+        shutil.rmtree(store, ignore_errors=True)
+        for name in ("rocksdb-checkpoint", "rocksdb-checkpoint.old"):
+            if (self.layer.data / name).is_dir():
+                shutil.copytree(self.layer.data / name, store)
+                return
 
     def _start(self, at_call: int = 0) -> None:
         self.layer.kill_at(at_call)
@@ -540,10 +579,9 @@ class Trial:
                 deed.answered_ms = now_ms
             for replies in deed.outcomes(state):
                 tried = state if deed.answered_ns or not replies else state.copy()
-                words = {word for request in deed.requests for word in request[1:]}
-                old = sum(map(tried.digest_of, words))
+                old = sum(map(tried.digest_of, deed.keys))
                 deed.apply(tried, replies)
-                new = digest + sum(map(tried.digest_of, words)) - old
+                new = digest + sum(map(tried.digest_of, deed.keys)) - old
                 if new == wanted:
                     counts[count] = replies
             if tried is state:
@@ -645,7 +683,7 @@ def _differences(wanted: State, found: State) -> list[str]:
 def contents(line: Line, writers: list[Writer]) -> dict[bytes, State]:
     """Everything that a server holds, by writer; raises Lost where something is nobody's."""
     states = {writer.prefix: State() for writer in writers}
-    for database in range(DATABASES):
+    for database in (*range(DATABASES), *SCRATCH):
         assert line.run(b"SELECT", b"%d" % database) == b"OK"
         keys = line.run(b"KEYS", b"*")
         if isinstance(keys, hiredis.ReplyError):
@@ -666,10 +704,26 @@ def contents(line: Line, writers: list[Writer]) -> dict[bytes, State]:
             if owner not in states:
                 raise Lost(f"{key!r} is there, which nobody has set")
             deadline = deadlines[key]
-            states[owner].store(key, value, (deadline, deadline) if deadline > 0 else None)
+            name = scratch_key(database, key) if database in SCRATCH else key
+            states[owner].store(name, value, (deadline, deadline) if deadline > 0 else None)
+        _check_counts(line, database, len(there), sum(deadline > 0 for deadline in deadlines.values()))
     for state in states.values():
         state.forget_expired()
     return states
+
+
+def _check_counts(line: Line, database: int, keys: int, volatile: int) -> None:
+    """DBSIZE and INFO agree with what was found, once all has gone whose time is over; raises Lost."""
+    stop = time.monotonic() + COUNTS_S_MAX
+    while True:
+        size = line.run(b"DBSIZE")
+        about = dict(entry.split(b":") for entry in line.run(b"INFO", b"keyspace").split()[2:])
+        told = about.get(b"db%d" % database, b"keys=0,expires=0").split(b",")
+        if size == keys and told[:2] == [b"keys=%d" % keys, b"expires=%d" % volatile]:
+            return
+        if time.monotonic() > stop:
+            raise Lost(f"database {database} has {keys} keys, {volatile} of which expire: {size}, {told}")
+        time.sleep(0.05)
 
 
 _READS: Final[dict[bytes, Callable[[bytes], tuple[bytes, ...]]]] = {

@@ -7,7 +7,8 @@
 // operating system has, and what a machine would lose is worked out from the trace.
 //
 // Lines of the trace, whose words are separated by tabs; paths are relative to FAULT_LAYER/data:
-//   entry PATH INODE         a name is there: opened with O_CREAT, or made by mkdir or link
+//   entry PATH INODE         a name is there: opened with O_CREAT, or made by link
+//   folder PATH INODE        the same, made by mkdir
 //   cut INODE SIZE           truncated
 //   rename SOURCE TARGET
 //   unlink PATH
@@ -319,8 +320,8 @@ static void entered(const char *name, const char *path)
         snprintf(copy, sizeof copy, "%s/%llu", kept, (unsigned long long)about.st_ino);
         syscall(SYS_linkat, AT_FDCWD, path, AT_FDCWD, copy, 0);
     }
-    tell("entry\t%s\t%llu\n", name, (unsigned long long)about.st_ino);
-    if (about.st_size == 0)
+    tell("%s\t%s\t%llu\n", S_ISDIR(about.st_mode) ? "folder" : "entry", name, (unsigned long long)about.st_ino);
+    if (S_ISREG(about.st_mode) && about.st_size == 0)
         tell("cut\t%llu\t0\n", (unsigned long long)about.st_ino);
 }
 

@@ -71,9 +71,11 @@ class FaultLayer:
             about = path.stat()
             name = path.relative_to(self.data)
             size = -1 if path.is_dir() else about.st_size
-            lines += [f"entry\t{name}\t{about.st_ino}", f"sync\t{name}\t{about.st_ino}\t{size}\t{name}"]
+            word = "folder" if path.is_dir() else "entry"
+            lines += [f"{word}\t{name}\t{about.st_ino}", f"sync\t{name}\t{about.st_ino}\t{size}\t{name}"]
             if path.is_file():
-                (self.kept / str(about.st_ino)).hardlink_to(path)
+                if not (self.kept / str(about.st_ino)).exists():  # a file may have several names
+                    (self.kept / str(about.st_ino)).hardlink_to(path)
                 lines.append(f"synced\t{name}")
         folders = [path.relative_to(self.data) for path in self.data.rglob("*") if path.is_dir()]
         for name in [*folders, Path(".")]:

@@ -26,9 +26,10 @@ class Survival(enum.Enum):
 
 @dataclass(eq=False)
 class _Node:
-    """A file, by its inode, or a folder.  It keeps what is in it, whatever it is called."""
+    """A file, by its inode, or a folder, which keeps what is in it, whatever it is called."""
 
     inode: int
+    is_folder: bool
     names: "dict[str, _Node]" = field(default_factory=dict)  # as the process has seen them
 
 
@@ -42,7 +43,7 @@ class _Change:
 
 @dataclass
 class _Disk:
-    root: _Node = field(default_factory=lambda: _Node(0))
+    root: _Node = field(default_factory=lambda: _Node(0, True))
     sizes: dict[int, int] = field(default_factory=dict)  # synced, by inode
     changes: list[_Change] = field(default_factory=list)
 
@@ -94,7 +95,7 @@ def cut_power(layer: FaultLayer, chance: random.Random, survival: Survival) -> l
         for name, node in sorted(names.get(folder, {}).items()):
             target = path / name
             source = layer.kept / str(node.inode)
-            if not source.exists():
+            if node.is_folder:
                 rebuild(node, target)
                 continue
             shutil.copyfile(source, target)
@@ -117,10 +118,10 @@ def _replay(layer: FaultLayer) -> _Disk:
     begun: dict[str, tuple[int, int, _Node | None, int]] = {}
     for line in layer.trace.read_text().splitlines():
         match line.split("\t"):
-            case ["entry", name, inode]:
+            case ["entry" | "folder" as kind, name, inode]:
                 known = disk.find(name)
                 if known is None or known.inode != int(inode):
-                    disk.change((name, _Node(int(inode))))
+                    disk.change((name, _Node(int(inode), kind == "folder")))
             case ["cut", inode, size]:
                 disk.sizes[int(inode)] = min(disk.sizes.get(int(inode), 0), int(size))
             case ["rename", source, target]:

@@ -26,6 +26,7 @@ from tests.faults.crashes import (
     SNAPSHOTS,
     STORED_ALWAYS,
     STORED_EVERYSEC,
+    STORED_NEVER,
     Death,
     Lost,
     Promise,
@@ -37,13 +38,18 @@ from tests.faults.power_cut import Survival
 # A folder is given up after so many rounds, since looking at what has gathered takes ever longer.
 ROUNDS_MAX = 25
 SYNC_DELAY_US = 300
+# About how many calls a start has at most, and naming calls a while afterwards.
+CALLS_OF_START = 12
+STORED_CALLS_OF_START = 150
 # redis-server names a new increment in its manifest before the directory is synced, so that it counts on an order.
 SURVIVALS = {"kora": (None, *Survival), "redis": (None, Survival.NOTHING, Survival.FIRST)}
 TRIALS = {
     "always": (ALWAYS, Promise.ANSWERED, (b"BGREWRITEAOF",)),
     "everysec": (EVERYSEC, Promise.BUT_A_SECOND, (b"BGREWRITEAOF",)),
-    "stored-always": (STORED_ALWAYS, Promise.ANSWERED, (b"",)),
-    "stored-everysec": (STORED_EVERYSEC, Promise.BUT_A_SECOND, (b"",)),
+    "stored-always": (STORED_ALWAYS, Promise.ANSWERED, (b"BGSAVE", b"DEBUG RELOAD")),
+    "stored-everysec": (STORED_EVERYSEC, Promise.BUT_A_SECOND, (b"BGSAVE", b"DEBUG RELOAD")),
+    "stored-no": (STORED_NEVER, Promise.ORDER, (b"BGSAVE", b"DEBUG RELOAD")),
+    "stored-snapshots": (STORED_NEVER, Promise.SNAPSHOT, (b"BGSAVE", b"SAVE")),
     "snapshots": (SNAPSHOTS, Promise.SNAPSHOT, (b"BGSAVE", b"SAVE")),
 }
 
@@ -85,7 +91,8 @@ def try_one(folder: Path, server: str, name: str, seed: str, rounds: int, quiet:
         flags, works = (*flags, "--auto-aof-rewrite-percentage", "0"), (b"",)
     chance = random.Random(seed)
     with Trial(folder, Subject(server, flags), promise, seed=seed, works=works, sync_delay_us=SYNC_DELAY_US) as trial:
-        for death in itertools.islice(deaths(chance, works, SURVIVALS[server]), rounds):
+        calls = STORED_CALLS_OF_START if name.startswith("stored") else CALLS_OF_START
+        for death in itertools.islice(deaths(chance, works, SURVIVALS[server], calls), rounds):
             outcome = trial.round(death)
             if not quiet:
                 print(
@@ -95,15 +102,17 @@ def try_one(folder: Path, server: str, name: str, seed: str, rounds: int, quiet:
                 )
 
 
-def deaths(chance: random.Random, works: tuple[bytes, ...], survivals: tuple[Survival | None, ...]) -> Iterator[Death]:
+def deaths(
+    chance: random.Random, works: tuple[bytes, ...], survivals: tuple[Survival | None, ...], calls_of_start: int
+) -> Iterator[Death]:
     """Without end: at a moment, in place of any call, in place of one that changes names around a save."""
     while True:
         yield Death(chance.uniform(0.02, 0.4), survival=chance.choice(survivals))
         yield Death(1.0, chance.randint(1, 120), survival=chance.choice(survivals))
-        for start in (0, chance.randint(1, 12)):
+        for start in (0, chance.randint(1, calls_of_start)):
             yield Death(
                 2.0,
-                chance.randint(1, 12),
+                chance.randint(1, calls_of_start),
                 NAMES,
                 survival=chance.choice(survivals),
                 at_call_of_start=start,

@@ -285,12 +285,16 @@ class Deed:
     def wire(self) -> list[Words]:
         return [(b"MULTI",), *self.requests, (b"EXEC",)] if self.is_transaction else self.requests
 
-    def apply(self, state: State, replies: list[Any] | None = None) -> set[bytes]:
-        """Do it to a state; returns the keys that may have changed."""
+    @property
+    def keys(self) -> set[bytes]:
+        """Those that may change, and other words."""
+        return {word for words in self.requests for word in words[1:]}
+
+    def apply(self, state: State, replies: list[Any] | None = None) -> None:
+        """Do it to a state."""
         replies = replies or self.replies or [None] * len(self.requests)
         for words, reply in zip(self.requests, replies, strict=True):
             state.run(words, reply, (self.sent_ms, self.answered_ms))
-        return {word for words in self.requests for word in words[1:]}
 
     def outcomes(self, state: State) -> Iterator[list[Any]]:
         """The replies that it may have had, where it has none and chance was the server's."""
@@ -458,6 +462,80 @@ class Drawing:
 
     def _shared(self) -> Words:
         return b"RPUSH", SHARED, self._value()
+
+
+class Filling(Drawing):
+    """Draws what is more than a small cache holds: large values, and many keys to which something is added."""
+
+    def _request(self) -> Words:
+        match self.chance.randrange(4):
+            case 0:
+                self.numbers += 1
+                return b"INCRBY", self._key(b"number", 300), b"%d" % self.numbers
+            case 1:
+                key = self._key(b"list", 100)
+                if len(self.expected.values.get(key, [])) > ITEMS_MAX:
+                    return b"DEL", key
+                return b"RPUSH", key, self._value()
+        return b"SET", self._key(b"fill", 120), self._value() * self.chance.choice((300, 3000))
+
+
+# Databases that are filled, swapped and emptied; connections have the first.
+SCRATCH: Final = (4, 5)
+_NAMES: Final = 24
+
+
+def scratch_key(database: int, key: bytes) -> bytes:
+    """What a State calls a key of such a database."""
+    return b"%d/%b" % (database, key)
+
+
+class Turn(Deed):
+    """Of one or both of the scratch databases, whole."""
+
+    @property
+    def keys(self) -> set[bytes]:
+        return {scratch_key(database, _name(number)) for database in SCRATCH for number in range(_NAMES)}
+
+    def apply(self, state: State, replies: list[Any] | None = None) -> None:
+        first, second = SCRATCH
+        words = self.requests[0]
+        if words[0] == b"SWAPDB":
+            for number in range(_NAMES):
+                one, other = scratch_key(first, _name(number)), scratch_key(second, _name(number))
+                values = state.values.get(one), state.values.get(other)
+                for key, value in zip((other, one), values, strict=True):
+                    state.drop(key)
+                    if value is not None:
+                        state.store(key, value)
+        elif words[0] == b"FLUSHDB":
+            for number in range(_NAMES):
+                state.drop(scratch_key(first, _name(number)))
+        else:
+            for key, value in zip(words[1::2], words[2::2], strict=True):
+                state.store(scratch_key(first, key), value)
+
+
+def _name(number: int) -> bytes:
+    return b"turn:%d" % number
+
+
+class Turning(Drawing):
+    """Draws what is done to the scratch databases."""
+
+    def deeds(self) -> list[Deed]:
+        return [self._turn() for _ in range(self.chance.randint(1, 5))]
+
+    def _turn(self) -> Turn:
+        match self.chance.randrange(6):
+            case 0:
+                words: Words = (b"FLUSHDB", self.chance.choice((b"SYNC", b"ASYNC")))
+            case 1 | 2:
+                words = (b"SWAPDB", *(b"%d" % database for database in SCRATCH))
+            case _:
+                numbers = self.chance.sample(range(_NAMES), 5)
+                words = (b"MSET", *(word for number in numbers for word in (_name(number), self._value())))
+        return Turn([words])
 
 
 _DRAWS: Final = (

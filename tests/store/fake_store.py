@@ -5,7 +5,17 @@ from random import Random
 
 from kora.engine.engine import Engine
 from kora.errors import StorageFault
-from kora.store.backing import ABSENT, POSITION_END, VOLATILE, Change, deadline_of, position_of
+from kora.store.backing import (
+    PLACE_BYTES,
+    POSITION_END,
+    Overwritten,
+    Taken,
+    deadline_of,
+    place_of,
+    position_of,
+)
+from kora.store.keyspace import Keyspace
+from kora.store.shard import RUN_BITS
 from kora.store.slots import SLOTS, slot_of
 
 
@@ -17,6 +27,7 @@ class FakeStore:
         self.asked: list[tuple[int, bytes]] = []
         self._edges = [SLOTS * number // shards for number in range(shards + 1)]
         self._next_id = 1
+        self._overwritten: dict[int, list[Overwritten]] = {}  # by what was given out last
 
     def new_id(self) -> int:
         self._next_id += 1
@@ -54,15 +65,45 @@ class FakeStore:
                 keys.append(key)
         return keys, POSITION_END
 
-    def write(self, id: int, changes: Sequence[Change]) -> None:
-        """Raises AssertionError where `was` is not what was."""
-        data = self._of(id)
-        for key, record, was in changes:
-            old = data.pop(key, None)
-            assert (old is not None) == (was != ABSENT), (key, was)
-            assert old is None or (deadline_of(old) > 0) == (was == VOLATILE), (key, was)
-            if record is not None:
-                data[key] = record
+    def take(self, keyspace: Keyspace, bytes_max: int) -> Taken | None:
+        """Have a keyspace give out what has changed."""
+        taken = keyspace.take_dirty(bytes_max, 1 << 30)
+        if taken is not None:
+            unknown = [place for share in taken.shares for place in share.unknown]
+            data = self._of(taken.id)
+            self._overwritten[taken.id] = [
+                (slot_of(key) >> RUN_BITS, 1, deadline_of(data[key]) > 0)
+                for key in (place[PLACE_BYTES:] for place in unknown)
+                if key in data
+            ]
+        return taken
+
+    def overwritten(self, id: int) -> list[Overwritten]:
+        return self._overwritten.get(id, [])
+
+    def write(self, taken: Taken) -> None:
+        """Raises AssertionError where the counts are not those of what has changed."""
+        data = self._of(taken.id)
+        keys, volatile = len(data), self._volatile(taken.id)
+        for share in taken.shares:
+            words = iter(share.words)
+            for place, record in zip(words, words, strict=True):
+                assert place is not None
+                key = place[PLACE_BYTES:]
+                if place != place_of(taken.id, key):
+                    continue  # a hint
+                data.pop(key, None)
+                if record is not None:
+                    data[key] = record
+                assert (record is None) == (place in share.gone)
+        overwritten = self.overwritten(taken.id)
+        assert len(data) - keys == sum(share.keys for share in taken.shares) - sum(count for _, count, _ in overwritten)
+        assert self._volatile(taken.id) - volatile == (
+            sum(share.volatile for share in taken.shares) - sum(count for _, _, count in overwritten)
+        )
+
+    def _volatile(self, id: int) -> int:
+        return sum(deadline_of(record) > 0 for record in self._of(id).values())
 
     def _of(self, id: int) -> dict[bytes, bytes]:
         return self.data.setdefault(id, {})
@@ -75,30 +116,25 @@ class Tide:
         self._engine = engine
         self._store = store
         self._random = random or Random(0)
-        self._under_way: dict[int, list[Change]] = {}  # by the id of the database
+        self._under_way: dict[int, Taken] = {}  # by the id of the database
 
     def move(self) -> None:
         random = self._random
         keyspaces = {keyspace.store_id: keyspace for keyspace in self._engine.databases.used()}
-        for id, changes in list(self._under_way.items()):
+        for id, taken in list(self._under_way.items()):
             # What was flushed meanwhile is nobody's any more.
             keyspace = keyspaces.get(id)
-            draw = random.random()
-            if draw < 0.2:
+            if random.random() < 0.3:
                 continue
             del self._under_way[id]
-            if draw < 0.3:
-                if keyspace is not None:
-                    keyspace.not_written(changes)
-                continue
-            self._store.write(id, changes)
+            self._store.write(taken)
             if keyspace is not None:
-                keyspace.written()
+                keyspace.written(self._store.overwritten(id))
         for id, keyspace in keyspaces.items():
             if id not in self._under_way and random.random() < 0.7:
-                changes = keyspace.take_dirty(random.choice((1, 100, 1 << 30)))
-                if changes:
-                    self._under_way[id] = changes
+                some = self._store.take(keyspace, random.choice((1, 100, 1 << 30)))
+                if some is not None:
+                    self._under_way[id] = some
             draw = random.random()
             if draw < 0.5:
                 keyspace.drop_clean(None, 1 << 30)
@@ -116,15 +152,15 @@ class Tide:
 
     def write_all(self) -> None:
         keyspaces = {keyspace.store_id: keyspace for keyspace in self._engine.databases.used()}
-        for id, changes in self._under_way.items():
-            self._store.write(id, changes)
+        for id, taken in self._under_way.items():
+            self._store.write(taken)
             if id in keyspaces:
-                keyspaces[id].written()
+                keyspaces[id].written(self._store.overwritten(id))
         self._under_way.clear()
         for id, keyspace in keyspaces.items():
-            while changes := keyspace.take_dirty(1 << 30):
-                self._store.write(id, changes)
-                keyspace.written()
+            while (some := self._store.take(keyspace, 1 << 30)) is not None:
+                self._store.write(some)
+                keyspace.written(self._store.overwritten(id))
 
 
 def make_store(engine: Engine) -> FakeStore:

@@ -4,6 +4,7 @@ the place of the store's.
 The data itself needs none of them to last, so there are no save points, and the end of the server only writes back.
 """
 
+import contextlib
 import os
 import shutil
 from concurrent.futures import Future
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from kora.errors import CommandError, StillLoading, StorageFault
 
 from .keeper import StoreKeeper
+from .log import sync_directory
 
 if TYPE_CHECKING:
     from kora.engine.engine import Engine
@@ -29,6 +31,8 @@ class Checkpoints:
         self._engine = engine
         self._keeper = keeper
         self._path = keeper.store.path + "-checkpoint"
+        self._new, self._old = f"{self._path}.new", f"{self._path}.old"
+        self._tidy()
         self._future: Future[None] | None = None
         self._started_ms = 0
         self._started_changes = 0
@@ -68,14 +72,27 @@ class Checkpoints:
 
     def _make(self) -> None:
         """In a thread: where it fails, the last one is still there."""
-        new, old = f"{self._path}.new", f"{self._path}.old"
-        shutil.rmtree(new, ignore_errors=True)
-        self._keeper.store.checkpoint(new)
-        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(self._new, ignore_errors=True)
+        try:
+            self._keeper.store.checkpoint(self._new)
+            shutil.rmtree(self._old, ignore_errors=True)
+            if os.path.isdir(self._path):
+                os.rename(self._path, self._old)
+            os.rename(self._new, self._path)
+            sync_directory(os.path.dirname(os.path.abspath(self._path)))
+        except BaseException:
+            self._tidy()
+            raise
+        shutil.rmtree(self._old, ignore_errors=True)
+
+    def _tidy(self) -> None:
+        """Take away what is left of one that was interrupted: the last whole one has its name."""
+        shutil.rmtree(self._new, ignore_errors=True)
         if os.path.isdir(self._path):
-            os.rename(self._path, old)
-        os.rename(new, self._path)
-        shutil.rmtree(old, ignore_errors=True)
+            shutil.rmtree(self._old, ignore_errors=True)
+        elif os.path.isdir(self._old):
+            with contextlib.suppress(OSError):
+                os.rename(self._old, self._path)
 
     def step(self, budget_ns: int) -> bool:
         future = self._future

@@ -18,9 +18,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from kora.errors import CannotStore, CommandError, ConfigError, StorageFault
+from kora.store.backing import Taken
 from kora.store.keyspace import Keyspace
 
-from .store import Batch, Changes, Store
+from .store import Batch, Store
 
 if TYPE_CHECKING:
     from kora.engine.engine import Engine
@@ -200,7 +201,8 @@ class StoreKeeper:
         if self._effects.is_open or (self._looking is not None and not self._looking.done()):
             return
         databases = self._engine.databases.used()
-        changes = [Changes(keyspace.store_id, items) for keyspace in databases if (items := keyspace.take_dirty(_ALL))]
+        large_bytes = self._engine.config.rocksdb_large_value_bytes
+        changes = [taken for keyspace in databases if (taken := keyspace.take_dirty(_ALL, large_bytes)) is not None]
         ids = self._ids(databases)
         self._begun += 1
         functions = self._codes()
@@ -220,24 +222,20 @@ class StoreKeeper:
         batch = self.store.batch(changes, ids if ids != self._databases else None, extras)
         self._databases, self._functions = ids, functions
         self._batch = batch
-        self._out = [part.id for part in changes]
-        self._out_keys = sum(len(part.items) for part in changes)
-        self._out_bytes = sum(self._weigh(part) for part in changes)
+        self._out = [taken.id for taken in changes]
+        self._out_keys = sum(taken.keys for taken in changes)
+        self._out_bytes = sum(taken.record_bytes for taken in changes)
+        for taken in changes:
+            self._note_large(taken)
         self._submit(batch)
         for id in gone:
             self._syncer.submit(self.store.reclaim, id)
 
-    def _weigh(self, changes: Changes) -> int:
-        """The bytes of records; each that is large is told of."""
+    def _note_large(self, taken: Taken) -> None:
         engine = self._engine
-        large_bytes = engine.config.rocksdb_large_value_bytes
-        total_bytes = 0
-        for key, record, _ in changes.items:
-            if record is not None:
-                total_bytes += len(record)
-                if len(record) >= large_bytes and engine.storage is not None:
-                    engine.storage.note_large(engine, key, len(record))
-        return total_bytes
+        if engine.storage is not None:
+            for key, size_bytes in taken.large:
+                engine.storage.note_large(engine, key, size_bytes)
 
     def _submit(self, batch: Batch) -> None:
         self._started_ns = self._engine.monotonic_ns()
@@ -263,7 +261,8 @@ class StoreKeeper:
         if error is not None:
             self._failed(error)
             return
-        self._batch = None
+        batch, self._batch = self._batch, None
+        assert batch is not None
         self._settled = self._begun
         self._is_unsynced = not self._is_synced_at_once
         self._set_fault("")
@@ -274,7 +273,7 @@ class StoreKeeper:
         for keyspace in engine.databases.used():
             # One that was emptied meanwhile has another, and nothing out.
             if keyspace.store_id in self._out:
-                keyspace.written()
+                keyspace.written(batch.overwritten(keyspace.store_id))
         released = len(self._awaiting)
         self._release()
         if released:

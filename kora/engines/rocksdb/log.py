@@ -23,7 +23,7 @@ _SUFFIX: Final = ".log"
 
 
 class BadLog(Exception):
-    """A log is corrupted in the middle; one line that says which, and where."""
+    """A log is corrupted in the middle; one line that says which, where, and what can be done."""
 
 
 class BatchLog:
@@ -48,19 +48,32 @@ class BatchLog:
         return self._descriptor >= 0
 
     def read(self) -> Iterator[tuple[int, Any]]:
-        """The number of each batch that is there, and what goes to each shard.  Raises BadLog and OSError."""
-        numbers = self._numbers()
-        for number in numbers:
-            path = self._path(number)
+        """The number of each batch that is there, and what goes to each shard.  Raises BadLog and OSError.
+
+        All that is given is synced, since the instances' files must not be ahead of it.
+        """
+        paths = [self._path(number) for number in self._numbers()]
+        for index, path in reversed([*enumerate(paths)]):
+            with open(path, "rb") as file:
+                if file.read(len(_ALL_BEFORE)) == _ALL_BEFORE:
+                    paths = paths[index:]
+                    break
+        generation = 0
+        for index, path in enumerate(paths):
             with open(path, "rb") as file:
                 data = file.read()
+                os.fdatasync(file.fileno())
             stop = 0
             for frame_stop, generation, parts in _frames(data):
                 yield generation, parts
                 stop = frame_stop
             if stop != len(data):
-                if number != numbers[-1]:
-                    raise BadLog(f"{path}: is corrupted at byte {stop} of {len(data)}")
+                if _goes_on(data, stop, generation) or any(map(os.path.getsize, paths[index + 1 :])):
+                    raise BadLog(
+                        f"{path}: is corrupted at byte {stop} of {len(data)}, and there are batches behind it: have a "
+                        f"checkpoint in place of the directory, or do without them: truncate -s {stop} {path}"
+                        + "".join(f" && rm {later}" for later in paths[index + 1 :])
+                    )
                 # The next frame must not stand behind what is none.
                 os.truncate(path, stop)
                 self.cut_bytes = len(data) - stop
@@ -119,6 +132,14 @@ class BatchLog:
             os.close(old)
         return self._number
 
+    def note_all_before(self) -> None:
+        """The file is new, and everything in older ones is elsewhere: whatever there is of those, it is not needed.
+
+        Raises OSError.
+        """
+        self.append(_ALL_BEFORE)
+        self.sync()
+
     def drop_before(self, number: int) -> None:
         """Everything in older files is elsewhere.  Raises OSError."""
         for old in self._numbers():
@@ -166,14 +187,39 @@ def frame_of(generation: int, parts: Any) -> bytes:
     return _HEAD.pack(len(data), zlib.crc32(data, zlib.crc32(_NUMBER.pack(generation))), generation) + data
 
 
+# Of no shard, with the number that no batch has.
+_ALL_BEFORE: Final = frame_of(0, [])
+
+
 def _frames(data: bytes) -> Iterator[tuple[int, int, Any]]:
     """Where each frame that is whole ends, its number, and its parts."""
     start = 0
-    while start + _HEAD.size <= len(data):
-        size_bytes, checksum, generation = _HEAD.unpack_from(data, start)
-        stop = start + _HEAD.size + size_bytes
-        payload = data[start + _HEAD.size : stop]
-        if stop > len(data) or zlib.crc32(payload, zlib.crc32(_NUMBER.pack(generation))) != checksum:
-            return
-        yield stop, generation, marshal.loads(payload)
+    while (stop := _stop_of(data, start)) is not None:
+        _, _, generation = _HEAD.unpack_from(data, start)
+        yield stop, generation, marshal.loads(memoryview(data)[start + _HEAD.size : stop])
         start = stop
+
+
+def _stop_of(data: bytes, start: int) -> int | None:
+    """Where a frame ends; None where none is there, or not the whole of it."""
+    if start + _HEAD.size > len(data):
+        return None
+    size_bytes, checksum, generation = _HEAD.unpack_from(data, start)
+    stop: int = start + _HEAD.size + size_bytes
+    if stop > len(data):
+        return None
+    payload = memoryview(data)[start + _HEAD.size : stop]
+    return stop if zlib.crc32(payload, zlib.crc32(_NUMBER.pack(generation))) == checksum else None
+
+
+def _goes_on(data: bytes, start: int, generation: int) -> bool:
+    """Whether a whole frame begins somewhere behind: then this is not the end that a crash leaves."""
+    # The upper half of a number like the last, and what a list begins with.
+    mark = _NUMBER.pack(generation)[4:] + b"["
+    place = _HEAD.size - 4
+    found = data.find(mark, start + 1 + place)
+    while found >= 0:
+        if _stop_of(data, found - place) is not None:
+            return True
+        found = data.find(mark, found + 1)
+    return False

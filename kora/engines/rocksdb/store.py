@@ -22,10 +22,12 @@ import json
 import os
 import zlib
 from binascii import crc_hqx
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from struct import Struct
+from threading import Lock
 from typing import Any, Final
 
 import rocksdict
@@ -34,7 +36,9 @@ from rocksdict import Rdict, WriteBatch
 from kora.engines.rocksdb.statistics import Statistics
 from kora.errors import StorageFault
 from kora.observe.storage import DEBUG
-from kora.store.backing import ABSENT, LASTING, POSITION_END, VOLATILE, Change, deadline_of
+from kora.store.backing import HINT as _DEADLINE
+from kora.store.backing import HINTS as _DEADLINES
+from kora.store.backing import POSITION_END, VOLATILE, Overwritten, Taken, deadline_of, place_of, what_is
 from kora.store.shard import RUN_BITS
 from kora.store.slots import OPEN_BRACE, SLOT_MASK, slot_of
 
@@ -43,19 +47,17 @@ from .log import BadLog, BatchLog, frame_of, sync_directory
 _FORMAT: Final = 1
 _NOTHING: Final = [0, 0]
 _PLACE: Final = Struct(">IHI")  # the id, the slot, and the hash
-_DEADLINE: Final = Struct(">IQ")  # the id, and when
 _ID: Final = Struct(">I")
 _TIME: Final = Struct(">Q")
 _NO_DEADLINE: Final = bytes(8)
 # No database has this id: what is not a key of the server's.
 _META_ID: Final = bytes(4)
 _META: Final = _META_ID + b"meta"
-# The id of a list of deadlines is that of the database, and this.
-_DEADLINES: Final = 1 << 31
 # The log is begun anew when it is as large as this part of what may be kept in memory, where what is in it takes half
 # as much again, and twice while files are made of it.  It may grow to so many times that while this is not done.
 _LOG_SHARE: Final = 4
 _LOGS_BEHIND: Final = 3
+_SYNCED_LOGS: Final = 2  # from so many times that on each batch is synced
 _UNFLUSHED: Final = "rocksdb.num-immutable-mem-table"
 _BITS_PER_KEY: Final = 10
 # As a part of what could be written before files are made, which is four times what will be: see _LOG_SHARE.
@@ -68,6 +70,8 @@ _COMPRESSIONS: Final = {
     "zstd": rocksdict.DBCompressionType.zstd,
 }
 _NOT_SYNCED: Final = "the log could not be synced"
+# Their values are in memory for a moment, however large those are.
+_LOOKED_FOR_AT_ONCE: Final = 100
 _NO_ROOM: Final = "No space left on device"
 # What the instances write about themselves.
 _LOG_BYTES: Final = 4 << 20
@@ -85,14 +89,6 @@ class StoreSettings:
     compression: str = "lz4"
     threads: int = 2  # for flushes and compactions
     metrics_level: str = DEBUG
-
-
-@dataclass
-class Changes:
-    """What has changed in a database."""
-
-    id: int
-    items: Sequence[Change]
 
 
 @dataclass
@@ -128,6 +124,7 @@ class _Part:
     meta: _Meta
     ranges: list[bytes] = field(default_factory=list)  # where each begins, and where it ends
     words: list[bytes | None] = field(default_factory=list)  # what, and what it is then: None for nothing
+    unknown: list[tuple[int, list[bytes]]] = field(default_factory=list)  # by database: see Share of kora.store.backing
 
     def to_write(self) -> WriteBatch:
         return _to_write(self.ranges, self.words)
@@ -141,10 +138,34 @@ class Batch:
         self._generation = generation
         self._parts = parts
         self._is_logged = False
+        self._overwritten: dict[int, list[Overwritten]] | None = None  # by database, once it is known
+        self._looking = Lock()
+
+    def overwritten(self, id: int) -> Sequence[Overwritten]:
+        """What was there before of the keys of a database of which that was not known."""
+        return self._look().get(id, ())
+
+    def _look(self) -> dict[int, list[Overwritten]]:
+        """Ask for the keys of which nobody knows whether they are there, and have the counts say what will be."""
+        with self._looking:
+            if self._overwritten is not None:
+                return self._overwritten
+            overwritten: dict[int, list[Overwritten]] = {}
+            for part in self._parts:
+                for id, places in part.unknown:
+                    keys, volatile = self._store.count_there(part.shard, places)
+                    counts = part.meta.counts[id]
+                    counts[0] -= keys.total()
+                    counts[1] -= volatile.total()
+                    overwritten.setdefault(id, []).extend((run, keys[run], volatile[run]) for run in keys)
+                part.words += _META, part.meta.encode(self._store.shards, part.shard)
+            self._overwritten = overwritten
+            return overwritten
 
     def commit(self, sync: bool) -> None:
         """Write what is not written yet; raises StorageFault."""
         if not self._is_logged:
+            self._look()
             # In whatever thread this is: a checksum of many bytes lets others run meanwhile.
             parts = [(part.shard, part.ranges, part.words) for part in self._parts]
             self._store.log_batch(frame_of(self._generation, parts), sync)
@@ -176,9 +197,11 @@ class Store:
         self._dropping = 0  # logs before this number, once files are made of what is in them
         self.instances: list[Rdict] = []
         # For due(), by shard: hints to be dropped, and from when on there are others, by database.
-        self._found: dict[tuple[int, bytes], bytes] = {}  # hints of keys that are about to be deleted
+        self._found: dict[bytes, bytes] = {}  # hints of keys that are about to be deleted, by their places
         self._stale: list[list[bytes]] = [[] for _ in range(count)]
         self._due_from_ms: list[dict[int, int]] = [{} for _ in range(count)]
+        self._batch: Batch | None = None  # the last
+        self.shards = count
         self._pool = ThreadPoolExecutor(count, "store")
         self._log_bytes_max = self._settings.write_buffer_bytes // _LOG_SHARE
         self._broken: set[int] = set()  # shards that could not be written to
@@ -198,12 +221,10 @@ class Store:
     # Opening and closing
 
     def _check_directory(self, count: int) -> None:
-        try:
+        with _opening(self.path):
             os.makedirs(self.path, exist_ok=True)
             sync_directory(os.path.dirname(os.path.abspath(self.path)))
             there = sum(name.startswith("shard-") for name in os.listdir(self.path))
-        except OSError as error:
-            raise CannotOpen(f"{error.filename or self.path}: {error.strerror}") from error
         if there > count:
             # With fewer than there are some were not begun before a crash, or the record of one says the rest.
             raise CannotOpen(_other_shards(self.path, there, count))
@@ -301,7 +322,7 @@ class Store:
     def _replay(self) -> None:
         """Write to the instances what is in the log and not in their files; raises CannotOpen."""
         replayed = 0
-        try:
+        with _opening(self.path):
             for generation, parts in self.log.read():
                 for shard, ranges, words in parts:
                     if shard >= len(self.instances):
@@ -310,21 +331,11 @@ class Store:
                         self._write(shard, _to_write(ranges, words))
                         self._meta[shard] = _Meta.decode(words[-1])[0]
                         replayed += 1
-        except BadLog as error:
-            raise CannotOpen(str(error)) from error
-        except OSError as error:
-            raise CannotOpen(f"{error.filename}: {error.strerror}") from error
-        except StorageFault as error:
-            raise CannotOpen(f"{self.path}: {error.reason}") from error
         self.replayed += replayed
 
     def _open_log(self) -> None:
-        try:
+        with _opening(self.path):
             self.log.open()
-            # Whoever has written it may have been killed before it was.
-            self.log.sync()
-        except OSError as error:
-            raise CannotOpen(f"{error.filename}: {error.strerror}") from error
 
     def _agree(self) -> None:
         """Which database is which is what the last batch says; not all batches are of all shards."""
@@ -407,7 +418,8 @@ class Store:
         Where a record says otherwise by now the hint is dropped, by the next batch.
         """
         found: list[bytes] = []
-        self._found = {place: hint for place, hint in self._found.items() if place[0] != id}
+        prefix = _ID.pack(id)
+        self._found = {place: hint for place, hint in self._found.items() if not place.startswith(prefix)}
         for shard, instance in enumerate(self.instances):
             # What is before it was dropped, and RocksDB would wade through that again and again.
             start = _DEADLINE.pack(id | _DEADLINES, self._due_from_ms[shard].get(id, 0))
@@ -418,7 +430,7 @@ class Store:
             for hint, record in zip(hints, records, strict=True):
                 if record is not None and record[:8] == hint[4 : _DEADLINE.size]:
                     found.append(hint[_DEADLINE.size :])
-                    self._found[id, hint[_DEADLINE.size :]] = hint
+                    self._found[place_of(id, hint[_DEADLINE.size :])] = hint
                     first_ms = min(first_ms, _TIME.unpack_from(record)[0])
                 else:
                     self._stale[shard].append(hint)
@@ -438,7 +450,7 @@ class Store:
 
     def batch(
         self,
-        changes: Iterable[Changes],
+        changes: Iterable[Taken],
         databases: Mapping[int, int] | None = None,
         extras: Mapping[str, bytes] | None = None,
     ) -> Batch:
@@ -459,39 +471,65 @@ class Store:
             for hint in hints:
                 part.words += hint, None
             hints.clear()
-        for change in changes:
-            self._put(change, parts)
+        for taken in changes:
+            self._put(taken, parts)
         for name, data in (extras or {}).items():
             parts[0].words += _META_ID + name.encode(), data
         if databases is None and self.generation > 1:
             parts = [part for part in parts if part.words]
         for part in parts:
             part.meta.databases, part.meta.next_id = dict(self.databases), self.next_id
-            part.words += _META, part.meta.encode(len(self.instances), part.shard)
-        return Batch(self, self.generation, parts)
+        self._batch = Batch(self, self.generation, parts)
+        return self._batch
 
-    def _put(self, changes: Changes, parts: list[_Part]) -> None:
-        id, pack, shard_by_run = changes.id, _PLACE.pack, self._shard_by_run
-        counts = [part.meta.counts.setdefault(id, [0, 0]) for part in parts]
-        for key, record, was in changes.items:
-            slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
-            shard = shard_by_run[slot >> RUN_BITS]
-            words = parts[shard].words
-            words += pack(id, slot, zlib.crc32(key)) + key, record
-            if record is None:
-                counts[shard][0] -= was != ABSENT
-                counts[shard][1] -= was == VOLATILE
-                if self._found and (hint := self._found.pop((id, key), None)) is not None:
-                    words += hint, None
-                continue
-            if was != LASTING:
-                counts[shard][0] += was == ABSENT
-                counts[shard][1] -= was == VOLATILE
-            if not record.startswith(_NO_DEADLINE):
-                counts[shard][1] += 1
-                words += _ID.pack(id | _DEADLINES) + record[:8] + key, b""
-                due_from_ms = self._due_from_ms[shard]
-                due_from_ms[id] = min(due_from_ms.get(id, 0), _TIME.unpack_from(record)[0])
+    def overwritten(self, id: int) -> Sequence[Overwritten]:
+        """What the last batch puts other records in place of, without having been told that they are there."""
+        return () if self._batch is None else self._batch.overwritten(id)
+
+    def count_there(self, shard: int, places: Sequence[bytes]) -> tuple[Counter[int], Counter[int]]:
+        """Of some keys of a shard how many there are in each run of slots, and how many of them have a deadline."""
+        keys, volatile = Counter[int](), Counter[int]()
+        get = self.instances[shard].get
+        for first in range(0, len(places), _LOOKED_FOR_AT_ONCE):
+            some = places[first : first + _LOOKED_FOR_AT_ONCE]
+            try:
+                found = self._read(get, some)
+            except StorageFault:
+                found = [self._read_if_possible(get, place) for place in some]
+            for place, record in zip(some, found, strict=True):
+                if record is not None:
+                    run = (place[4] << 8 | place[5]) >> RUN_BITS
+                    keys[run] += 1
+                    volatile[run] += what_is(record) == VOLATILE
+        return keys, volatile
+
+    def _read_if_possible(self, get: Callable[[bytes], bytes | None], place: bytes) -> bytes | None:
+        """A record that is about to be written over, and need not be readable for that.
+
+        One that is not is there, most likely: where a key is not, its filter keeps most reads from its block.
+        """
+        try:
+            record: bytes | None = self._read(get, place)
+        except StorageFault:
+            return _NO_DEADLINE
+        return record
+
+    def _put(self, taken: Taken, parts: list[_Part]) -> None:
+        id = taken.id
+        for part, share in zip(parts, taken.shares, strict=True):
+            counts = part.meta.counts.setdefault(id, [0, 0])
+            counts[0] += share.keys
+            counts[1] += share.volatile
+            part.words += share.words
+            if share.unknown:
+                part.unknown.append((id, share.unknown))
+            if self._found:
+                for place in share.gone:
+                    if (hint := self._found.pop(place, None)) is not None:
+                        part.words += hint, None
+            if share.first_due_ms:
+                due_from_ms = self._due_from_ms[part.shard]
+                due_from_ms[id] = min(due_from_ms.get(id, 0), share.first_due_ms)
 
     def _forget_others(self, parts: list[_Part]) -> None:
         """Delete databases that have no number any more."""
@@ -506,28 +544,22 @@ class Store:
     def log_batch(self, frame: bytes, sync: bool) -> None:
         """For Batch: raises StorageFault."""
         log = self.log
-        try:
+        with _writing():
+            self._mend()
             if log.is_suspect:
                 self._begin_another_log()
             log.append(frame)
-            if sync:
+            # An instance whose memory is full makes a file by itself, which must not be ahead of the log.
+            if sync or log.size_bytes > self._log_bytes_max * _SYNCED_LOGS:
                 log.sync()
-        except OSError as error:
-            raise StorageFault(error.strerror or str(error)) from error
 
     def apply(self, parts: list[_Part]) -> None:
         """For Batch: write parts, and take each that is written out of the list.  Raises StorageFault."""
+        self._mend()
         while parts:
             part = parts[0]
-            if part.shard in self._broken:
-                self._reopen(part.shard)
-            try:
+            with self._noticing(part.shard):
                 self._write(part.shard, part.to_write())
-            except StorageFault as error:
-                # RocksDB goes on by itself where there is room again, and can be read meanwhile.
-                if _NO_ROOM not in error.reason:
-                    self._broken.add(part.shard)
-                raise
             self._meta[part.shard] = part.meta
             del parts[0]
         self._tend_log()
@@ -537,26 +569,44 @@ class Store:
         log, limit_bytes = self.log, self._log_bytes_max
         if not self._dropping and log.size_bytes <= limit_bytes and not log.is_suspect:
             return
-        try:
+        with _writing():
             if log.is_suspect:
                 self._begin_another_log()
                 return
-            if self._dropping and not any(instance.property_int_value(_UNFLUSHED) for instance in self.instances):
+            if self._dropping and not any(
+                self._read(instance.property_int_value, _UNFLUSHED) for instance in self.instances
+            ):
                 log.drop_before(self._dropping)
                 self._dropping = 0
             if log.size_bytes > limit_bytes * (_LOGS_BEHIND if self._dropping else 1):
                 self._dropping = log.begin_another()
-                for instance in self.instances:
+                for shard in range(len(self.instances)):
                     # Only what is there by now, of which all is synced.
-                    self._read(instance.flush, False)
-        except OSError as error:
-            raise StorageFault(error.strerror or str(error)) from error
+                    self._flush_shard(shard, False)
 
     def _write(self, shard: int, batch: WriteBatch) -> None:
         self._read(self.instances[shard].write, batch, self._unlogged)
 
+    @contextlib.contextmanager
+    def _noticing(self, shard: int) -> Iterator[None]:
+        """Remember a shard that is not written to any more."""
+        try:
+            yield
+        except StorageFault as error:
+            # RocksDB goes on by itself where there is room again, and can be read meanwhile.
+            if _NO_ROOM not in error.reason:
+                self._broken.add(shard)
+            raise
+
+    def _mend(self) -> None:
+        """Open anew what RocksDB does not write to any more since something has failed; raises StorageFault."""
+        if self._broken and not self.log.is_suspect:
+            # It makes files when it is closed, which must not be ahead of the log.
+            self.sync()
+        for shard in sorted(self._broken):
+            self._reopen(shard)
+
     def _reopen(self, index: int) -> None:
-        """Open anew what RocksDB does not write to any more since something has failed."""
         # What the logs have of it may be nowhere else.
         self._dropping = 0
         self._close(self.instances[index])
@@ -572,31 +622,34 @@ class Store:
         """The log cannot be trusted: have everything in files that are synced."""
         self._flush()
         number = self.log.begin_another()
+        self._dropping = 0
+        self.log.note_all_before()
         self.log.drop_before(number)
 
     def _flush(self) -> None:
         """Have all instances make files of what they have in memory; raises StorageFault."""
-        for future in [self._pool.submit(self._read, instance.flush, True) for instance in self.instances]:
+        for future in [self._pool.submit(self._flush_shard, shard, True) for shard in range(len(self.instances))]:
             future.result()
+
+    def _flush_shard(self, shard: int, waits: bool) -> None:
+        with self._noticing(shard):
+            self._read(self.instances[shard].flush, waits)
 
     def sync(self) -> None:
         """Have all that was written on the disk; raises StorageFault."""
-        try:
+        with _writing():
             if self.log.is_suspect:
                 raise StorageFault(_NOT_SYNCED)
             self.log.sync()
-        except OSError as error:
-            raise StorageFault(error.strerror or str(error)) from error
 
     def sync_anew(self) -> None:
         """As sync(), where the log is suspect as well.  For the thread that writes."""
-        try:
+        with _writing():
             if self.log.is_suspect:
+                self._mend()
                 self._begin_another_log()
             else:
                 self.log.sync()
-        except OSError as error:
-            raise StorageFault(error.strerror or str(error)) from error
 
     def extra(self, name: str) -> bytes | None:
         """What else was kept, by name; raises StorageFault."""
@@ -613,6 +666,7 @@ class Store:
         for instance in self.instances:
             target = os.path.join(path, os.path.basename(instance.path()))
             self._read(_checkpoint, instance, target)
+        sync_directory(path)
 
     def reclaim(self, id: int) -> None:
         """Give back the room of a database that is gone: takes as long as it takes."""
@@ -623,17 +677,42 @@ class Store:
         return os.path.join(self.path, f"shard-{index}")
 
 
+@contextlib.contextmanager
+def _opening(path: str) -> Iterator[None]:
+    try:
+        yield
+    except BadLog as error:
+        raise CannotOpen(str(error)) from error
+    except OSError as error:
+        raise CannotOpen(f"{error.filename or path}: {error.strerror}") from error
+    except StorageFault as error:
+        raise CannotOpen(f"{path}: {error.reason}") from error
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageFault(error.strerror or str(error)) from error
+
+
 def _to_write(ranges: list[bytes], words: list[bytes | None]) -> WriteBatch:
     batch = WriteBatch(raw_mode=True)
     for start, stop in zip(ranges[::2], ranges[1::2], strict=True):
         batch.delete_range(start, stop)
-    put = batch.put
-    for place, value in zip(words[::2], words[1::2], strict=True):
-        assert place is not None
-        if value is None:
-            batch.delete(place)
-        else:
-            put(place, value)
+    things, values = words[::2], words[1::2]
+    if None in values:
+        for thing, value in zip(things, values, strict=True):
+            assert thing is not None
+            if value is None:
+                batch.delete(thing)
+            else:
+                batch.put(thing, value)
+    else:
+        # Without Python in between, which would hold up the loop.
+        put: Any = batch.put
+        deque(map(put, things, values), 0)
     return batch
 
 
