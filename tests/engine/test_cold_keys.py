@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from kora import kernel
 from kora.engine.cache import Found, Places
 from kora.engine.engine import Engine
 from kora.errors import CommandError
+from kora.resp.reply import NULL_ARRAY
 from kora.store.backing import PLACE_BYTES
 from tests.conftest import Session, encode_request
 from tests.resp_reader import read_replies
@@ -373,3 +375,42 @@ def test_what_is_not_used_makes_room(deep: Deep, connect: Callable[[], Session])
     assert cache.numbers()["resident_keys"] > 100
     assert client.send("DBSIZE") == [2000]
     assert all(client.send("GET", f"key:{number}") == [b"x" * 1000] for number in range(0, 2000, 50))
+
+
+@pytest.mark.skipif(kernel.load() is None, reason="on pure Python what is to be set is read before")
+def test_what_is_set_whatever_it_was_is_not_read_before(deep: Deep, connect: Callable[[], Session]) -> None:
+    one, other, watching = connect(), connect(), connect()
+    one.send("MSET", "a", "1", "b", "1", "c", "1", "d", "1", "e", "1")
+    one.send("RPUSH", "list", "1")
+    watching.send("WATCH", "b")
+    deep.sink()
+    assert one.send("GET", "a") == []
+    deep.turn()
+    assert other.send("SET", "a", "new") == ["OK"]  # while it is awaited
+    assert other.send("MSET", "b", "new", "never", "new") == ["OK"]
+    assert other.send("SETEX", "c", "100", "new") == ["OK"]
+    assert other.send("PSETEX", "d", "100000", "new") == ["OK"]
+    assert other.send("SET", "list", "new", "EX", "100") == ["OK"]
+    assert deep.store.asked == []
+    assert other.send("DBSIZE") == [7]
+    assert len(deep.store.asked) == 6
+    watching.send("MULTI")
+    assert watching.send("EXEC") == [NULL_ARRAY]
+    deep.read()
+    assert one.received() == [b"new"]
+    assert other.send("SET", "e", "new", "GET") == []
+    deep.read()
+    assert other.received() == [b"1"]
+
+
+@pytest.mark.skipif(kernel.load() is None, reason="on pure Python what is to be set is read before")
+def test_who_is_told_of_new_keys_has_what_is_set_read_before(deep: Deep, connect: Callable[[], Session]) -> None:
+    client, listener = connect(), connect()
+    client.send("SET", "old", "1")
+    client.send("CONFIG", "SET", "notify-keyspace-events", "KEn$")
+    listener.send("PSUBSCRIBE", "__keyevent@0__:new")
+    deep.sink()
+    assert client.send("SET", "old", "2") == []
+    deep.read()
+    client.send("SET", "young", "1")
+    assert [message[-1] for message in listener.received()] == [b"young"]
