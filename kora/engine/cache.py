@@ -123,6 +123,10 @@ class Cache:
                 break
         return self.park(client, last_number, asked_for)
 
+    def asks_for(self, client: "Client", argv: list[bytes]) -> bool:
+        """Whether a request would have to wait for keys; these are asked for then."""
+        return self.may_hold(client) and self._ask_for(client, argv) > 0
+
     def may_hold(self, client: "Client") -> bool:
         """Whether it could wait at all."""
         engine = self._engine

@@ -3578,7 +3578,8 @@ cdef class Kernel:
         if command.first_key and not client.gated:
             if self._hold_for_places(client, turn, batch, place):
                 return HELD
-        elif self._engine.cache.hold(
+        # Looking at all that follows, for each request that needs nothing, would take quadratic time.
+        elif self._engine.cache.asks_for(client, _argv(batch, request)) and self._engine.cache.hold(
             client, [_argv(batch, &batch.requests[at]) for at in range(place, batch.count)]
         ):
             return HELD

@@ -226,6 +226,35 @@ def test_keys_of_a_transaction_are_read_before_it(deep: Deep, connect: Callable[
     assert not [key for _, key in deep.store.asked if key == b"b"]
 
 
+def test_a_transaction_that_selects_nonsense_is_told_so_in_its_turn(deep: Deep, connect: Callable[[], Session]) -> None:
+    client = connect()
+    client.send("SET", "a", "1")
+    client.send("MULTI")
+    client.send("SELECT", "nonsense")
+    client.send("SELECT", "1000")
+    client.send("GET", "a")
+    deep.sink()
+    assert client.send("EXEC") == []
+    deep.read()
+    replies = client.received()[0]
+    assert [isinstance(reply, CommandError) for reply in replies] == [True, True, False]
+    assert replies[2] == b"1"
+
+
+def test_a_pipeline_of_a_client_that_may_not_do_all_waits_once(deep: Deep, connect: Callable[[], Session]) -> None:
+    client = connect()
+    client.send("MSET", "a", "1", "b", "2")
+    client.send("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+get", "+ping")
+    client.send("AUTH", "reader", "secret")
+    deep.sink()
+    requests = [("PING",), ("GET", "a"), ("PING",), ("GET", "b"), ("SET", "a", "2")]
+    data = deep.engine.execute(client.client, b"".join(map(encode_request, requests)))
+    deep.read()
+    assert not deep.readings
+    replies = read_replies(data) + client.received()
+    assert replies[:4] == ["PONG", b"1", "PONG", b"2"] and isinstance(replies[4], CommandError)
+
+
 def test_new_keys_are_not_asked_for(deep: Deep, connect: Callable[[], Session]) -> None:
     client = connect()
     deep.sink()
