@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from kora import kernel
-from kora.engine.cache import Found, Wanted
+from kora.engine.cache import Found, Places
 from kora.engine.engine import Engine
 from kora.errors import CommandError
 from kora.resp.reply import NULL_ARRAY
+from kora.store.backing import PLACE_BYTES
 from tests.conftest import Session, encode_request
 from tests.resp_reader import read_replies
 from tests.store.fake_store import Tide, make_store
@@ -21,7 +22,7 @@ class Deep:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.store = make_store(engine)
-        self.readings: list[tuple[list[Wanted], Callable[[Found], None]]] = []
+        self.readings: list[tuple[Places, Callable[[Found], None]]] = []
         self._soon: list[Callable[[], None]] = []
         engine.call_later = lambda delay_s, function: self._soon.append(function)
 
@@ -29,7 +30,7 @@ class Deep:
         """Have nothing in memory; from then on readings wait."""
         assert self.engine.cache is not None
         Tide(self.engine, self.store).settle()
-        self.engine.cache.fetch = lambda wanted, done: self.readings.append((wanted, done))
+        self.engine.cache.fetch = lambda places, done: self.readings.append((places, done))
         self.store.asked.clear()
 
     def turn(self) -> None:
@@ -41,9 +42,9 @@ class Deep:
     def read(self, error: BaseException | None = None) -> None:
         """The reading that waits longest ends."""
         self.turn()
-        wanted, done = self.readings.pop(0)
+        places, done = self.readings.pop(0)
         try:
-            done(self.store.get_many(wanted) if error is None else error)
+            done(self.store.get_many(places) if error is None else error)
         except CommandError as fault:
             done(fault)
 
@@ -76,7 +77,9 @@ def test_one_reading_serves_all_who_ask_in_a_turn(deep: Deep, connect: Callable[
     for client, key in zip(clients, ("a", "b", "a"), strict=True):
         client.send("GET", key)
     deep.turn()
-    assert [[key for _, key in wanted] for wanted, _ in deep.readings] == [[b"a", b"b"]]
+    assert [sorted(place[PLACE_BYTES:] for part in places for place in part) for places, _ in deep.readings] == [
+        [b"a", b"b"]
+    ]
     deep.read()
     assert [client.received() for client in clients] == [[b"1"], [b"2"], [b"1"]]
 

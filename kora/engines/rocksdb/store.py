@@ -20,8 +20,6 @@ All of it may be used by any thread; but batches are made and committed one afte
 import contextlib
 import json
 import os
-import zlib
-from binascii import crc_hqx
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +38,7 @@ from kora.store.backing import HINT as _DEADLINE
 from kora.store.backing import HINTS as _DEADLINES
 from kora.store.backing import POSITION_END, Overwritten, Taken, deadline_of, place_of
 from kora.store.shard import RUN_BITS
-from kora.store.slots import OPEN_BRACE, SLOT_MASK, slot_of
+from kora.store.slots import slot_of
 
 from .log import BadLog, BatchLog, frame_of, sync_directory
 
@@ -191,9 +189,9 @@ class Store:
         self._settings = settings or StoreSettings()
         self._edges = list(edges)
         count = len(edges) - 1
-        self._shard_by_run = [
+        self._shard_by_run = bytes(
             index for index in range(count) for _ in range(edges[index], edges[index + 1], 1 << RUN_BITS)
-        ]
+        )
         self.block_cache = rocksdict.Cache(self._settings.block_cache_bytes)
         self._unlogged = rocksdict.WriteOptions()
         self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]
@@ -370,31 +368,22 @@ class Store:
 
     def get(self, id: int, key: bytes) -> bytes | None:
         """A key's record, or None; raises StorageFault."""
-        slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
-        place = _PLACE.pack(id, slot, zlib.crc32(key)) + key
-        record: bytes | None = self._read(self.instances[self._shard_by_run[slot >> RUN_BITS]].get, place)
+        record: bytes | None = self._read(self._instance_of(key).get, place_of(id, key))
         return record
 
-    def get_many(self, keys: Sequence[tuple[int, bytes]]) -> list[bytes | None]:
-        """As get() for pairs of an id and a key."""
-        places: dict[int, tuple[list[int], list[bytes]]] = {}
-        for number, (id, key) in enumerate(keys):
-            slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
-            numbers, wanted = places.setdefault(self._shard_by_run[slot >> RUN_BITS], ([], []))
-            numbers.append(number)
-            wanted.append(_PLACE.pack(id, slot, zlib.crc32(key)) + key)
-        records: list[bytes | None] = [None] * len(keys)
-        for shard, (numbers, wanted) in places.items():
-            found = self._read(self.instances[shard].get, wanted)
-            for number, record in zip(numbers, found, strict=True):
-                records[number] = record
-        return records
+    def get_many(self, places: list[list[bytes]]) -> list[list[bytes | None]]:
+        """The records at places, or None, both by shards; raises StorageFault."""
+        return [
+            self._read(instance.get, its_places) if its_places else []
+            for instance, its_places in zip(self.instances, places, strict=True)
+        ]
 
     def may_exist(self, id: int, key: bytes) -> bool:
         """False where a key is not there for sure, as far as that can be told without the disk."""
-        slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
-        instance = self.instances[self._shard_by_run[slot >> RUN_BITS]]
-        return bool(instance.key_may_exist(_PLACE.pack(id, slot, zlib.crc32(key)) + key))
+        return bool(self._instance_of(key).key_may_exist(place_of(id, key)))
+
+    def _instance_of(self, key: bytes) -> Rdict:
+        return self.instances[self._shard_by_run[slot_of(key) >> RUN_BITS]]
 
     def scan(self, id: int, position: int, count: int, now_ms: int) -> tuple[list[bytes], int]:
         """About so many keys from a position on, in the order of their positions, and the position to go on with.
@@ -430,7 +419,7 @@ class Store:
             start = _DEADLINE.pack(id | _DEADLINES, self._due_from_ms[shard].get(id, 0))
             stop = _DEADLINE.pack(id | _DEADLINES, now_ms + 1)
             hints = self._read(_hints, instance, start, stop, count)
-            records = self.get_many([(id, hint[_DEADLINE.size :]) for hint in hints])
+            records = self._read(instance.get, [place_of(id, hint[_DEADLINE.size :]) for hint in hints])
             first_ms = now_ms + 1
             for hint, record in zip(hints, records, strict=True):
                 if record is not None and record[:8] == hint[4 : _DEADLINE.size]:
