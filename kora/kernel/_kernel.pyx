@@ -1637,7 +1637,7 @@ cdef class Keyspace:
             return None
         self.c.stats.hits += 1
         entry.touched_s = self.c.now_s
-        if self._kernel.c.saving.is_on and (
+        if self._kernel.c.saving.is_on and self.c.backing is NULL and (
             entry.object_kind == STREAM_OBJECT
             or (entry.object_kind == HASH_OBJECT and (<Hash>entry_object(entry)).c.timed_count)
         ):
@@ -1691,9 +1691,14 @@ cdef class Keyspace:
         if entry is NULL:
             return None
         entry.touched_s = self.c.now_s
-        if entry.kind == OBJECT:
+        if entry.kind == OBJECT and self.c.backing is NULL:
             preserve(&self.c, entry)  # who has it may change it
         return self._value(entry, True) if kind is None else self._value_of_kind(entry, kind)
+
+    def held(self, bytes name not None):
+        cdef key key = self._locate(name)
+        cdef entry *entry = keyspace_peek(&self.c, &key)
+        return <object>entry_object(entry) if entry is not NULL and entry.kind == OBJECT else None
 
     def part(self, bytes name not None, size_t start, size_t count):
         cdef key key
@@ -1849,6 +1854,8 @@ cdef class Keyspace:
         cdef key key
         cdef entry *entry = self._peek(name, &key)
         cdef bint is_stored = entry is not NULL and entry.kind == OBJECT and entry_object(entry) is <void *>value
+        if is_stored and self.c.backing is not NULL:
+            preserve(&self.c, entry)
         if not value and not value.keeps_when_empty:
             if is_stored:
                 keyspace_delete(&self.c, &key)
@@ -1867,13 +1874,16 @@ cdef class Keyspace:
             self._note(&key, value)
         return True
 
-    def resized(self, bytes name not None, value):
+    def resized(self, bytes name not None, value, bint is_changed=True):
         cdef key key
-        self._peek(name, &key)
+        cdef entry *entry = self._peek(name, &key)
         size_bytes = value.size_bytes
         self.c.stats.memory_bytes += size_bytes - value.counted_bytes
         value.counted_bytes = size_bytes
-        self.c.changes += 1
+        if is_changed:
+            self.c.changes += 1
+            if entry is not NULL and self.c.backing is not NULL:
+                preserve(&self.c, entry)
 
     def delete(self, bytes name not None):
         cdef key key

@@ -248,13 +248,18 @@ bool keys_are_ready(struct keyspace *keyspace, const struct request *request, co
     const struct command *command = request->command;
     int64_t argc = (int64_t)request->argc, at = command->first_key;
     int64_t last = command->last_key < 0 ? argc + command->last_key : command->last_key;
+    struct backing *backing = keyspace->backing;
+    backing->has_marked = false;
     if (at == 0)
         return !command->declares_keys;
     if (LIKELY(at == 1 && argc > 1)) {
         /* The one whose hash is known: see batch_prepare(). */
         struct key key = {argv[1].data, argv[1].bytes, request->hash, request->slot};
+        uint64_t dirty_keys = backing->dirty_keys;
         if (!make_ready(keyspace, &key, command->writes) && !is_blind(command, argv, request->argc))
             return false;
+        backing->has_marked = backing->dirty_keys != dirty_keys && last == 1;
+        backing->changes_before = keyspace->changes;
         at += command->key_step;
     }
     for (; at <= last && at < argc; at += command->key_step) {
@@ -263,6 +268,24 @@ bool keys_are_ready(struct keyspace *keyspace, const struct request *request, co
             return false;
     }
     return true;
+}
+
+void backing_reconsider(struct keyspace *keyspace, const struct request *request, const struct argument *argv)
+{
+    struct backing *backing = keyspace->backing;
+    backing->has_marked = false;
+    if (keyspace->changes != backing->changes_before)
+        return;
+    struct key key = {argv[1].data, argv[1].bytes, request->hash, request->slot};
+    struct entry *entry = keyspace_peek(keyspace, &key);
+    /* Streams note their readers, which is no change that anybody is told of. */
+    if (entry == NULL || !(entry->epoch & STATE_DIRTY) || entry->object_kind == STREAM_OBJECT)
+        return;
+    entry->epoch &= ~STATE_DIRTY & (EPOCHS - 1);
+    end_dirty(backing, entry_bytes(keyspace->kernel, entry));
+    struct marks *dirty = &backing->dirty;
+    if (dirty->count > dirty->first && dirty->items[dirty->count - 1].hash == key.hash)
+        dirty->count--;
 }
 
 uint64_t keyspace_asked_by(struct keyspace *keyspace, const struct key *key)

@@ -1344,6 +1344,9 @@ struct backing {
     uint64_t dirty_keys;
     int64_t dirty_bytes; /* about */
     uint64_t hits;       /* keys of requests that were known */
+    /* A request is about to change a key that was clean until then; and how often keys had changed before it. */
+    bool has_marked;
+    uint64_t changes_before;
     /* Where keyspace_drop_clean() goes on. */
     unsigned hand_slot;
     uint64_t hand_place;
@@ -1361,8 +1364,10 @@ bool is_blind(const struct command *command, const struct argument *argv, size_t
 /* Whether a look at a key needs no store, and at all those that the words of a request name by their places. */
 bool keyspace_knows(struct keyspace *keyspace, const struct key *key);
 bool keys_are_known(struct keyspace *keyspace, const struct command *command, const struct argument *argv, size_t argc);
-/* As that, before an operation; and if it writes they are about to change. */
+/* As that, before an operation; and if it writes they are about to change.  Afterwards, if there is has_marked:
+ * backing_reconsider(), for what it has not changed after all. */
 bool keys_are_ready(struct keyspace *keyspace, const struct request *request, const struct argument *argv);
+void backing_reconsider(struct keyspace *keyspace, const struct request *request, const struct argument *argv);
 /* The number of the reading that a key is awaited from, if it is not KNOWN; 0 where nobody has asked for it. */
 #define KNOWN UINT64_MAX
 uint64_t keyspace_asked_by(struct keyspace *keyspace, const struct key *key);

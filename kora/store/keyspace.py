@@ -164,7 +164,7 @@ class Keyspace:
         self._touched[slot & _TOUCHED_MASK] = self.now_s
         if type(value) is not kind and not _is_kind(value, kind):
             raise WrongType
-        if self._part is not None and _changes_when_read(value):
+        if self._part is not None and self._held is None and _changes_when_read(value):
             self._part.keep(slot, key)
         return value
 
@@ -211,9 +211,14 @@ class Keyspace:
         self._touched[slot & _TOUCHED_MASK] = self.now_s
         if kind is not None and type(value) is not kind and not _is_kind(value, kind):
             raise WrongType
-        if self._part is not None and type(value) is not bytes:
+        if self._part is not None and self._held is None and type(value) is not bytes:
             self._part.keep(slot, key)  # who has it may change it
         return value
+
+    def held(self, key: bytes) -> Any:
+        """The value of a key that is in memory, and no string, or None: no use of the key, and no store is asked."""
+        value = self._tables[slot_of(key)].get(key)
+        return None if type(value) is bytes or type(value) is bytearray else value
 
     def outline(self, key: bytes) -> Any:
         """As find(), of any kind, but of a long string there may be no more than its first 64 bytes."""
@@ -392,6 +397,8 @@ class Keyspace:
         """
         slot = self._found_slot if key is self._found_key else self._locate(key)
         is_stored = self._tables[slot].get(key) is value
+        if is_stored and self._held is not None:
+            self._held.keep(slot, key)
         if not value and not value.keeps_when_empty:
             if is_stored:
                 self._remove(slot, key)
@@ -409,13 +416,19 @@ class Keyspace:
             self.set(key, value)
         return True
 
-    def resized(self, key: bytes, value: Any) -> None:
-        """As updated(), for a stored value of which nothing changed that anybody waits for or watches."""
+    def resized(self, key: bytes, value: Any, is_changed: bool = True) -> None:
+        """As updated(), for a stored value of which nothing changed that anybody waits for or watches.
+
+        Or nothing at all, but what it takes in memory.
+        """
         slot = self._found_slot if key is self._found_key else self._locate(key)
         size_bytes = value.size_bytes
         self._stats_of(slot).memory_bytes += size_bytes - value.counted_bytes
         value.counted_bytes = size_bytes
-        self.changes += 1
+        if is_changed:
+            self.changes += 1
+            if self._held is not None:
+                self._held.keep(slot, key)
 
     def delete(self, key: bytes) -> bool:
         """Remove a key; False if it was not there."""

@@ -249,9 +249,23 @@ def test_a_database_that_has_no_number_any_more_is_gone(open_store: Open) -> Non
     for id, keys in ((old, 0), (other, 0), (new, 1)):
         assert store.counts(id)[0] == len(all_keys(store, id)) == keys
     assert store.due(old, 100, 10) == []
-    store.reclaim(old)
+    store.reclaim([old, other])
     store.close()
     assert open_store().get(new, b"a") == record(b"new")
+
+
+def test_what_is_not_synced_in_the_log_is_in_no_file_when_room_is_given_back(open_store: Open, tmp_path: Path) -> None:
+    store = open_store()
+    old, new = store.new_id(), store.new_id()
+    store.batch([taken(old, [put(b"%d" % number) for number in range(50)])], {0: old}).commit(False)
+    store.batch([], {0: new}).commit(False)
+    store.reclaim([old])
+    synced = log_of(Path(store.path)).stat().st_size
+    write(store, new, *(put(b"new:%d" % number) for number in range(50)))
+    store._reclaiming.submit(int).result(20)  # what was to be given back is
+    path = copy_of(store, tmp_path / "copy")
+    os.truncate(log_of(path), synced)
+    assert all_keys(open_store(str(path)), new) == []
 
 
 def test_swapped_databases_are_so_after_opening(open_store: Open) -> None:

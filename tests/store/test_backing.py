@@ -2,6 +2,7 @@
 
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -213,3 +214,56 @@ def test_counts_are_exact_whatever_was_set_without_a_look(seed: int, count: int)
         )
         assert plain.databases[index].volatile == keyspace.volatile
     assert plain.keys == backed.keys
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (b"GET", b"string"),
+        (b"SET", b"string", b"w", b"NX"),
+        (b"SETNX", b"string", b"w"),
+        (b"GETEX", b"string"),
+        (b"EXPIRE", b"string", b"10", b"XX"),
+        (b"HGET", b"hash", b"field"),
+        (b"HGETALL", b"brief"),
+        (b"HSETNX", b"hash", b"field", b"w"),
+        (b"HDEL", b"hash", b"none"),
+        (b"SADD", b"set", b"1", b"2"),
+        (b"SREM", b"set", b"none"),
+        (b"ZADD", b"zset", b"1", b"a"),
+        (b"ZREM", b"zset", b"none"),
+        (b"LREM", b"list", b"0", b"none"),
+        (b"LINSERT", b"list", b"BEFORE", b"none", b"w"),
+        (b"LPUSHX", b"none", b"w"),
+        (b"XRANGE", b"stream", b"-", b"+"),
+        (b"XACK", b"stream", b"group", b"9-9"),
+        (b"PFCOUNT", b"counter"),
+    ],
+    ids=lambda words: b" ".join(words).decode(),
+)
+def test_what_is_not_changed_is_not_written(words: Step) -> None:
+    engine = _engine()
+    store = make_store(engine)
+    client = engine.connect()
+    for step in (
+        (b"SET", b"string", b"v"),
+        (b"HSET", b"hash", b"field", b"v"),
+        (b"HSET", b"brief", b"field", b"v"),
+        (b"HEXPIRE", b"brief", b"100", b"FIELDS", b"1", b"field"),
+        (b"SADD", b"set", b"1", b"2"),
+        (b"ZADD", b"zset", b"1", b"a"),
+        (b"RPUSH", b"list", b"v"),
+        (b"XADD", b"stream", b"1-1", b"f", b"v"),
+        (b"XGROUP", b"CREATE", b"stream", b"group", b"0"),
+        (b"PFADD", b"counter", b"a"),
+        (b"PFCOUNT", b"counter"),
+    ):
+        engine.execute(client, encode_request(step))
+    tide = Tide(engine, store)
+    keyspace = engine.databases[0]
+    tide.settle()
+    for _ in range(2):  # loaded for it, and then held
+        engine.execute(client, encode_request(words))
+        assert keyspace.dirty_keys == keyspace.dirty_bytes == 0
+    tide.settle()
+    assert len(keyspace) == 8
