@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _SYNC_NS: Final = 1_000_000_000
 _RETRY_NS: Final = 200_000_000
+_DOUBLINGS_MAX: Final = 4  # of that, while it fails
+_LOOK_AGAIN_NS: Final = 10_000_000_000
 # How long a write-back may be put off for those who will soon share it.
 _GATHER_NS_MAX: Final = 1_000_000
 # Who writes more than this while the store is busy has to wait.  A batch takes three times as much while it is made.
@@ -72,6 +74,7 @@ class StoreKeeper:
         self._out_keys = self._out_bytes = 0
         self._out_large: set[tuple[int, bytes]] = set()  # large values, by id and key
         self._out_again_bytes = 0  # of those that were in the batch before as well
+        self._gone: set[int] = set()  # databases that there are no more when it is written
         self._batch: Batch | None = None
         self._future: Future[None] | None = None
         self._started_ns = 0
@@ -79,6 +82,7 @@ class StoreKeeper:
         self._retry_ns = 0
         self._begin_ns = 0  # for large values: when the next batch is begun
         self._is_for_sync = False  # the batch that was begun last: it was put off until now
+        self._failures = 0  # one after the other
         self._stopped = False
         # With `always`: replies that wait for what is being written, and for what will be.
         self._awaiting: deque[Held] = deque()
@@ -97,6 +101,7 @@ class StoreKeeper:
         # Deadlines.
         self._looking: Future[list[tuple[int, list[bytes]]]] | None = None
         self._due: list[tuple[int, list[bytes]]] = []
+        self._look_again_ns = 0  # where it failed
         # What was last written down.
         self._databases = dict(store.databases)
         self._functions: list[bytes] = []
@@ -241,12 +246,10 @@ class StoreKeeper:
             self._release()
             return
         self._is_for_sync, self._begin_ns = self._begin_ns > 0 and self._is_sync_due(), 0
-        gone = set(self._databases.values()) - set(ids.values())
         extras = {}
         if functions != self._functions:
             extras[FUNCTIONS] = json.dumps([code.decode("latin-1") for code in functions]).encode()
         batch = self.store.batch(changes, ids if ids != self._databases else None, extras)
-        self._databases, self._functions = ids, functions
         self._batch = batch
         self._out = [taken.id for taken in changes]
         self._out_keys = sum(taken.keys for taken in changes)
@@ -254,9 +257,9 @@ class StoreKeeper:
         large_before, self._out_large, self._out_again_bytes = self._out_large, set(), 0
         for taken in changes:
             self._note_large(taken, large_before)
+        self._gone = set(self._databases.values()) - set(ids.values())
+        self._databases, self._functions = ids, functions
         self._submit(batch)
-        for id in gone:
-            self._syncer.submit(self.store.reclaim, id)
 
     def _note_large(self, taken: Taken, before: set[tuple[int, bytes]]) -> None:
         """See which large values are in two batches in a row, and tell of those that are said to be."""
@@ -305,6 +308,9 @@ class StoreKeeper:
         self.commit_ns += elapsed_ns
         self.committed_keys += self._out_keys
         self.committed_bytes += self._out_bytes
+        if self._gone:
+            self._writer.submit(self.store.reclaim, self._gone)
+            self._gone = set()
         for keyspace in engine.databases.used():
             # One that was emptied meanwhile has another, and nothing out.
             if keyspace.store_id in self._out:
@@ -324,7 +330,8 @@ class StoreKeeper:
             raise error
         self.commit_errors += 1
         self._set_fault(error.reason)
-        self._retry_ns = self._engine.monotonic_ns() + _RETRY_NS
+        self._retry_ns = self._engine.monotonic_ns() + (_RETRY_NS << min(self._failures, _DOUBLINGS_MAX))
+        self._failures += 1
 
     def _release(self) -> None:
         """Send the replies that need not wait any longer."""
@@ -345,6 +352,7 @@ class StoreKeeper:
             return
         engine = self._engine
         self._fault = reason
+        self._failures = 0
         if reason:
             engine.log("error", "changes not stored: writes are refused", reason=reason, directory=self.store.path)
             engine.set_disk_fault("store", CannotStore(reason))
@@ -473,12 +481,19 @@ class StoreKeeper:
             looking, self._looking = self._looking, None
             error = looking.exception()
             if isinstance(error, StorageFault):
-                self._failed(error)
+                # No reason to refuse writes.
+                self._look_again_ns = engine.monotonic_ns() + _LOOK_AGAIN_NS
+                self._cannot_end(error)
             else:
                 self._due = looking.result()
         if self._due:
             return
-        if self._looking is None and self._batch is None and not self._stopped:
+        if (
+            self._looking is None
+            and self._batch is None
+            and not self._stopped
+            and engine.monotonic_ns() >= self._look_again_ns
+        ):
             now_ms = engine.clock.wall_ms()
             ids = [keyspace.store_id for keyspace in engine.databases.used() if keyspace.volatile]
             if ids:
@@ -509,7 +524,10 @@ class StoreKeeper:
                 keyspace.has_quietly(key)
         except StorageFault as error:
             # They stay, and so does what cannot be read; whoever asks for them is told.
-            self._engine.log("warning", "keys whose time is over cannot be read", reason=error.reason)
+            self._cannot_end(error)
+
+    def _cannot_end(self, error: StorageFault) -> None:
+        self._engine.log("warning", "keys whose time is over cannot be read", reason=error.reason)
 
     # Functions
 
