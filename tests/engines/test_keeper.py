@@ -86,6 +86,8 @@ def test_writers_wait_while_the_store_is_behind_and_readers_do_not(
 def written_by(keeper: StoreKeeper) -> int:
     """Batches that a step writes, wholly: 0 or 1."""
     before = keeper.commits
+    if keeper._syncing is not None:
+        keeper._syncing.result()
     keeper.step()
     keeper.run_in_turn(lambda: None).result()
     keeper.step()

@@ -20,6 +20,7 @@ from kora.store.slots import slot_of
 
 rocksdict = pytest.importorskip("rocksdict", reason="the extra `rocksdb` is not installed")
 
+from kora.engines.rocksdb import store as storing  # noqa: E402
 from kora.engines.rocksdb.store import CannotOpen, Store, StoreSettings  # noqa: E402
 
 pytestmark = pytest.mark.once
@@ -137,6 +138,53 @@ def test_what_was_written_is_read_by_any_road(store: Store) -> None:
     assert not store.may_exist(id, b"none")
     assert store.counts(id) == (3, 1)
     assert sum(keys for keys, _ in store.counts_by_shard(id)) == 3
+
+
+def test_a_batch_that_ends_in_the_middle_is_written_again(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(storing, "_PUT_AT_ONCE", 7)
+    store = open_store()
+    id = store.new_id()
+    old = [put(b"key:%d" % number) for number in range(100)]
+    write(store, id, *old)
+    ask, left = store._read, 5
+
+    def fail(deed: Callable[..., Any], *arguments: Any) -> Any:
+        nonlocal left
+        left -= deed.__name__ == "write"
+        if not left:
+            raise StorageFault("No space left on device")
+        return ask(deed, *arguments)
+
+    changes = [(key, None if at % 3 else record(b"new"), LASTING) for at, (key, _, _) in enumerate(old)]
+    batch = store.batch([taken(id, changes)])
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_read", fail)
+        with pytest.raises(StorageFault):
+            batch.commit(False)
+    shutil.copytree(store.path, tmp_path / "killed")
+    batch.commit(False)
+    for each in (store, open_store(str(tmp_path / "killed"))):
+        assert each.counts(id) == (34, 0)
+        assert all_keys(each, id) == sorted(all_keys(each, id), key=lambda key: place_of(id, key))
+        assert [each.get(id, key) for key, _, _ in changes] == [data for _, data, _ in changes]
+
+
+def test_writes_wait_for_rocksdb_where_others_can_go_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask, stopped = store._read, 4
+
+    def answer(deed: Callable[..., Any], *arguments: Any) -> Any:
+        nonlocal stopped
+        if arguments == (storing._IS_STOPPED,):
+            stopped -= stopped > 0
+            return int(stopped > 0)
+        return ask(deed, *arguments)
+
+    monkeypatch.setattr(store, "_read", answer)
+    write(store, store.new_id(), put(b"a"))
+    store.statistics.read()
+    assert sum(store.statistics.latest.reading.stall_us.values()) >= 3 * storing._STOPPED_NS // 1000
 
 
 def test_counts_follow_what_the_store_had(store: Store) -> None:

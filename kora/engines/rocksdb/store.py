@@ -31,6 +31,7 @@ from typing import Any, Final
 import rocksdict
 from rocksdict import Rdict, WriteBatch
 
+from kora.clock import Clock
 from kora.engines.rocksdb.statistics import Statistics
 from kora.errors import StorageFault
 from kora.observe.storage import DEBUG
@@ -76,6 +77,15 @@ _LOOKED_FOR_MAX: Final = 4096
 _LOOKED_FOR_BYTES: Final = 4 << 20
 # Things put into a batch at a time, while other threads wait.
 _PUT_AT_ONCE: Final = 2000
+# As much is written to an instance at once, and then the loop gets its turn.
+_WRITTEN_AT_ONCE: Final = 512 << 10
+_PAUSE_NS: Final = 20_000
+# Writes are held up while files are made, or compacted: looked at so often, and ignored after so long, since it may be
+# a fault that only a write is told of.
+_IS_STOPPED: Final = "rocksdb.is-write-stopped"
+_SLOWED_TO: Final = "rocksdb.actual-delayed-write-rate"  # bytes per second
+_STOPPED_NS: Final = 2_000_000
+_HELD_UP_NS_MAX: Final = 3_000_000_000
 _IN_BETWEEN: Final = "it is being opened again, since it could not be written to"
 _UNREADABLE: Final = b"unreadable"  # in place of a record, of which it is none
 _CORRUPT: Final = "Corruption: "
@@ -132,9 +142,6 @@ class _Part:
     ranges: list[bytes] = field(default_factory=list)  # where each begins, and where it ends
     words: list[bytes | None] = field(default_factory=list)  # what, and what it is then: None for nothing
     unknown: list[tuple[int, list[bytes]]] = field(default_factory=list)  # by database: see Share of kora.store.backing
-
-    def to_write(self) -> WriteBatch:
-        return _to_write(self.ranges, self.words)
 
 
 class Batch:
@@ -215,7 +222,9 @@ class Store:
         self._is_closing = Event()
         self._log_bytes_max = self._settings.write_buffer_bytes // _LOG_SHARE
         self._broken: dict[int, str] = {}  # shards that could not be written to, and why
-        self.statistics = Statistics(self._families, self._settings.metrics_level)
+        self._clock = Clock()
+        self._held_up_us = [0] * count  # by shard: writes that waited for RocksDB, and not in it
+        self.statistics = Statistics(self._families, self._settings.metrics_level, held_up_us=lambda: self._held_up_us)
         self._check_directory(count)
         try:
             self.instances = self._open_all(count)
@@ -343,7 +352,7 @@ class Store:
                     if shard >= len(self.instances):
                         raise CannotOpen(_other_shards(self.path, shard + 1, len(self.instances)))
                     if generation > self._meta[shard].generation:
-                        self._write(shard, _to_write(ranges, words))
+                        self._write(shard, ranges, words)
                         self._meta[shard] = _Meta.decode(words[-1])[0]
                         replayed += 1
         self.replayed += replayed
@@ -593,7 +602,7 @@ class Store:
         while parts:
             part = parts[0]
             with self._noticing(part.shard):
-                self._write(part.shard, part.to_write())
+                self._write(part.shard, part.ranges, part.words)
             self._meta[part.shard] = part.meta
             del parts[0]
         self._tend_log()
@@ -618,8 +627,35 @@ class Store:
                     # Only what is there by now, of which all is synced.
                     self._flush_shard(shard, False)
 
-    def _write(self, shard: int, batch: WriteBatch) -> None:
-        self._read(self.instances[shard].write, batch, self._unlogged)
+    def _write(self, shard: int, ranges: list[bytes], words: list[bytes | None]) -> None:
+        """In pieces, since the interpreter's lock is held while one is written, and the loop waits.
+
+        The record of what there is comes last: a batch of which a part is missing is as if it were not there, and what
+        is there is written again.
+        """
+        size_bytes = sum(map(len, filter(None, words)))
+        step = _PUT_AT_ONCE if size_bytes <= _WRITTEN_AT_ONCE else _step_of(words, size_bytes)
+        for start in range(0, len(words), 2 * step):
+            if start:
+                self._clock.sleep_ns(_PAUSE_NS)
+            self._wait_for_room(shard, size_bytes * 2 * step // len(words))
+            piece = _to_write(ranges if not start else [], words[start : start + 2 * step])
+            self._read(self.instances[shard].write, piece, self._unlogged)
+
+    def _wait_for_room(self, shard: int, size_bytes: int) -> None:
+        """Wait here while RocksDB holds up writes, which it would do with the interpreter's lock held."""
+        instance = self.instances[shard]
+        waited_ns = 0
+        while waited_ns < _HELD_UP_NS_MAX:
+            if self._read(instance.property_int_value, _IS_STOPPED):
+                pause_ns = _STOPPED_NS
+            elif not waited_ns and (bytes_per_s := self._read(instance.property_int_value, _SLOWED_TO)):
+                pause_ns = min(_HELD_UP_NS_MAX, size_bytes * 1_000_000_000 // bytes_per_s)
+            else:
+                break
+            self._clock.sleep_ns(pause_ns)
+            waited_ns += pause_ns
+        self._held_up_us[shard] += waited_ns // 1000
 
     @contextlib.contextmanager
     def _noticing(self, shard: int) -> Iterator[None]:
@@ -650,6 +686,7 @@ class Store:
         self._close(self.instances[index])
         try:
             self.instances[index] = self._open(index)
+            self._held_up_us[index] = 0
             self._meta[index] = self._read_meta(index)
             self._replay()
         except CannotOpen as error:
@@ -747,6 +784,11 @@ def _writing() -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageFault(error.strerror or str(error)) from error
+
+
+def _step_of(words: list[bytes | None], size_bytes: int) -> int:
+    """How many words of such a size, in pairs, are written at once."""
+    return max(1, min(_PUT_AT_ONCE, len(words) * _WRITTEN_AT_ONCE // size_bytes // 2))
 
 
 def _to_write(ranges: list[bytes], words: list[bytes | None]) -> WriteBatch:
