@@ -7,7 +7,7 @@
 #   make check    format, lint and types
 #   make bench    CPU per command against redis-server, and the other figures of the README; ARGS="--quick"
 #   make compile  the kernel again, in place, after a change of its C or Cython; only what changed, warnings are errors
-#   make stored   the tests of commands with all data in RocksDB, read anew at each request
+#   make stored   some tests with all data in RocksDB, read anew at each request; make stored-all for all that can be
 #   make sanitize the suite, then ten minutes of make fuzz, on a kernel that ends the process at its first false step
 #   make fuzz     random requests, on the kernel and on pure Python; ARGS="--seconds 60"
 #   make fuzz-snapshots   snapshots with bytes flipped and cut, the same way
@@ -30,7 +30,7 @@ KERNEL := $(wildcard kora/kernel/*.c kora/kernel/*.h kora/kernel/*.pyx kora/kern
 NODE := build/node
 NODE_PACKAGES := tests/e2e/applications/node
 
-.PHONY: run test stored check bench compile sanitize fuzz fuzz-snapshots crash docs soak faults clean
+.PHONY: run test stored stored-all check bench compile sanitize fuzz fuzz-snapshots crash docs soak faults clean
 
 run: $(VENV)/installed
 	@$(BIN)/python -m kora.kernel || true
@@ -50,12 +50,20 @@ test: $(VENV)/installed-dev $(NODE)/installed
 	set -x; env -u KORA_KERNEL $(BIN)/$(PYTEST) -m "not once" $(ARGS) || test $$? = $(NO_TESTS)
 	@test -n "$(ARGS)" || { echo "make: third run, of some, with all data in RocksDB"; $(MAKE) --no-print-directory stored; }
 
-# As many of the tests of commands as a minute takes, at each request of which values go to the store and come back; all
-# of them, and those that compare with redis-server, with ARGS="tests/commands tests/compat".
-STORED := $(addprefix tests/,commands/test_generic.py commands/test_hashes.py commands/test_strings.py \
-  commands/test_transactions.py compat/test_mixed_commands.py compat/test_expiry.py)
+# At each request values go to the store and come back: as many of the tests as half a minute takes, of every kind.
+STORED := $(addprefix tests/,commands/test_generic.py commands/test_hashes.py commands/test_notifications.py \
+  commands/test_scanning.py commands/test_scripting.py commands/test_streams.py commands/test_tracking.py \
+  commands/test_transactions.py compat/test_mixed_commands.py compat/test_expiry.py compat/test_scan.py \
+  compat/test_stored_programs.py)
 stored: $(VENV)/installed-dev
 	KORA_TEST_STORAGE=rocksdb $(BIN)/$(PYTEST) -m "not once" $(or $(ARGS),$(STORED))
+
+# All of them, on pure Python and on the kernel, and twenty minutes of random programs on a server whose keys are cold.
+stored-all: $(VENV)/installed-dev
+	KORA_KERNEL=off KORA_TEST_STORAGE=rocksdb $(BIN)/$(PYTEST) tests/commands tests/compat $(ARGS)
+	env -u KORA_KERNEL KORA_TEST_STORAGE=rocksdb $(BIN)/$(PYTEST) tests/commands tests/compat $(ARGS)
+	KORA_KERNEL=off KORA_LONG=1 $(BIN)/python -m pytest -n 0 tests/compat/test_stored_programs.py
+	env -u KORA_KERNEL KORA_LONG=1 $(BIN)/python -m pytest -n 0 tests/compat/test_stored_programs.py
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -83,13 +83,14 @@ static struct ghost *ghost_add(struct ghosts *ghosts, const struct key *key, uns
     enum { BITS_MIN = 6 };
     if (ghosts->places == NULL)
         ghosts_resize(ghosts, BITS_MIN);
-    else if (ghosts->count >= ghosts_mask(ghosts) / 4 * 3)
+    else if (ghosts->count > ghosts_mask(ghosts) / 2) /* each look along the way is a cache miss */
         ghosts_resize(ghosts, ghosts->bits + 1);
     struct ghost *ghost = allocate(sizeof *ghost + key->bytes);
     ghost->hash = key->hash;
     ghost->slot = key->slot;
     ghost->key_bytes = (uint32_t)key->bytes;
     ghost->state = (uint8_t)state;
+    ghost->reading = 0;
     memcpy(ghost->key, key->data, key->bytes);
     size_t place = key->hash & ghosts_mask(ghosts);
     while (ghosts->places[place] != NULL)
@@ -247,13 +248,18 @@ bool keys_are_ready(struct keyspace *keyspace, const struct request *request, co
     const struct command *command = request->command;
     int64_t argc = (int64_t)request->argc, at = command->first_key;
     int64_t last = command->last_key < 0 ? argc + command->last_key : command->last_key;
+    struct backing *backing = keyspace->backing;
+    backing->has_marked = false;
     if (at == 0)
         return !command->declares_keys;
     if (LIKELY(at == 1 && argc > 1)) {
         /* The one whose hash is known: see batch_prepare(). */
         struct key key = {argv[1].data, argv[1].bytes, request->hash, request->slot};
+        uint64_t dirty_keys = backing->dirty_keys;
         if (!make_ready(keyspace, &key, command->writes) && !is_blind(command, argv, request->argc))
             return false;
+        backing->has_marked = backing->dirty_keys != dirty_keys && last == 1;
+        backing->changes_before = keyspace->changes;
         at += command->key_step;
     }
     for (; at <= last && at < argc; at += command->key_step) {
@@ -264,26 +270,44 @@ bool keys_are_ready(struct keyspace *keyspace, const struct request *request, co
     return true;
 }
 
-bool keyspace_await(struct keyspace *keyspace, const struct key *key)
+void backing_reconsider(struct keyspace *keyspace, const struct request *request, const struct argument *argv)
 {
-    struct ghosts *ghosts = &keyspace->backing->ghosts;
-    if (keyspace_peek(keyspace, key) != NULL || ghost_find(ghosts, key) != NULL)
-        return false;
-    ghost_add(ghosts, key, STATE_AWAITED);
-    return true;
+    struct backing *backing = keyspace->backing;
+    backing->has_marked = false;
+    if (keyspace->changes != backing->changes_before)
+        return;
+    struct key key = {argv[1].data, argv[1].bytes, request->hash, request->slot};
+    struct entry *entry = keyspace_peek(keyspace, &key);
+    /* Streams note their readers, which is no change that anybody is told of. */
+    if (entry == NULL || !(entry->epoch & STATE_DIRTY) || entry->object_kind == STREAM_OBJECT)
+        return;
+    entry->epoch &= ~STATE_DIRTY & (EPOCHS - 1);
+    end_dirty(backing, entry_bytes(keyspace->kernel, entry));
+    struct marks *dirty = &backing->dirty;
+    if (dirty->count > dirty->first && dirty->items[dirty->count - 1].hash == key.hash)
+        dirty->count--;
 }
 
-bool keyspace_awaits(struct keyspace *keyspace, const struct key *key)
+uint64_t keyspace_asked_by(struct keyspace *keyspace, const struct key *key)
 {
+    if (keyspace_peek(keyspace, key) != NULL)
+        return KNOWN;
     const struct ghost *ghost = ghost_find(&keyspace->backing->ghosts, key);
-    return ghost != NULL && ghost->state & STATE_AWAITED;
+    return ghost == NULL ? 0 : ghost->state & STATE_AWAITED ? ghost->reading : KNOWN;
 }
 
-void keyspace_forget_awaited(struct keyspace *keyspace, const struct key *key)
+void keyspace_await(struct keyspace *keyspace, const struct key *key, uint64_t reading)
+{
+    ghost_add(&keyspace->backing->ghosts, key, STATE_AWAITED)->reading = reading;
+}
+
+bool keyspace_end_awaiting(struct keyspace *keyspace, const struct key *key, uint64_t reading)
 {
     struct ghost *ghost = ghost_find(&keyspace->backing->ghosts, key);
-    if (ghost != NULL && ghost->state & STATE_AWAITED)
-        ghost_remove(&keyspace->backing->ghosts, ghost);
+    if (ghost == NULL || !(ghost->state & STATE_AWAITED) || ghost->reading != reading)
+        return false;
+    ghost_remove(&keyspace->backing->ghosts, ghost);
+    return true;
 }
 
 void keyspace_absent(struct keyspace *keyspace, const struct key *key)
@@ -617,7 +641,7 @@ size_t keyspace_drop_ghosts(struct keyspace *keyspace, size_t count_max)
         if (ghost == NULL || is_clean_ghost(ghost))
             continue;
         struct key key = {ghost->key, ghost->key_bytes, ghost->hash, ghost->slot};
-        ghost_add(&kept, &key, ghost->state);
+        ghost_add(&kept, &key, ghost->state)->reading = ghost->reading;
     }
     ghosts_free(ghosts);
     *ghosts = kept;

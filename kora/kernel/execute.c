@@ -1412,7 +1412,9 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
         if (UNLIKELY(command->denyoom && kernel->maxmemory > 0) &&
             kernel_memory_bytes(kernel) > (int64_t)kernel->maxmemory)
             return place;
-        if (UNLIKELY(turn->keyspace->backing != NULL) && !keys_are_ready(turn->keyspace, request, argv))
+        struct keyspace *keyspace = turn->keyspace;
+        struct backing *backing = keyspace->backing;
+        if (UNLIKELY(backing != NULL) && !keys_are_ready(keyspace, request, argv))
             return place;
         uint8_t audited = command->audited;
         if (UNLIKELY(audited) && !audit_begin(kernel, turn, command, argv, request->argc))
@@ -1438,6 +1440,8 @@ size_t batch_run(struct kernel *kernel, struct turn *turn, struct batch *batch, 
         bool done = command->operation(kernel, turn, request, argv, output);
         if (UNLIKELY(is_sampled))
             kernel->in_operation = false;
+        if (UNLIKELY(backing != NULL) && backing->has_marked)
+            backing_reconsider(keyspace, request, argv);
         if (UNLIKELY(is_journaled))
             end_journaling(kernel, turn, argv, request->argc, &journaling);
         if (command->lengthy)

@@ -1319,6 +1319,7 @@ struct marks {
 /* A key that is not there, whatever the store says, or is awaited. */
 struct ghost {
     uint64_t hash;
+    uint64_t reading; /* the number of the one that it is awaited from */
     uint32_t slot;
     uint32_t key_bytes;
     uint8_t state;
@@ -1343,6 +1344,9 @@ struct backing {
     uint64_t dirty_keys;
     int64_t dirty_bytes; /* about */
     uint64_t hits;       /* keys of requests that were known */
+    /* A request is about to change a key that was clean until then; and how often keys had changed before it. */
+    bool has_marked;
+    uint64_t changes_before;
     /* Where keyspace_drop_clean() goes on. */
     unsigned hand_slot;
     uint64_t hand_place;
@@ -1360,12 +1364,17 @@ bool is_blind(const struct command *command, const struct argument *argv, size_t
 /* Whether a look at a key needs no store, and at all those that the words of a request name by their places. */
 bool keyspace_knows(struct keyspace *keyspace, const struct key *key);
 bool keys_are_known(struct keyspace *keyspace, const struct command *command, const struct argument *argv, size_t argc);
-/* As that, before an operation; and if it writes they are about to change. */
+/* As that, before an operation; and if it writes they are about to change.  Afterwards, if there is has_marked:
+ * backing_reconsider(), for what it has not changed after all. */
 bool keys_are_ready(struct keyspace *keyspace, const struct request *request, const struct argument *argv);
-/* A record is asked for: false where the key is known, or awaited already. */
-bool keyspace_await(struct keyspace *keyspace, const struct key *key);
-bool keyspace_awaits(struct keyspace *keyspace, const struct key *key);
-void keyspace_forget_awaited(struct keyspace *keyspace, const struct key *key);
+void backing_reconsider(struct keyspace *keyspace, const struct request *request, const struct argument *argv);
+/* The number of the reading that a key is awaited from, if it is not KNOWN; 0 where nobody has asked for it. */
+#define KNOWN UINT64_MAX
+uint64_t keyspace_asked_by(struct keyspace *keyspace, const struct key *key);
+/* A record of such a key is asked for. */
+void keyspace_await(struct keyspace *keyspace, const struct key *key, uint64_t reading);
+/* A reading has ended: whether a key was still awaited from it. */
+bool keyspace_end_awaiting(struct keyspace *keyspace, const struct key *key, uint64_t reading);
 /* The store does not have the key. */
 void keyspace_absent(struct keyspace *keyspace, const struct key *key);
 /* Give out changes of so many bytes, about; returns how many could not be told, and stay. */

@@ -92,11 +92,11 @@ class FieldDeadlines:
         return looked
 
     def _check_some(self, db: Keyspace) -> None:
-        """Forget hashes that are gone: those with far deadlines would pile up else."""
+        """Forget hashes that are gone, or in a store alone: those with far deadlines would pile up else."""
         for _ in range(min(_CHECKED_MAX, len(self._noted))):
             key, deadline_ms = self._noted.popitem(last=False)
-            value = _hash_of(db, key)
-            if value is not None and value.next_deadline_ms:
+            value = db.held(key)
+            if value is not None and value.kind == "hash" and value.next_deadline_ms:
                 self._noted[key] = deadline_ms
 
 

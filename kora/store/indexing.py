@@ -46,8 +46,7 @@ def _work(db: Keyspace, key: bytes, value: VectorSet, stop_ns: int, clock: Clock
     """Whether it is done."""
     while value.has_work and clock.monotonic_ns() < stop_ns:
         value.work()
-    db.resized(key, value)
-    db.changes -= 1  # nobody has changed anything
+    db.resized(key, value, is_changed=False)
     return not value.has_work
 
 

@@ -22,7 +22,7 @@ from tests.resp_reader import read_reply
 from . import compare
 from .compare import dataset_program, difference, show, split_replies, unfolded
 from .peers import DATABASES, RedisServer, requests
-from .profile import examples
+from .profile import LONG, examples
 from .quirks import is_quirky
 from .test_mixed_commands import _USUAL as USUAL_LIMITS
 from .test_mixed_commands import _is_alike as is_alike
@@ -116,10 +116,11 @@ def sets_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compare, "STORED", True)
 
 
+@pytest.mark.parametrize("piece", range(40 if LONG else 1))
 @given(program=programs_of_all_kinds, few=st.booleans(), chance=st.integers(0, 1 << 30), ends=st.integers(0, 9))
-@examples(120)
+@examples(10)
 def test_programs_over_values_that_are_not_in_memory_do_the_same(
-    redis: RedisServer, stored: Stored, program: list[Step], few: bool, chance: int, ends: int
+    redis: RedisServer, stored: Stored, piece: int, program: list[Step], few: bool, chance: int, ends: int
 ) -> None:
     program = prepared(narrowed(program) if few else program)
     program = [step for step in program if not is_quirky(step)]

@@ -2,6 +2,7 @@
 the place of the store's.
 
 The data itself needs none of them to last, so there are no save points, and the end of the server only writes back.
+Whoever asks for save points is told in the log.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import shutil
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Final
 
+from kora.config import SETTINGS_BY_NAME
 from kora.errors import CommandError, StillLoading, StorageFault
 
 from .keeper import StoreKeeper
@@ -42,6 +44,18 @@ class Checkpoints:
         self._is_ok = True
         self._elapsed_s = -1
         self._count = 0
+        if engine.config.save != SETTINGS_BY_NAME["save"].default:
+            self._tell_of_save_points(engine.config.save)
+        engine.config.on_change("save", self._tell_of_save_points)
+
+    def _tell_of_save_points(self, points: str) -> None:
+        if points:
+            self._engine.log(
+                "warning",
+                "there are no save points with storage-engine rocksdb: rocksdb-sync says when changes are on the disk, "
+                "and BGSAVE makes a checkpoint",
+                save=points,
+            )
 
     def save(self) -> None:
         if self._future is not None:

@@ -20,15 +20,12 @@ All of it may be used by any thread; but batches are made and committed one afte
 import contextlib
 import json
 import os
-import threading
-import zlib
-from binascii import crc_hqx
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from struct import Struct
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, Final
 
 import rocksdict
@@ -39,9 +36,9 @@ from kora.errors import StorageFault
 from kora.observe.storage import DEBUG
 from kora.store.backing import HINT as _DEADLINE
 from kora.store.backing import HINTS as _DEADLINES
-from kora.store.backing import POSITION_END, VOLATILE, Overwritten, Taken, deadline_of, place_of, what_is
+from kora.store.backing import POSITION_END, Overwritten, Taken, deadline_of, place_of
 from kora.store.shard import RUN_BITS
-from kora.store.slots import OPEN_BRACE, SLOT_MASK, slot_of
+from kora.store.slots import slot_of
 
 from .log import BadLog, BatchLog, frame_of, sync_directory
 
@@ -72,12 +69,17 @@ _COMPRESSIONS: Final = {
     "zstd": rocksdict.DBCompressionType.zstd,
 }
 _NOT_SYNCED: Final = "the log could not be synced"
+# Keys that are looked for at a time before they are written over: as many as it takes to wait for other threads only
+# now and then, and as few as it takes for their values, which are in memory for a moment, to be about so large.
+_LOOKED_FOR_MIN: Final = 16
+_LOOKED_FOR_MAX: Final = 4096
+_LOOKED_FOR_BYTES: Final = 4 << 20
+# Things put into a batch at a time, while other threads wait.
+_PUT_AT_ONCE: Final = 2000
 _IN_BETWEEN: Final = "it is being opened again, since it could not be written to"
 _UNREADABLE: Final = b"unreadable"  # in place of a record, of which it is none
 _RESTORE: Final = ": have a checkpoint in place of the data"
 _CORRUPT: Final = "Corruption: "
-# Their values are in memory for a moment, however large those are.
-_LOOKED_FOR_AT_ONCE: Final = 100
 _NO_ROOM: Final = "No space left on device"
 # What the instances write about themselves.
 _LOG_BYTES: Final = 4 << 20
@@ -193,9 +195,9 @@ class Store:
         self._settings = settings or StoreSettings()
         self._edges = list(edges)
         count = len(edges) - 1
-        self._shard_by_run = [
+        self._shard_by_run = bytes(
             index for index in range(count) for _ in range(edges[index], edges[index + 1], 1 << RUN_BITS)
-        ]
+        )
         self.block_cache = rocksdict.Cache(self._settings.block_cache_bytes)
         self._unlogged = rocksdict.WriteOptions()
         self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]
@@ -211,7 +213,7 @@ class Store:
         self.shards = count
         self._pool = ThreadPoolExecutor(count, "store")
         self._reclaiming = ThreadPoolExecutor(1, "store-reclaim")
-        self._is_closing = threading.Event()
+        self._is_closing = Event()
         self._log_bytes_max = self._settings.write_buffer_bytes // _LOG_SHARE
         self._broken: dict[int, str] = {}  # shards that could not be written to, and why
         self.statistics = Statistics(self._families, self._settings.metrics_level)
@@ -413,34 +415,25 @@ class Store:
 
     def get(self, id: int, key: bytes) -> bytes | None:
         """A key's record, or None; raises StorageFault."""
-        slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
-        place = _PLACE.pack(id, slot, zlib.crc32(key)) + key
-        record: bytes | None = self._read(self.instances[self._shard_by_run[slot >> RUN_BITS]].get, place)
+        record: bytes | None = self._read(self._instance_of(key).get, place_of(id, key))
         return record
 
-    def get_many(self, keys: Sequence[tuple[int, bytes]]) -> list[bytes | None]:
-        """As get() for pairs of an id and a key."""
-        places: dict[int, tuple[list[int], list[bytes]]] = {}
-        for number, (id, key) in enumerate(keys):
-            slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
-            numbers, wanted = places.setdefault(self._shard_by_run[slot >> RUN_BITS], ([], []))
-            numbers.append(number)
-            wanted.append(_PLACE.pack(id, slot, zlib.crc32(key)) + key)
-        records: list[bytes | None] = [None] * len(keys)
-        for shard, (numbers, wanted) in places.items():
-            found = self._read(self.instances[shard].get, wanted)
-            for number, record in zip(numbers, found, strict=True):
-                records[number] = record
-        return records
+    def get_many(self, places: list[list[bytes]]) -> list[list[bytes | None]]:
+        """The records at places, or None, both by shards; raises StorageFault."""
+        return [
+            self._read(instance.get, its_places) if its_places else []
+            for instance, its_places in zip(self.instances, places, strict=True)
+        ]
 
     def may_exist(self, id: int, key: bytes) -> bool:
         """False where a key is not there for sure, as far as that can be told without the disk."""
-        slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
-        instance = self.instances[self._shard_by_run[slot >> RUN_BITS]]
         try:
-            return bool(instance.key_may_exist(_PLACE.pack(id, slot, zlib.crc32(key)) + key))
+            return bool(self._instance_of(key).key_may_exist(place_of(id, key)))
         except Exception:
             return True  # get() will tell
+
+    def _instance_of(self, key: bytes) -> Rdict:
+        return self.instances[self._shard_by_run[slot_of(key) >> RUN_BITS]]
 
     def scan(self, id: int, position: int, count: int, now_ms: int) -> tuple[list[bytes], int]:
         """About so many keys from a position on, in the order of their positions, and the position to go on with.
@@ -474,7 +467,7 @@ class Store:
             start = _DEADLINE.pack(id | _DEADLINES, self._due_from_ms[shard].get(id, 0))
             stop = _DEADLINE.pack(id | _DEADLINES, now_ms + 1)
             hints = self._read(_hints, instance, start, stop, count)
-            records = self._records(id, hints)
+            records = self._records(id, instance, hints)
             first_ms = now_ms + 1
             for hint, record in zip(hints, records, strict=True):
                 if record == _UNREADABLE:
@@ -490,19 +483,20 @@ class Store:
             self._due_from_ms[shard][id] = first_ms
         return found
 
-    def _records(self, id: int, hints: list[bytes]) -> list[bytes | None]:
+    def _records(self, id: int, instance: Rdict, hints: list[bytes]) -> list[bytes | None]:
         """What the keys of hints have, or _UNREADABLE."""
-        keys = [(id, hint[_DEADLINE.size :]) for hint in hints]
+        places = [place_of(id, hint[_DEADLINE.size :]) for hint in hints]
+        records: list[bytes | None]
         try:
-            return self.get_many(keys)
+            records = self._read(instance.get, places)
         except StorageFault:
-            records: list[bytes | None] = []
-            for id, key in keys:
+            records = []
+            for place in places:
                 record: bytes | None = _UNREADABLE
                 with contextlib.suppress(StorageFault):
-                    record = self.get(id, key)
+                    record = self._read(instance.get, place)
                 records.append(record)
-            return records
+        return records
 
     def _read(self, deed: Callable[..., Any], *arguments: Any) -> Any:
         """RocksDB's faults are bare exceptions that only their texts tell apart."""
@@ -557,17 +551,23 @@ class Store:
         """Of some keys of a shard how many there are in each run of slots, and how many of them have a deadline."""
         keys, volatile = Counter[int](), Counter[int]()
         get = self.instances[shard].get
-        for first in range(0, len(places), _LOOKED_FOR_AT_ONCE):
-            some = places[first : first + _LOOKED_FOR_AT_ONCE]
+        at, at_once = 0, 20 * _LOOKED_FOR_MIN
+        while some := places[at : at + at_once]:
+            at += len(some)
             try:
                 found = self._read(get, some)
             except StorageFault:
                 found = [self._read_if_possible(get, place) for place in some]
-            for place, record in zip(some, found, strict=True):
-                if record is not None:
-                    run = (place[4] << 8 | place[5]) >> RUN_BITS
-                    keys[run] += 1
-                    volatile[run] += what_is(record) == VOLATILE
+            there = [pair for pair in zip(some, found, strict=True) if pair[1] is not None]
+            keys.update([(place[4] << 8 | place[5]) >> RUN_BITS for place, _ in there])
+            lasting = _NO_DEADLINE
+            volatile.update(
+                [(place[4] << 8 | place[5]) >> RUN_BITS for place, record in there if not record.startswith(lasting)]
+            )
+            found_bytes = sum([len(record) for _, record in there])
+            at_once = max(
+                _LOOKED_FOR_MIN, min(2 * at_once, _LOOKED_FOR_MAX, _LOOKED_FOR_BYTES * len(some) // (found_bytes or 1))
+            )
         return keys, volatile
 
     def _read_if_possible(self, get: Callable[[bytes], bytes | None], place: bytes) -> bytes | None:
@@ -797,9 +797,10 @@ def _to_write(ranges: list[bytes], words: list[bytes | None]) -> WriteBatch:
             else:
                 batch.put(thing, value)
     else:
-        # Without Python in between, which would hold up the loop.
+        # Without Python between one and the next, and so without the loop, which gets its turn often enough.
         put: Any = batch.put
-        deque(map(put, things, values), 0)
+        for at in range(0, len(things), _PUT_AT_ONCE):
+            deque(map(put, things[at : at + _PUT_AT_ONCE], values[at : at + _PUT_AT_ONCE]), 0)
     return batch
 
 
