@@ -88,6 +88,7 @@ _STOPPED_NS: Final = 2_000_000
 _HELD_UP_NS_MAX: Final = 3_000_000_000
 _IN_BETWEEN: Final = "it is being opened again, since it could not be written to"
 _UNREADABLE: Final = b"unreadable"  # in place of a record, of which it is none
+_RESTORE: Final = ": have a checkpoint in place of the data"
 _CORRUPT: Final = "Corruption: "
 _NO_ROOM: Final = "No space left on device"
 # What the instances write about themselves.
@@ -227,8 +228,7 @@ class Store:
         self.statistics = Statistics(self._families, self._settings.metrics_level, held_up_us=lambda: self._held_up_us)
         self._check_directory(count)
         try:
-            self.instances = self._open_all(count)
-            self._meta = [self._read_meta(index) for index in range(count)]
+            self._open_all(count)
             self._replay()
             self._agree()
             self._open_log()
@@ -248,19 +248,51 @@ class Store:
             # With fewer than there are some were not begun before a crash, or the record of one says the rest.
             raise CannotOpen(_other_shards(self.path, there, count))
 
-    def _open_all(self, count: int) -> list[Rdict]:
-        futures = [self._pool.submit(self._open, index) for index in range(count)]
-        failures = [failure for future in futures if (failure := future.exception()) is not None]
+    def _open_all(self, count: int) -> None:
+        there = [index for index in range(count) if os.path.isdir(self._shard_path(index))]
+        opened = self._open_some(there)
+        try:
+            metas = {index: self._read_meta(index, instance) for index, instance in opened.items()}
+            missing = [index for index in range(count) if index not in opened]
+            if missing:
+                self._check_log()
+            if missing and any(meta.generation for meta in metas.values()):
+                # Nothing is written before there are all.
+                raise CannotOpen(f"{self._shard_path(missing[0])}: No such file or directory{_RESTORE}")
+            opened |= self._open_some(missing)
+        except CannotOpen:
+            for instance in opened.values():
+                self._close(instance)
+            raise
+        self.instances = [opened[index] for index in range(count)]
+        self._meta = [metas.get(index) or _Meta() for index in range(count)]
+
+    def _check_log(self) -> None:
+        """Raises CannotOpen where what is in the log is of other shards."""
+        with _opening(self.path), contextlib.closing(self.log.read()) as batches:
+            for _, parts in batches:
+                for _, _, words in parts:
+                    self._check_meta(_Meta.decode(words[-1]), self.path)
+                return
+
+    def _open_some(self, shards: list[int]) -> dict[int, Rdict]:
+        futures = {shard: self._pool.submit(self._open, shard) for shard in shards}
+        failures = [failure for future in futures.values() if (failure := future.exception()) is not None]
         if failures:
-            for future in futures:
+            for future in futures.values():
                 if future.exception() is None:
-                    future.result().close()
+                    self._close(future.result())
             raise failures[0]
-        return [future.result() for future in futures]
+        return {shard: future.result() for shard, future in futures.items()}
 
     def _open(self, index: int) -> Rdict:
         path = self._shard_path(index)
         options = self._options()
+        with _opening(path):
+            names = os.listdir(path) if os.path.isdir(path) else []
+        if "CURRENT" not in names and any(name.endswith(".sst") for name in names):
+            # RocksDB would begin anew, and delete these.
+            raise CannotOpen(f"{path}/CURRENT: No such file or directory{_RESTORE}")
         try:
             # Named, or else a family that is there keeps options that were written down, without filters and our cache.
             return Rdict(path, options, column_families={"default": options})
@@ -329,18 +361,21 @@ class Store:
 
     # Meta
 
-    def _read_meta(self, index: int) -> _Meta:
+    def _read_meta(self, index: int, instance: Rdict) -> _Meta:
         try:
-            data = self._read(self.instances[index].get, _META)
+            data = self._read(instance.get, _META)
         except StorageFault as error:
             raise CannotOpen(_why_not_opened(self._shard_path(index), error.reason)) from error
         if data is None:
             return _Meta()
-        meta, shards, version = _Meta.decode(data)
+        return self._check_meta(_Meta.decode(data), self._shard_path(index))
+
+    def _check_meta(self, found: "tuple[_Meta, int, int]", path: str) -> _Meta:
+        meta, shards, version = found
         if version != _FORMAT:
-            raise CannotOpen(f"{self._shard_path(index)}: is of format {version}, and this server reads {_FORMAT}")
-        if shards != len(self.instances):
-            raise CannotOpen(_other_shards(self.path, shards, len(self.instances)))
+            raise CannotOpen(f"{path}: is of format {version}, and this server reads {_FORMAT}")
+        if shards != self.shards:
+            raise CannotOpen(_other_shards(self.path, shards, self.shards))
         return meta
 
     def _replay(self) -> None:
@@ -687,7 +722,7 @@ class Store:
         try:
             self.instances[index] = self._open(index)
             self._held_up_us[index] = 0
-            self._meta[index] = self._read_meta(index)
+            self._meta[index] = self._read_meta(index, self.instances[index])
             self._replay()
         except CannotOpen as error:
             raise StorageFault(str(error)) from error
@@ -872,5 +907,5 @@ def _other_shards(path: str, there: int, wanted: int) -> str:
 def _why_not_opened(path: str, reason: str) -> str:
     if "/LOCK: " in reason:
         return f"{path}/LOCK: another process uses this directory"
-    remedy = ": have a checkpoint in place of the data" if _CORRUPT in reason else ""
-    return f"{path}: cannot be opened: {reason}{remedy}"
+    remedy = _RESTORE if _CORRUPT in reason else ""
+    return f"{path}: cannot be opened: {' '.join(reason.split())}{remedy}"
