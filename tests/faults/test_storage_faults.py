@@ -169,7 +169,6 @@ def test_a_cache_that_is_too_small_and_values_that_are_large_are_found(
 ) -> None:
     server = start_server(*SMALL, "--rocksdb-large-value-bytes", "10kb")
     with server.connect() as wire:
-
         for start in range(0, KEYS, 500):
             wire.pipeline(*(("SET", f"k{number}", VALUE) for number in range(start, start + 500)))
 

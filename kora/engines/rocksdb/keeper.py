@@ -431,7 +431,8 @@ class StoreKeeper:
             return
         if self._looking is None and self._batch is None and not self._stopped:
             now_ms = engine.clock.wall_ms()
-            ids = [keyspace.store_id for keyspace in engine.databases.used() if keyspace.volatile]
+            # Whether there are hashes with fields that end nobody counts.
+            ids = [keyspace.store_id for keyspace in engine.databases.used() if len(keyspace)]
             if ids:
                 self._looking = self._writer.submit(self._find_due, ids, now_ms)
                 self._looking.add_done_callback(self._tell)
