@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from kora.errors import CommandError
-from kora.store.backing import Backing, Overwritten
+from kora.store.backing import PLACE_BYTES, Backing, Overwritten, place_of
 from kora.store.keyspace import Keyspace
+from kora.store.shard import RUN_BITS
+from kora.store.slots import slot_of
 
 if TYPE_CHECKING:
     from kora.engine.client import Client
@@ -27,23 +29,29 @@ _DROPPED_AT_ONCE: Final = 200
 # Ghosts beyond this are dropped, if they are clean: a look at a key that is not there is dear only the first time.
 _GHOSTS_MAX: Final = 20_000
 
-Wanted = tuple[int, bytes]  # the database's id in the store, and the key
-# What came of a reading: records, or why there are none.
-Found = Sequence[bytes | None] | BaseException
+# Places of keys (kora/store/backing.py), by shards.
+Places = list[list[bytes]]
+# What came of a reading: records, in the order of the places, or why there are none.
+Found = list[list[bytes | None]] | BaseException
 # Begins a reading elsewhere, and has the loop call something with what was found.
-Fetch = Callable[[list[Wanted], Callable[[Found], None]], object]
+Fetch = Callable[[Places, Callable[[Found], None]], object]
 
 
 class Reading:
     """What is asked for in one turn of the loop, and who waits for it."""
 
-    __slots__ = ("begun_ns", "clients", "number", "wanted")
+    __slots__ = ("begun_ns", "clients", "ids", "number", "places")
 
-    def __init__(self, number: int, begun_ns: int) -> None:
+    def __init__(self, number: int, begun_ns: int, shards: int) -> None:
         self.number = number
         self.begun_ns = begun_ns
-        self.wanted: dict[Wanted, None] = {}
+        self.places: Places = [[] for _ in range(shards)]
+        self.ids: set[int] = set()  # of the databases that these are in
         self.clients: list[Client] = []
+
+    @property
+    def keys(self) -> int:
+        return sum(map(len, self.places))
 
 
 class Cache:
@@ -53,11 +61,15 @@ class Cache:
         self._engine = engine
         self._store = store
         self.databases = store.databases
+        self._shard_by_run = [
+            shard.index for shard in engine.shards for _ in range(shard.slot_start, shard.slot_stop, 1 << RUN_BITS)
+        ]
         # Set by whoever has threads; without, each key is read when it is looked for.
         self.fetch: Fetch | None = None
         self._next: Reading | None = None  # has not begun yet
-        self._under_way: list[Reading] = []  # in the order in which they were begun
+        self._under_way: dict[int, Reading] = {}  # by number
         self._readings = 0
+        self._asked = 0  # keys, by _ask_for()
         # For INFO and /metrics: see kora/observe/storage.py.
         self.absent = 0  # keys of which the store knew without a look that they are not there
         self.cold_fetches = 0
@@ -84,8 +96,8 @@ class Cache:
         finally:
             engine.slowness.note_event("storage-read", engine.monotonic_ns() - started_ns, key)
 
-    def get_many(self, keys: Sequence[Wanted]) -> Sequence[bytes | None]:
-        return self._store.get_many(keys)
+    def get_many(self, places: Places) -> list[list[bytes | None]]:
+        return self._store.get_many(places)
 
     def may_exist(self, id: int, key: bytes) -> bool:
         return self._store.may_exist(id, key)
@@ -104,57 +116,65 @@ class Cache:
         """Whether a client has to wait before these requests run; then it is parked."""
         if not requests or not self.may_hold(client):
             return False
-        waits_for: Reading | None = None
+        asked_max = self._asked + _AHEAD_MAX
+        last_number = asked_for = 0
         for argv in requests:
-            waits_for = self._later(waits_for, self._ask_for(client, argv))
-            if waits_for is not None and len(waits_for.wanted) > _AHEAD_MAX:
+            last_number = max(last_number, self._ask_for(client, argv))
+            asked_for += 1
+            if self._asked > asked_max:
                 break
-        return self._park(client, waits_for)
+        return self.park(client, last_number, asked_for)
 
     def may_hold(self, client: "Client") -> bool:
         """Whether it could wait at all."""
         engine = self._engine
-        if self.fetch is None or client.fetched or client.closing or not client.authenticated:
+        if self.fetch is None or client.closing or not client.authenticated:
             return False
         return not engine.nested and not engine.busy_script and engine.loading is None
 
-    def hold_for(
-        self, client: "Client", keyspace: Keyspace, looked_at: list[bytes], written: list[bytes], awaited: list[bytes]
-    ) -> bool:
-        """As hold(), by the keys of requests that are cold and that await_record() was called for.
+    def join(self, id: int) -> tuple[int, Places]:
+        """The reading that keys of a database can be asked from for now: its number, and where they are to be added."""
+        reading = self._next
+        if reading is None:
+            self._readings += 1
+            reading = self._next = Reading(self._readings, self._engine.monotonic_ns(), len(self._engine.shards))
+            # Others of this turn of the loop may join.
+            self._engine.call_later(0, self._begin)
+        reading.ids.add(id)
+        return reading.number, reading.places
 
-        `awaited` are those for which it was called before; those of requests that write are told apart, since many of
-        them are new.
+    def is_absent(self, id: int, key: bytes) -> bool:
+        """Whether memory alone tells that a key is not there, of a request that writes: such keys are often new.
+
+        What is only looked at is more often there, and telling that it is not takes the loop as long as a reading does.
         """
-        id = keyspace.store_id
-        waits_for: Reading | None = None
-        for key in awaited:
-            waits_for = self._later(waits_for, self._reading_of(id, key))
-        for key in written:
-            waits_for = self._later(waits_for, self._ask_unless_absent(keyspace, id, key))
-        for key in looked_at:
-            waits_for = self._ask(id, key)
-        return self._park(client, waits_for)
-
-    def _park(self, client: "Client", waits_for: Reading | None) -> bool:
-        if waits_for is None:
+        if self._store.may_exist(id, key):
             return False
-        waits_for.clients.append(client)
-        client.fetching = waits_for
+        self.absent += 1
+        return True
+
+    def park(self, client: "Client", number: int, requests: int) -> bool:
+        """Have a client wait for a reading, if that has not ended, with so many requests which it is all they need."""
+        reading = self._next if self._next is not None and self._next.number == number else self._under_way.get(number)
+        if reading is None:
+            return False
+        reading.clients.append(client)
+        client.fetching = reading
+        client.fetched = requests
         client.parked = True
         return True
 
-    def _ask_for(self, client: "Client", argv: list[bytes]) -> Reading | None:
-        """Have the keys of a request read that are cold; returns the last reading that has any of them."""
+    def _ask_for(self, client: "Client", argv: list[bytes]) -> int:
+        """Have the keys of a request read that are cold; returns the number of the last reading with any of them."""
         transaction = client.transaction
         if transaction is not None and argv[0].lower() == b"exec":
-            last = None
+            last_number = 0
             keyspace = client.db
             for queued in transaction.requests:
                 if queued[0].lower() == b"select":
                     keyspace = self._selected(queued) or keyspace
-                last = self._later(last, self._ask_for_keys(keyspace, queued))
-            return last
+                last_number = max(last_number, self._ask_for_keys(keyspace, queued))
+            return last_number
         return self._ask_for_keys(client.db, argv)
 
     def _selected(self, argv: list[bytes]) -> Keyspace | None:
@@ -163,56 +183,29 @@ class Cache:
         except (ValueError, IndexError):
             return None  # it will say so
 
-    def _ask_for_keys(self, keyspace: Keyspace, argv: list[bytes]) -> Reading | None:
+    def _ask_for_keys(self, keyspace: Keyspace, argv: list[bytes]) -> int:
         try:
             command = self._engine.registry.find(argv)
         except CommandError:
-            return None
+            return 0
         if not command.has_keys or not command.argc_min <= len(argv) <= command.argc_max:
-            return None
-        last: Reading | None = None
+            return 0
+        last_number = 0
         id = keyspace.store_id
         for key in command.keys(argv):
             if keyspace.is_known(key):
                 continue
-            if not keyspace.await_record(key):
-                last = self._later(last, self._reading_of(id, key))
-            elif "write" in command.flags:
-                last = self._later(last, self._ask_unless_absent(keyspace, id, key))
-            else:
-                last = self._ask(id, key)
-        return last
-
-    def _ask_unless_absent(self, keyspace: Keyspace, id: int, key: bytes) -> Reading | None:
-        """For a key that is awaited from now on, of a request that writes: such keys are often new.
-
-        What is only looked at is more often there, and telling that it is not takes the loop as long as a reading does.
-        """
-        if self._store.may_exist(id, key):
-            return self._ask(id, key)
-        self.absent += 1
-        keyspace.install(id, key, None)
-        return None
-
-    def _ask(self, id: int, key: bytes) -> Reading:
-        if self._next is None:
-            self._readings += 1
-            self._next = Reading(self._readings, self._engine.monotonic_ns())
-            # Others of this turn of the loop may join.
-            self._engine.call_later(0, self._begin)
-        self._next.wanted[id, key] = None
-        return self._next
-
-    def _reading_of(self, id: int, key: bytes) -> Reading | None:
-        """The reading that a key is in which was asked for before."""
-        wanted = (id, key)
-        readings = [*self._under_way, self._next] if self._next is not None else self._under_way
-        return next((reading for reading in readings if wanted in reading.wanted), None)
-
-    def _later(self, one: Reading | None, other: Reading | None) -> Reading | None:
-        if one is None or other is None:
-            return one or other
-        return max(one, other, key=lambda reading: reading.number)
+            number = keyspace.asked_by(key)
+            if not number:
+                if "write" in command.flags and self.is_absent(id, key):
+                    keyspace.note_absent(key)
+                    continue
+                number, places = self.join(id)
+                keyspace.await_record(key, number)
+                places[self._shard_by_run[slot_of(key) >> RUN_BITS]].append(place_of(id, key))
+                self._asked += 1
+            last_number = max(last_number, number)
+        return last_number
 
     # Reading
 
@@ -220,26 +213,26 @@ class Cache:
         reading, self._next = self._next, None
         if reading is None or self.fetch is None:
             return
-        self._under_way.append(reading)
-        self.fetch(list(reading.wanted), lambda found: self._end(reading, found))
+        self._under_way[reading.number] = reading
+        self.fetch(reading.places, lambda found: self._end(reading, found))
 
     def _end(self, reading: Reading, found: Found) -> None:
         """Take in what was read, and have those go on who wait for it."""
-        self._under_way.remove(reading)
+        del self._under_way[reading.number]
         engine = self._engine
-        keyspaces = {keyspace.store_id: keyspace for keyspace in engine.databases.used()}
-        if isinstance(found, BaseException):
-            # Each request asks again by itself, and is told which key it is.
-            for id, key in reading.wanted:
-                if id in keyspaces:
-                    keyspaces[id].give_up_waiting(id, key)
-        else:
-            for id in {id for id, _ in reading.wanted} & keyspaces.keys():
-                records = {key: found[at] for at, (other, key) in enumerate(reading.wanted) if other == id}
-                keyspaces[id].install_awaited(id, list(records), list(records.values()))
-            self.cold_fetches += len(reading.wanted)
-        _, key = next(iter(reading.wanted))
-        engine.slowness.note_event("storage-read", engine.monotonic_ns() - reading.begun_ns, key)
+        keyspaces = [keyspace for keyspace in engine.databases.used() if keyspace.store_id in reading.ids]
+        for keyspace in keyspaces:
+            if isinstance(found, BaseException):
+                # Each request asks again by itself, and is told which key it is.
+                for places in reading.places:
+                    keyspace.give_up_waiting(reading.number, places)
+            else:
+                for places, records in zip(reading.places, found, strict=True):
+                    keyspace.install_awaited(reading.number, places, records)
+        if not isinstance(found, BaseException):
+            self.cold_fetches += reading.keys
+        first = next(filter(None, reading.places))[0]
+        engine.slowness.note_event("storage-read", engine.monotonic_ns() - reading.begun_ns, first[PLACE_BYTES:])
         for client in reading.clients:
             if client.fetching is reading:
                 self._go_on(client)
@@ -247,7 +240,6 @@ class Cache:
     def _go_on(self, client: "Client") -> None:
         client.fetching = None
         client.parked = False
-        client.fetched = True  # until its next turn is over
         if not client.closing and not client.output_bytes():
             self._engine.resume(client, client.deliver)
         client.kick()

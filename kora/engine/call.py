@@ -141,10 +141,14 @@ def _heavy_turn(client: Client, requests: list[list[bytes]], started_ns: int) ->
 def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes:
     """Run requests for as long as the turn lasts; what is left is in client.backlog and client.parser."""
     engine = client.engine
-    if engine.cache is not None and engine.cache.hold(client, requests):
-        client.backlog = requests
-        client.more = True
-        return b""
+    later: list[list[bytes]] = []
+    if engine.cache is not None:
+        if not client.fetched and engine.cache.hold(client, requests):
+            client.backlog = requests
+            client.more = True
+            return b""
+        if client.fetched:
+            requests, later = requests[: client.fetched], requests[client.fetched :]
     engine.board.words[CLIENT] = client.id
     outer = engine.implementation.running
     engine.implementation.running = client
@@ -152,10 +156,10 @@ def _turn(client: Client, requests: list[list[bytes]], started_ns: int) -> bytes
     out: list[bytes] = []
     call_sampled(client, requests, out)
     engine.implementation.running = outer
-    client.fetched = False
-    if client.halted:
+    client.fetched = 0
+    if client.halted or later:
         client.halted = False
-        client.backlog = requests[len(out) :]  # one reply each
+        client.backlog = requests[len(out) :] + later  # one reply each
         client.more = True
     client.last_ns = engine.now_ns
     elapsed_ns = engine.now_ns - started_ns

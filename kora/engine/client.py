@@ -161,7 +161,7 @@ class Client(ClientState):
         self.pushed: list[bytes] = []  # to be sent behind the reply of the command that runs
         self.more = False  # the turn ended before the input did
         self.fetching: Reading | None = None  # parked, until what it needs is in memory
-        self.fetched = False  # nothing more is fetched for it before its turn is over
+        self.fetched = 0  # requests of its backlog that nothing more is fetched for
         self.halted = False  # the turn ends after the command that runs
         self.parked = False  # takes no turns until kick(): CLIENT PAUSE, or it is waiting or fetching
         self._closing = False

@@ -22,7 +22,7 @@ each entry is taken once: minutes as far as the stream below does not reach back
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from kora.errors import CommandError
 from kora.types.stream import Stream
@@ -47,6 +47,8 @@ ENTRIES_MAX: Final = 200_000
 VALUES_MAX: Final = 11_000  # a week of minutes
 # Entries that are rolled up in one step.
 _STEP_ENTRIES: Final = 500
+# Entries that are found in one step of an answer.
+_FOUND_ENTRIES: Final = 100
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,15 @@ LEVELS: Final = (RAW, MINUTES, HOURS)
 
 # XADD and the like, as a client would send it: returns the error it was answered, or b"".
 Run: TypeAlias = Callable[..., bytes]
+_Result = TypeVar("_Result")
 
 
 class NotASeries(CommandError):
     message = "ERR the stream of the metric has entries that are no counts"
+
+
+class _Gone(Exception):
+    """Entries that were still to be read were removed meanwhile."""
 
 
 @dataclass
@@ -195,51 +202,94 @@ class Series:
 
     # Reading
 
-    def reading(self, key: bytes, question: Question, buffered: Sequence[tuple[int, Tally]]) -> Steps:
+    def reading(self, key: bytes, question: Question, buffered: Callable[[], Sequence[tuple[int, Tally]]]) -> Steps:
         """The values of a metric, with what is not written yet: each interval's beginning, and its tally.
 
-        In steps of a fraction of a millisecond.  What is there is found in the first of them, so that what is written
-        or rolled up meanwhile makes no difference.
+        In steps of a fraction of a millisecond.  They are those of the first step: what is written or rolled up
+        meanwhile makes no difference.  Should entries be removed that were not read yet, all is read anew, at once.
         """
+        try:
+            answer = yield from self._added(key, question, buffered())
+        except _Gone:
+            steps = self._added(key, question, buffered())
+            answer = run_out(steps)
+        return (yield from answer.values())
+
+    def _added(
+        self, key: bytes, question: Question, buffered: Sequence[tuple[int, Tally]]
+    ) -> "Generator[None, None, _Answer]":
+        """The entries that have to do with a question, and what is not written.  Raises _Gone."""
         answer = _Answer(question)
-        for start_ms, fields in self._find(key, question):
-            answer.add(start_ms, fields)
+        for entry in self._find(key, question):
+            if entry is None:
+                yield
+                continue
+            answer.add(*entry)
             if not answer.added % _STEP_VALUES:
                 yield
         for start_ms, tally in buffered:
             if question.asks_for(start_ms):
                 answer.merge(start_ms, tally)
-        return (yield from answer.values())
+        return answer
 
-    def _find(self, key: bytes, question: Question) -> Iterator[tuple[int, dict[bytes, bytes]]]:
-        """When each entry's interval began that has to do with a question, and what the entry says."""
-        streams = [self._db.read(PREFIX + key, Stream)]
-        streams += [self._db.find(level.prefix + key, Stream) for level in (MINUTES, HOURS)]
-        budget = ENTRIES_MAX
-        found: list[list[tuple[int, Sequence[bytes]]]] = [[], [], []]
+    def _find(self, key: bytes, question: Question) -> Iterator[tuple[int, dict[bytes, bytes]] | None]:
+        """When each entry's interval began that has to do with a question, and what the entry says.
+
+        None again and again, where others may have their turn.
+        """
+        names = [level.prefix + key for level in LEVELS]
+        self._db.read(names[0], Stream)  # raises WrongType
+        streams = [self._db.find(name, Stream) for name in names]
+        tops = [stream.top_id if stream is not None else 0 for stream in streams]
         after = [0, 0, 0]  # behind which entry each goes on where the coarser ones end
         for place in (2, 1):
             upper, lower = streams[place], streams[place - 1]
             if upper is not None:
                 is_even = question.is_even(LEVELS[place].span_ms)
                 after[place - 1] = _through(upper) if is_even else _cut(upper, lower)
-        for place in (2, 1, 0):
-            stream = streams[place]
-            if stream is None:
-                continue
-            first_id = max(after[place] + 1, (question.from_ms or 0) << 64)
-            found[place] = stream.range(min(first_id, ID_MAX), ID_MAX, budget + 1)
-            budget -= len(found[place])
-            if budget < 0:
-                raise CommandError(f"ERR more than {ENTRIES_MAX} entries are in that time: ask for less")
+        firsts = [stream.first_id if stream is not None else 0 for stream in streams]
+        del streams  # others may remove them
+        budget = ENTRIES_MAX
         for place in (2, 1, 0):
             limit = after[place - 1] if place else None
-            for entry_id, words in found[place]:
-                start_ms, fields = _fields(entry_id, words)
+            first_id = min(max(after[place] + 1, (question.from_ms or 0) << 64), ID_MAX)
+            for entry in self._from(names[place], first_id, tops[place], firsts[place]):
+                if entry is None:
+                    yield None
+                    continue
+                budget -= 1
+                if budget < 0:
+                    raise CommandError(f"ERR more than {ENTRIES_MAX} entries are in that time: ask for less")
+                start_ms, fields = _fields(*entry)
                 if limit is not None and parse_id(fields.get(b"through", b"0")) > limit:
                     break  # the stream below has it
                 if question.asks_for(start_ms):
                     yield start_ms, fields
+
+    def _from(
+        self, name: bytes, next_id: int, top_id: int, known_first_id: int
+    ) -> Iterator[tuple[int, Sequence[bytes]] | None]:
+        """The entries of a stream that there were, as far as they are asked for; None again and again."""
+        while next_id <= top_id:
+            stream = self._db.find(name, Stream)
+            if stream is None or (stream.first_id != known_first_id and stream.first_id > next_id):
+                raise _Gone
+            found = stream.range(next_id, top_id, _FOUND_ENTRIES)
+            yield from found
+            if len(found) < _FOUND_ENTRIES:
+                return
+            next_id = found[-1][0] + 1
+            yield None
+
+
+def run_out(steps: "Generator[None, None, _Result]") -> "_Result":
+    """The answer of something that is made in steps, at once."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        result: _Result = end.value
+        return result
 
 
 @dataclass

@@ -377,9 +377,11 @@ cdef extern from "kernel.h":
     bint keyspace_knows(keyspace *keyspace, const key *key)
     bint is_blind(const command *command, const argument *argv, size_t argc)
     bint keys_are_known(keyspace *keyspace, const command *command, const argument *argv, size_t argc)
-    bint keyspace_await(keyspace *keyspace, const key *key)
-    bint keyspace_awaits(keyspace *keyspace, const key *key)
-    void keyspace_forget_awaited(keyspace *keyspace, const key *key)
+    uint64_t KNOWN
+    uint64_t keyspace_asked_by(keyspace *keyspace, const key *key)
+    void keyspace_await(keyspace *keyspace, const key *key, uint64_t reading)
+    bint keyspace_end_awaiting(keyspace *keyspace, const key *key, uint64_t reading)
+    uint64_t keyed_hash(const uint64_t *secret, const char *data, size_t bytes)
     size_t PLACE_BYTES
     unsigned slot_of_key "slot_of"(const char *key, size_t bytes)
     void place_begin(char *place, uint32_t id, unsigned slot, const char *key, size_t bytes)
@@ -1464,7 +1466,7 @@ cdef class Keyspace:
     cdef public object average_ttl_ms
     # Where only a part of the keys is held: see kora/store/backing.py.
     cdef object _backing
-    cdef readonly object store_id
+    cdef readonly uint32_t store_id
     cdef uint16_t[RUNS] _indexes_by_run  # of shards
 
     def __cinit__(self, Kernel kernel not None, int index, shards):
@@ -1525,17 +1527,17 @@ cdef class Keyspace:
 
     cdef int _install(self, key *key, bytes record) except -1:
         cdef text value
-        cdef int64_t deadline_ms
+        cdef int64_t deadline_ms = 0
         if record is None:
             keyspace_absent(&self.c, key)
             return 0
-        deadline_ms = int.from_bytes(record[:8], "big")
         if PyBytes_GET_SIZE(record) > 8:
+            deadline_ms = record_deadline_ms(PyBytes_AS_STRING(record))
             value.data = PyBytes_AS_STRING(record) + 8
             value.bytes = PyBytes_GET_SIZE(record) - 8
             if load_value(&self.c, key, deadline_ms, value, PACK_BYTES_MAX):
                 return 0
-        made = _read_value(record, self.make)
+        made = _read_value(record, self.make)  # which raises where there is no whole one
         self.c.backing.is_loading = True
         try:
             entry = self._store(key, NULL, made)
@@ -1987,7 +1989,7 @@ cdef class Keyspace:
         return self.c.count if self.c.backing is NULL else self.c.backing.count
 
     def settle(self):
-        cdef list names
+        cdef list names, places
         cdef key key
         if self.c.backing is NULL:
             return
@@ -1997,10 +1999,14 @@ cdef class Keyspace:
             if self.c.backing.unsure_dirty:
                 names = []
                 keyspace_walk_unsure(&self.c, _collect_key, <void *>names)
-                records = self._backing.get_many([(self.store_id, name) for name in names])
-                for name, record in zip(names, records):
+                places = [[] for _ in self._shards]
+                for name in names:
                     key = self._locate(name)
-                    keyspace_make_sure(&self.c, &key, _what_is(record))
+                    (<list>places[self._indexes_by_run[key.slot >> RUN_BITS]]).append(_place(self.store_id, &key))
+                for its_places, records in zip(places, self._backing.get_many(places)):
+                    for place, record in zip(its_places, records):
+                        if self._is_at(place, &key):
+                            keyspace_make_sure(&self.c, &key, _what_is(record))
         except StorageFault:
             pass  # what cannot be read cannot be counted
 
@@ -2343,36 +2349,50 @@ cdef class Keyspace:
         cdef key key = self._locate(name)
         return self.c.backing is NULL or keyspace_knows(&self.c, &key)
 
-    def await_record(self, bytes name not None):
+    def asked_by(self, bytes name not None):
         cdef key key = self._locate(name)
-        return keyspace_await(&self.c, &key)
+        cdef uint64_t number = keyspace_asked_by(&self.c, &key)
+        return 0 if number == KNOWN else number
 
-    def install(self, id, bytes name not None, bytes record):
+    def await_record(self, bytes name not None, uint64_t reading):
         cdef key key = self._locate(name)
-        if self.store_id != id or not keyspace_awaits(&self.c, &key):
-            return False
-        keyspace_forget_awaited(&self.c, &key)
-        self._install(&key, record)
-        return True
+        keyspace_await(&self.c, &key, reading)
 
-    def install_awaited(self, id, list names not None, records):
+    def note_absent(self, bytes name not None):
+        cdef key key = self._locate(name)
+        keyspace_absent(&self.c, &key)
+
+    def install_awaited(self, uint64_t reading, list places not None, list records not None):
         cdef key key
-        cdef bytes name
-        if self.store_id != id:
-            return
-        for name, record in zip(names, records):
-            key = self._locate(name)
-            if keyspace_awaits(&self.c, &key):
-                keyspace_forget_awaited(&self.c, &key)
+        cdef bytes record
+        cdef Py_ssize_t at
+        assert PyList_GET_SIZE(records) == PyList_GET_SIZE(places), "a record for each place"
+        self._kernel.c.now_ms = 0
+        for at in range(PyList_GET_SIZE(places)):
+            if self._is_at(<bytes?>places[at], &key) and keyspace_end_awaiting(&self.c, &key, reading):
+                record = records[at]
                 try:
                     self._install(&key, record)
                 except StorageFault:
                     pass  # whoever looks for the key is told
 
-    def give_up_waiting(self, id, bytes name not None):
-        cdef key key = self._locate(name)
-        if self.store_id == id:
-            keyspace_forget_awaited(&self.c, &key)
+    def give_up_waiting(self, uint64_t reading, list places not None):
+        cdef key key
+        for place in places:
+            if self._is_at(<bytes?>place, &key):
+                keyspace_end_awaiting(&self.c, &key, reading)
+
+    cdef bint _is_at(self, bytes place, key *key) except -1:
+        """Whether a place is one of this database's, and of which key."""
+        cdef const unsigned char *data = <const unsigned char *>PyBytes_AS_STRING(place)
+        assert PyBytes_GET_SIZE(place) >= <Py_ssize_t>PLACE_BYTES, "a place is longer"
+        if (<uint64_t>data[0] << 24 | data[1] << 16 | data[2] << 8 | data[3]) != <uint64_t>self.store_id:
+            return False
+        key.data = <const char *>data + PLACE_BYTES
+        key.bytes = PyBytes_GET_SIZE(place) - PLACE_BYTES
+        key.slot = data[4] << 8 | data[5]
+        key.hash = keyed_hash(self._kernel.c.secret, key.data, key.bytes)
+        return True
 
     def drop_clean(self, bytes_max, uint64_t keys_max):
         """Where bytes_max is None, all."""
@@ -2728,7 +2748,7 @@ cdef class ClientState:
     cdef public int64_t pause_ns
     cdef public bint gated
     cdef public object fetching
-    cdef public bint fetched
+    cdef public int64_t fetched
     cdef public bint more
     cdef public bint halted
     cdef public bint parked
@@ -3439,6 +3459,7 @@ cdef class Kernel:
         cdef bint may_be_more = True
         cdef bint plain
         cdef bint halted = False
+        cdef bint is_held = False
         cdef bint is_heavy = parser_pending_bytes(&parser.c) >= self._large_request_bytes
         cdef bint weighs = False
         cdef const command *last = NULL
@@ -3501,7 +3522,7 @@ cdef class Kernel:
                         if turn.keyspace.backing is not NULL:
                             waits = self._hold(client, turn, batch, place)
                             if waits == HELD:
-                                halted = True
+                                halted = is_held = True
                                 break
                             if waits == RELEASED and plain:
                                 continue
@@ -3511,6 +3532,8 @@ cdef class Kernel:
                             break
                         plain = self._look(client, turn)
                     commands += batch.count
+                    if not halted and client.fetched:
+                        client.fetched = max(0, client.fetched - <int64_t>batch.count)
                     if halted and not client.closing and place < batch.count:
                         held_back = [_argv(batch, &batch.requests[at]) for at in range(place, batch.count)]
                         client.backlog = held_back + client.backlog
@@ -3529,7 +3552,8 @@ cdef class Kernel:
             parser._more = may_be_more or parser.c.faulty
             if client.halted:
                 client.halted = False
-            client.fetched = False
+            if not is_held:
+                client.fetched = 0
             # One that is closing stays as it is: there is nothing more to do for it.
             if not (client.more and client.closing):
                 client.more = may_be_more or halted
@@ -3558,7 +3582,7 @@ cdef class Kernel:
         cdef const request *request = &batch.requests[place]
         cdef const command *command = request.command
         cdef size_t at
-        if command is NULL or client.fetched or request.argc < command.argc_min:
+        if command is NULL or <int64_t>place < client.fetched or request.argc < command.argc_min:
             return 0
         if not client.gated and (
             not command.declares_keys
@@ -3590,11 +3614,16 @@ cdef class Kernel:
         cdef const argument *argv
         cdef int64_t at, last
         cdef key key
-        cdef list looked_at = [], written = [], awaited = []
+        cdef uint64_t asked_by, number = 0, last_number = 0
+        cdef Keyspace keyspace = client.db
+        cdef Py_ssize_t asked = 0
+        cdef size_t first = place
+        cdef size_t following = batch.count
+        cdef list places = None
         cache = self._engine.cache
         if not cache.may_hold(client):
             return False
-        for place in range(place, batch.count):
+        for place in range(first, batch.count):
             request = &batch.requests[place]
             command = request.command
             if command is NULL or command.first_key == 0 or request.argc < command.argc_min:
@@ -3607,18 +3636,30 @@ cdef class Kernel:
             while at <= last and at < <int64_t>request.argc:
                 if argv[at].bytes <= KEY_BYTES_MAX:
                     key = key_of(self.c, argv[at].data, argv[at].bytes)
-                    if not keyspace_knows(turn.keyspace, &key):
-                        name = PyBytes_FromStringAndSize(key.data, key.bytes)
-                        if not keyspace_await(turn.keyspace, &key):
-                            awaited.append(name)
-                        elif command.writes:
-                            written.append(name)
-                        else:
-                            looked_at.append(name)
+                    asked_by = keyspace_asked_by(turn.keyspace, &key)
+                    if asked_by == KNOWN:
+                        pass
+                    elif asked_by:
+                        last_number = max(last_number, asked_by)
+                    elif command.writes and cache.is_absent(
+                        keyspace.store_id, PyBytes_FromStringAndSize(key.data, key.bytes)
+                    ):
+                        keyspace_absent(turn.keyspace, &key)
+                    else:
+                        if places is None:
+                            number, places = cache.join(keyspace.store_id)
+                        keyspace_await(turn.keyspace, &key, number)
+                        (<list?>places[keyspace._indexes_by_run[key.slot >> RUN_BITS]]).append(
+                            _place(keyspace.store_id, &key))
+                        last_number = number
+                        asked += 1
                 at += command.key_step
-            if PyList_GET_SIZE(looked_at) + PyList_GET_SIZE(written) > AHEAD_MAX:
+            if asked > AHEAD_MAX:
+                following = place + 1
                 break
-        return cache.hold_for(client, client.db, looked_at, written, awaited)
+        if not last_number:
+            return False
+        return cache.park(client, last_number, following - first)
 
     cdef bint _look(self, ClientState client, turn *turn) except -1:
         """See in what state a client is; returns whether its requests may be answered here."""

@@ -83,13 +83,14 @@ static struct ghost *ghost_add(struct ghosts *ghosts, const struct key *key, uns
     enum { BITS_MIN = 6 };
     if (ghosts->places == NULL)
         ghosts_resize(ghosts, BITS_MIN);
-    else if (ghosts->count >= ghosts_mask(ghosts) / 4 * 3)
+    else if (ghosts->count > ghosts_mask(ghosts) / 2) /* each look along the way is a cache miss */
         ghosts_resize(ghosts, ghosts->bits + 1);
     struct ghost *ghost = allocate(sizeof *ghost + key->bytes);
     ghost->hash = key->hash;
     ghost->slot = key->slot;
     ghost->key_bytes = (uint32_t)key->bytes;
     ghost->state = (uint8_t)state;
+    ghost->reading = 0;
     memcpy(ghost->key, key->data, key->bytes);
     size_t place = key->hash & ghosts_mask(ghosts);
     while (ghosts->places[place] != NULL)
@@ -287,26 +288,26 @@ void backing_reconsider(struct keyspace *keyspace, const struct request *request
         dirty->count--;
 }
 
-bool keyspace_await(struct keyspace *keyspace, const struct key *key)
+uint64_t keyspace_asked_by(struct keyspace *keyspace, const struct key *key)
 {
-    struct ghosts *ghosts = &keyspace->backing->ghosts;
-    if (keyspace_peek(keyspace, key) != NULL || ghost_find(ghosts, key) != NULL)
-        return false;
-    ghost_add(ghosts, key, STATE_AWAITED);
-    return true;
-}
-
-bool keyspace_awaits(struct keyspace *keyspace, const struct key *key)
-{
+    if (keyspace_peek(keyspace, key) != NULL)
+        return KNOWN;
     const struct ghost *ghost = ghost_find(&keyspace->backing->ghosts, key);
-    return ghost != NULL && ghost->state & STATE_AWAITED;
+    return ghost == NULL ? 0 : ghost->state & STATE_AWAITED ? ghost->reading : KNOWN;
 }
 
-void keyspace_forget_awaited(struct keyspace *keyspace, const struct key *key)
+void keyspace_await(struct keyspace *keyspace, const struct key *key, uint64_t reading)
+{
+    ghost_add(&keyspace->backing->ghosts, key, STATE_AWAITED)->reading = reading;
+}
+
+bool keyspace_end_awaiting(struct keyspace *keyspace, const struct key *key, uint64_t reading)
 {
     struct ghost *ghost = ghost_find(&keyspace->backing->ghosts, key);
-    if (ghost != NULL && ghost->state & STATE_AWAITED)
-        ghost_remove(&keyspace->backing->ghosts, ghost);
+    if (ghost == NULL || !(ghost->state & STATE_AWAITED) || ghost->reading != reading)
+        return false;
+    ghost_remove(&keyspace->backing->ghosts, ghost);
+    return true;
 }
 
 void keyspace_absent(struct keyspace *keyspace, const struct key *key)
@@ -640,7 +641,7 @@ size_t keyspace_drop_ghosts(struct keyspace *keyspace, size_t count_max)
         if (ghost == NULL || is_clean_ghost(ghost))
             continue;
         struct key key = {ghost->key, ghost->key_bytes, ghost->hash, ghost->slot};
-        ghost_add(&kept, &key, ghost->state);
+        ghost_add(&kept, &key, ghost->state)->reading = ghost->reading;
     }
     ghosts_free(ghosts);
     *ghosts = kept;

@@ -1319,6 +1319,7 @@ struct marks {
 /* A key that is not there, whatever the store says, or is awaited. */
 struct ghost {
     uint64_t hash;
+    uint64_t reading; /* the number of the one that it is awaited from */
     uint32_t slot;
     uint32_t key_bytes;
     uint8_t state;
@@ -1367,10 +1368,13 @@ bool keys_are_known(struct keyspace *keyspace, const struct command *command, co
  * backing_reconsider(), for what it has not changed after all. */
 bool keys_are_ready(struct keyspace *keyspace, const struct request *request, const struct argument *argv);
 void backing_reconsider(struct keyspace *keyspace, const struct request *request, const struct argument *argv);
-/* A record is asked for: false where the key is known, or awaited already. */
-bool keyspace_await(struct keyspace *keyspace, const struct key *key);
-bool keyspace_awaits(struct keyspace *keyspace, const struct key *key);
-void keyspace_forget_awaited(struct keyspace *keyspace, const struct key *key);
+/* The number of the reading that a key is awaited from, if it is not KNOWN; 0 where nobody has asked for it. */
+#define KNOWN UINT64_MAX
+uint64_t keyspace_asked_by(struct keyspace *keyspace, const struct key *key);
+/* A record of such a key is asked for. */
+void keyspace_await(struct keyspace *keyspace, const struct key *key, uint64_t reading);
+/* A reading has ended: whether a key was still awaited from it. */
+bool keyspace_end_awaiting(struct keyspace *keyspace, const struct key *key, uint64_t reading);
 /* The store does not have the key. */
 void keyspace_absent(struct keyspace *keyspace, const struct key *key);
 /* Give out changes of so many bytes, about; returns how many could not be told, and stay. */

@@ -27,6 +27,7 @@ _LOOK_S: Final = 1.0
 _MOST_CELLS: Final = 256
 # For how long an answer is made before clients have a turn.
 _STEP_NS: Final = 1_000_000
+_STEP_NAMES: Final = 100  # that are made text between two looks at the clock
 
 
 class Events:
@@ -140,8 +141,13 @@ class Events:
                 return (yield from tracked.reading(*details))
             case "keys":
                 pattern, count = details
-                names = yield from tracked.listing(pattern)
-                return {"keys": [key.decode("utf-8", "replace") for key in names[:count]]}
+                names = yield from tracked.listing(pattern, count)
+                shown: list[str] = []
+                for key in names:
+                    shown.append(key.decode("utf-8", "replace"))
+                    if not len(shown) % _STEP_NAMES:
+                        yield
+                return {"keys": shown}
             case _:
                 raise AssertionError(f"not a question of a sidecar: {name!r}")
 

@@ -3,15 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING
 
-from kora.engine.cache import Found, Wanted
+from kora.engine.cache import Found, Places
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from kora.store.backing import Backing
 
 
@@ -19,21 +17,30 @@ class Fetching:
     def __init__(self, store: "Backing", loop: asyncio.AbstractEventLoop) -> None:
         self._store = store
         self._loop = loop
+        # Not an executor: its futures, locks and items cost as much as reading a few keys does.
+        self._asked: SimpleQueue[tuple[Places, Callable[[Found], None]] | None] = SimpleQueue()
+        self._is_stopping = False
         # One, since readings are to end in the order in which they began.
-        self._thread = ThreadPoolExecutor(1, "cold-reads")
+        self._thread = Thread(target=self._read, name="cold-reads", daemon=True)
+        self._thread.start()
 
-    def fetch(self, wanted: list[Wanted], done: Callable[[Found], None]) -> None:
+    def fetch(self, places: Places, done: Callable[[Found], None]) -> None:
         """For Cache.fetch."""
-        self._thread.submit(self._store.get_many, wanted).add_done_callback(partial(self._tell, done))
+        self._asked.put((places, done))
 
-    def _tell(self, done: Callable[[Found], None], future: "Future[Sequence[bytes | None]]") -> None:
-        """From the thread."""
-        if future.cancelled():
-            return
-        found = future.exception() or future.result()
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
-            self._loop.call_soon_threadsafe(done, found)
+    def _read(self) -> None:
+        while (asked := self._asked.get()) is not None and not self._is_stopping:
+            places, done = asked
+            found: Found
+            try:
+                found = self._store.get_many(places)
+            except BaseException as error:
+                found = error
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+                self._loop.call_soon_threadsafe(done, found)
 
     def stop(self) -> None:
         """Before the store is closed."""
-        self._thread.shutdown(cancel_futures=True)
+        self._is_stopping = True
+        self._asked.put(None)
+        self._thread.join()

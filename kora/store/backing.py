@@ -70,6 +70,10 @@ def place_of(id: int, key: bytes) -> bytes:
     return _PLACE.pack(id, slot_of(key), crc32(key)) + key
 
 
+def id_of(place: bytes) -> int:
+    return int.from_bytes(place[:4], "big")
+
+
 def position_of(key: bytes) -> int:
     return slot_of(key) << POSITION_BITS | crc32(key)
 
@@ -149,8 +153,8 @@ class Backing(Protocol):
     def get(self, id: int, key: bytes) -> bytes | None:
         """The record of a key."""
 
-    def get_many(self, keys: Sequence[tuple[int, bytes]]) -> Sequence[bytes | None]:
-        """As get(), of many, in their order; from any thread."""
+    def get_many(self, places: list[list[bytes]]) -> list[list[bytes | None]]:
+        """The records of keys by their places, which come, and go, by shards; from any thread."""
 
     def may_exist(self, id: int, key: bytes) -> bool:
         """False if the key is not there, as far as memory alone can tell."""
@@ -213,22 +217,25 @@ class Backed(Protocol):
     def is_known(self, key: bytes) -> bool:
         """Whether a look at a key needs no backing."""
 
-    def await_record(self, key: bytes) -> bool:
-        """A record is about to be asked for, elsewhere; False if it need not be.
+    def asked_by(self, key: bytes) -> int:
+        """The number of the reading that a key which is not known is awaited from; 0 for none."""
+
+    def await_record(self, key: bytes, reading: int) -> None:
+        """A record of such a key is about to be asked for, elsewhere, in a reading with a number.
 
         The key stays cold; what happens to it meanwhile wins over what is fetched.
         """
 
-    def install(self, id: int, key: bytes, record: bytes | None) -> bool:
-        """What was asked for has come; False if nobody waits for it any more.
+    def note_absent(self, key: bytes) -> None:
+        """The backing does not have a key that is not known."""
 
-        Raises StorageFault where the record cannot be read.
+    def install_awaited(self, reading: int, places: list[bytes], records: list[bytes | None]) -> None:
+        """What was asked for has come: take what is of this database, and still awaited from that reading.
+
+        Keys whose records cannot be read are cold again.
         """
 
-    def install_awaited(self, id: int, keys: list[bytes], records: Sequence[bytes | None]) -> None:
-        """install() for many; keys whose records cannot be read are cold again."""
-
-    def give_up_waiting(self, id: int, key: bytes) -> None:
+    def give_up_waiting(self, reading: int, places: list[bytes]) -> None:
         """What was asked for will not come."""
 
     def drop_clean(self, bytes_max: int | None, keys_max: int) -> tuple[int, int]:

@@ -20,7 +20,7 @@ class Held:
         self.flight: dict[bytes, None] = {}  # given out to be written
         self.stored: dict[bytes, int] = {}  # of keys that are held, and of dirty ghosts: what the backing has
         self.ghosts: dict[bytes, None] = {}
-        self.awaited: dict[bytes, None] = {}
+        self.awaited: dict[bytes, int] = {}  # from a reading of that number
 
     def keep(self, slot: int, key: bytes) -> None:
         """A key is about to be changed, removed or made."""

@@ -32,7 +32,7 @@ from kora.errors import StorageFault, WrongType
 from kora.observe.recent import OTHERS, PREFIXES_MAX, prefix_of
 from kora.observe.shard_stats import ShardStats
 from kora.store import backing as backings
-from kora.store.backing import ABSENT, LASTING, POSITION_END, VOLATILE, Backing, Overwritten, Taken
+from kora.store.backing import ABSENT, LASTING, PLACE_BYTES, POSITION_END, VOLATILE, Backing, Overwritten, Taken, id_of
 from kora.store.held import Held
 from kora.store.lazyfree import DiscardedValue, discard, discard_value, is_large
 from kora.store.shard import RUN_BITS, Shard
@@ -788,27 +788,34 @@ class Keyspace:
         self.hits += is_known
         return is_known
 
-    def await_record(self, key: bytes) -> bool:
-        if self._held is None or self.is_known(key) or key in self._held.awaited:
+    def asked_by(self, key: bytes) -> int:
+        return 0 if self._held is None else self._held.awaited.get(key, 0)
+
+    def await_record(self, key: bytes, reading: int) -> None:
+        assert self._held is not None
+        self._held.awaited[key] = reading
+
+    def note_absent(self, key: bytes) -> None:
+        self._install(slot_of(key), key, None)
+
+    def install_awaited(self, reading: int, places: list[bytes], records: list[bytes | None]) -> None:
+        for place, record in zip(places, records, strict=True):
+            if self._end_awaiting(place, reading):
+                key = place[PLACE_BYTES:]
+                with suppress(StorageFault):  # whoever looks for the key is told
+                    self._install(slot_of(key), key, record)
+
+    def give_up_waiting(self, reading: int, places: list[bytes]) -> None:
+        for place in places:
+            self._end_awaiting(place, reading)
+
+    def _end_awaiting(self, place: bytes, reading: int) -> bool:
+        """Whether a key of this database was still awaited from a reading."""
+        awaited = {} if self._held is None or id_of(place) != self.store_id else self._held.awaited
+        if awaited.get(place[PLACE_BYTES:]) != reading:
             return False
-        self._held.awaited[key] = None
+        del awaited[place[PLACE_BYTES:]]
         return True
-
-    def install(self, id: int, key: bytes, record: bytes | None) -> bool:
-        if self._held is None or id != self.store_id or key not in self._held.awaited:
-            return False
-        del self._held.awaited[key]
-        self._install(slot_of(key), key, record)
-        return True
-
-    def install_awaited(self, id: int, keys: list[bytes], records: Sequence[bytes | None]) -> None:
-        for key, record in zip(keys, records, strict=True):
-            with suppress(StorageFault):  # whoever looks for the key is told
-                self.install(id, key, record)
-
-    def give_up_waiting(self, id: int, key: bytes) -> None:
-        if self._held is not None and id == self.store_id:
-            self._held.awaited.pop(key, None)
 
     def drop_clean(self, bytes_max: int | None, keys_max: int) -> tuple[int, int]:
         held = self._held

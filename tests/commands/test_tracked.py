@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from kora.engine.series import _Answer, run_out
 from kora.engine.tracked import FLUSH_DELAY_MS, _entry_request, _request, _words
 from kora.errors import CommandError
 from kora.types.tally import OTHER, Tally
@@ -331,11 +332,46 @@ def test_a_series_that_is_read_in_steps_is_that_of_the_first_of_them(run, engine
     assert sum(point["value"] for point in answer["values"]) == 125
 
 
+def test_a_series_is_read_anew_where_entries_go_that_were_still_to_be_read(run, engine, flush):
+    for _ in range(300):
+        run("TRACK", "m", "2")
+        flush()
+    run("TRACK", "m", "5")
+    steps = engine.tracked.reading(b"m", "points", None, None, 10, "none")
+    for _ in range(3):
+        next(steps)
+    flush()
+    run("XTRIM", "kilometric.m", "MAXLEN", "40")
+    answer = run_out(steps)
+    assert sum(point["value"] for point in answer["values"]) == 39 * 2 + 5
+    steps = engine.tracked.reading(b"m", "points", None, None, 10, "none")
+    next(steps)
+    run("FLUSHALL")
+    assert len(run_out(steps)["values"]) == 40, "all of it was found by then"
+    assert run_out(engine.tracked.reading(b"m", "points", None, None, 10, "none"))["values"] == []
+
+
+def test_no_step_finds_more_than_a_few_entries(run, engine, flush, monkeypatch):
+    for _ in range(250):
+        run("TRACK", "m", "2")
+        flush()
+    added: list[int] = []
+    add = _Answer.add
+    monkeypatch.setattr(_Answer, "add", lambda answer, *entry: added.append(1) or add(answer, *entry))
+    for period_s in (10, 7):
+        steps = engine.tracked.reading(b"m", "points", None, None, period_s, "none")
+        before = len(added)
+        for _ in steps:
+            assert len(added) - before <= 20
+            before = len(added)
+
+
 def test_names_that_are_listed_in_steps_are_in_order(run, engine):
     for number in range(100):
         run("TRACK", f"m{number}")
     steps = engine.tracked.listing(b"m*")
-    assert sum(1 for _ in steps) == 5
+    assert sum(1 for _ in steps) == 5 + 1
+    assert run_out(engine.tracked.listing(b"m*", 3)) == [b"m0", b"m1", b"m10"]
     assert engine.tracked.keys(b"m*") == sorted(b"m%d" % number for number in range(100))
 
 

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
-from kora.engine.cache import Found, Wanted
+from kora import kernel
+from kora.engine.cache import Found, Places
 from kora.engine.engine import Engine
 from kora.errors import CommandError
+from kora.resp.reply import NULL_ARRAY
+from kora.store.backing import PLACE_BYTES
 from tests.conftest import Session, encode_request
 from tests.resp_reader import read_replies
 from tests.store.fake_store import Tide, make_store
@@ -19,7 +22,7 @@ class Deep:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.store = make_store(engine)
-        self.readings: list[tuple[list[Wanted], Callable[[Found], None]]] = []
+        self.readings: list[tuple[Places, Callable[[Found], None]]] = []
         self._soon: list[Callable[[], None]] = []
         engine.call_later = lambda delay_s, function: self._soon.append(function)
 
@@ -27,7 +30,7 @@ class Deep:
         """Have nothing in memory; from then on readings wait."""
         assert self.engine.cache is not None
         Tide(self.engine, self.store).settle()
-        self.engine.cache.fetch = lambda wanted, done: self.readings.append((wanted, done))
+        self.engine.cache.fetch = lambda places, done: self.readings.append((places, done))
         self.store.asked.clear()
 
     def turn(self) -> None:
@@ -39,9 +42,9 @@ class Deep:
     def read(self, error: BaseException | None = None) -> None:
         """The reading that waits longest ends."""
         self.turn()
-        wanted, done = self.readings.pop(0)
+        places, done = self.readings.pop(0)
         try:
-            done(self.store.get_many(wanted) if error is None else error)
+            done(self.store.get_many(places) if error is None else error)
         except CommandError as fault:
             done(fault)
 
@@ -74,7 +77,9 @@ def test_one_reading_serves_all_who_ask_in_a_turn(deep: Deep, connect: Callable[
     for client, key in zip(clients, ("a", "b", "a"), strict=True):
         client.send("GET", key)
     deep.turn()
-    assert [[key for _, key in wanted] for wanted, _ in deep.readings] == [[b"a", b"b"]]
+    assert [sorted(place[PLACE_BYTES:] for part in places for place in part) for places, _ in deep.readings] == [
+        [b"a", b"b"]
+    ]
     deep.read()
     assert [client.received() for client in clients] == [[b"1"], [b"2"], [b"1"]]
 
@@ -295,3 +300,42 @@ def test_what_is_not_used_makes_room(deep: Deep, connect: Callable[[], Session])
     assert cache.numbers()["resident_keys"] > 100
     assert client.send("DBSIZE") == [2000]
     assert all(client.send("GET", f"key:{number}") == [b"x" * 1000] for number in range(0, 2000, 50))
+
+
+@pytest.mark.skipif(kernel.load() is None, reason="on pure Python what is to be set is read before")
+def test_what_is_set_whatever_it_was_is_not_read_before(deep: Deep, connect: Callable[[], Session]) -> None:
+    one, other, watching = connect(), connect(), connect()
+    one.send("MSET", "a", "1", "b", "1", "c", "1", "d", "1", "e", "1")
+    one.send("RPUSH", "list", "1")
+    watching.send("WATCH", "b")
+    deep.sink()
+    assert one.send("GET", "a") == []
+    deep.turn()
+    assert other.send("SET", "a", "new") == ["OK"]  # while it is awaited
+    assert other.send("MSET", "b", "new", "never", "new") == ["OK"]
+    assert other.send("SETEX", "c", "100", "new") == ["OK"]
+    assert other.send("PSETEX", "d", "100000", "new") == ["OK"]
+    assert other.send("SET", "list", "new", "EX", "100") == ["OK"]
+    assert deep.store.asked == []
+    assert other.send("DBSIZE") == [7]
+    assert len(deep.store.asked) == 6
+    watching.send("MULTI")
+    assert watching.send("EXEC") == [NULL_ARRAY]
+    deep.read()
+    assert one.received() == [b"new"]
+    assert other.send("SET", "e", "new", "GET") == []
+    deep.read()
+    assert other.received() == [b"1"]
+
+
+@pytest.mark.skipif(kernel.load() is None, reason="on pure Python what is to be set is read before")
+def test_who_is_told_of_new_keys_has_what_is_set_read_before(deep: Deep, connect: Callable[[], Session]) -> None:
+    client, listener = connect(), connect()
+    client.send("SET", "old", "1")
+    client.send("CONFIG", "SET", "notify-keyspace-events", "KEn$")
+    listener.send("PSUBSCRIBE", "__keyevent@0__:new")
+    deep.sink()
+    assert client.send("SET", "old", "2") == []
+    deep.read()
+    client.send("SET", "young", "1")
+    assert [message[-1] for message in listener.received()] == [b"young"]

@@ -144,6 +144,58 @@ def test_writers_wait_while_the_store_is_behind_and_readers_do_not(
     assert reader.send("GET", "late") == [b"v"]
 
 
+def written_by(keeper: StoreKeeper) -> int:
+    """Batches that a step writes, wholly: 0 or 1."""
+    before = keeper.commits
+    keeper.step()
+    keeper.run_in_turn(lambda: None).result()
+    keeper.step()
+    return keeper.commits - before
+
+
+@pytest.mark.parametrize(("policy", "syncs"), [("everysec", 2), ("no", 0)])
+def test_a_large_value_that_changes_on_and_on_is_not_written_each_time(
+    kept: Engine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, policy: str, syncs: int
+) -> None:
+    kept.config.set([("rocksdb-sync", policy)])
+    run, keeper = runner(kept.connect()), keeper_of(kept)
+    synced: list[None] = []
+    monkeypatch.setattr(keeper.store, "sync", lambda: synced.append(None))
+    started_ms = clock.wall_ms()
+    run("SET", "large", "v" * 8_000_000)
+    written = []
+    for number in range(300):
+        run("SETRANGE", "large", number, "w")
+        run("SET", "small", number)
+        written += [clock.wall_ms() - started_ms] * written_by(keeper)
+        clock.advance_ms(10)
+    # Twice at once, and then about each quarter of a second, and before each sync.
+    assert 10 <= len(written) <= 16, written
+    assert len(synced) == syncs
+    assert all(1000 * number in written for number in range(1, 1 + syncs)), written
+    assert keeper.write_back(sync=False), "whoever needs it has it at once"
+    forget(kept)
+    assert (run("GETRANGE", "large", 298, 300), run("GET", "small")) == (b"wwv", b"299")
+
+
+def test_large_values_are_put_off_for_no_sync_and_for_nobody_who_waits(kept: Engine, clock: ManualClock) -> None:
+    run, keeper = runner(kept.connect()), keeper_of(kept)
+    run("SET", "large", "v" * 10_000_000)
+    clock.advance_ms(1_000)
+    for byte in "ab":
+        run("APPEND", "large", byte)
+        assert written_by(keeper) == 1
+    for byte in "cd":
+        run("APPEND", "large", byte)
+        assert written_by(keeper) == 0
+        if byte == "c":
+            kept.config.set([("rocksdb-sync", "always")])
+        else:
+            keeper.when_synced(lambda: None)
+        assert written_by(keeper) == 1
+        kept.config.set([("rocksdb-sync", "everysec")])
+
+
 def test_what_cannot_be_stored_refuses_writes_until_it_can(kept: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     run, keeper = runner(kept.connect()), keeper_of(kept)
     run("SET", "before", "v")

@@ -1,6 +1,5 @@
 """A store of dicts under keyspaces: kora.store.backing.Backing, and what writes back."""
 
-from collections.abc import Sequence
 from random import Random
 
 from kora.engine.engine import Engine
@@ -11,6 +10,7 @@ from kora.store.backing import (
     Overwritten,
     Taken,
     deadline_of,
+    id_of,
     place_of,
     position_of,
 )
@@ -46,8 +46,12 @@ class FakeStore:
             raise StorageFault("a bad block")
         return self._of(id).get(key)
 
-    def get_many(self, keys: Sequence[tuple[int, bytes]]) -> list[bytes | None]:
-        return [self.get(id, key) for id, key in keys]
+    def get_many(self, places: list[list[bytes]]) -> list[list[bytes | None]]:
+        for shard, its_places in enumerate(places):
+            for place in its_places:
+                assert self._edges[shard] <= slot_of(place[PLACE_BYTES:]) < self._edges[shard + 1]
+                assert place == place_of(id_of(place), place[PLACE_BYTES:])
+        return [[self.get(id_of(place), place[PLACE_BYTES:]) for place in its_places] for its_places in places]
 
     def may_exist(self, id: int, key: bytes) -> bool:
         return key in self._of(id)

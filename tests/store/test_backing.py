@@ -151,6 +151,71 @@ def test_a_damaged_record_is_an_error_and_no_end() -> None:
     assert engine.internal_errors == 0
 
 
+@given(seed=st.integers(0, 1 << 32), count=st.integers(1, 60))
+@examples(100)
+def test_counts_are_exact_whatever_was_set_without_a_look(seed: int, count: int) -> None:
+    plain, backed = _engine("--shards", "2"), _engine("--shards", "2")
+    store = make_store(backed)
+    random = Random(seed)
+    tide = Tide(backed, store, random)
+    clients = plain.connect(), backed.connect()
+
+    def both(*words: bytes) -> tuple[bytes, bytes]:
+        plain_reply, reply = (
+            engine.execute(client, encode_request(words))
+            for engine, client in zip((plain, backed), clients, strict=True)
+        )
+        return plain_reply, reply
+
+    for _ in range(count):
+        keys = [b"k%d" % random.randrange(30) for _ in range(random.randrange(1, 4))]
+        until = random.choice((b"EX", b"PX", b"EXAT"))
+        both(
+            *random.choice(
+                (
+                    (b"SET", keys[0], b"x" * random.randrange(60)),
+                    (b"SET", keys[0], b"1", until, b"2000000000000" if until == b"EXAT" else b"9"),
+                    (b"SETEX", keys[0], b"9", b"1"),
+                    (b"MSET", *(word for key in keys for word in (key, b"1"))),
+                    (b"EVAL", b"for _, key in ipairs(ARGV) do redis.call('SET', key, '1') end", b"0", *keys),
+                    (b"DEL", *keys),
+                    (b"GET", keys[0]),
+                    (b"APPEND", keys[0], b"x"),
+                    (b"PERSIST", keys[0]),
+                    (b"RENAME", keys[0], keys[-1]),
+                    (b"SELECT", random.choice((b"0", b"1"))),
+                    (b"SWAPDB", b"0", b"1"),
+                    (random.choice((b"FLUSHDB", b"FLUSHALL", b"GET")), *keys[:0]),
+                )
+            )
+        )
+        if random.random() < 0.1:
+            elapsed_ms = random.choice((5, 9_000))
+            for engine in (plain, backed):
+                engine.clock.advance_ms(elapsed_ms)  # type: ignore[attr-defined]
+        for _ in range(random.randrange(3)):
+            tide.move()
+        if random.random() < 0.3:
+            if random.random() < 0.5:
+                plain_reply, reply = both(b"DBSIZE")
+                assert plain_reply == reply
+            for index in range(2):
+                backed.databases[index].settle()
+                assert plain.databases[index].volatile == backed.databases[index].volatile
+                assert len(plain.databases[index]) == len(backed.databases[index])
+            assert plain.keys == backed.keys
+    tide.settle()
+    for index in range(2):
+        keyspace = backed.databases[index]
+        assert (
+            len(plain.databases[index])
+            == keyspace.count_about
+            == sum(keys for keys, _ in store.counts_by_shard(keyspace.store_id))
+        )
+        assert plain.databases[index].volatile == keyspace.volatile
+    assert plain.keys == backed.keys
+
+
 @pytest.mark.parametrize(
     "words",
     [

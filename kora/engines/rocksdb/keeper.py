@@ -6,6 +6,10 @@ for each shard, which a thread writes.  What belongs together, such as a transac
 that only look included, so that nobody sees what a power cut may undo; one sync serves all connections.  The journal's
 notes of what has changed (engine.journal.effects) are taken for that, and thrown away.
 
+A large value is written whole whenever something of it has changed.  Where one is in two batches in a row the next is
+put off, the longer the larger it was, but with `everysec` not beyond the next sync, and with `always` not at all; the
+whole batch, so that what belongs together stays together.
+
 What cannot be written is kept, in memory, and tried again; writes are answered MISCONF meanwhile.  Where the store is
 slower than those who write, they have to wait.
 """
@@ -29,10 +33,17 @@ if TYPE_CHECKING:
 
 _SYNC_NS: Final = 1_000_000_000
 _RETRY_NS: Final = 200_000_000
+_DOUBLINGS_MAX: Final = 4  # of that, while it fails
+_LOOK_AGAIN_NS: Final = 10_000_000_000
 # How long a write-back may be put off for those who will soon share it.
 _GATHER_NS_MAX: Final = 1_000_000
-# Who writes more than this while the store is busy has to wait.
-_GATHERED_BYTES_MAX: Final = 32 << 20
+# Who writes more than this while the store is busy has to wait.  A batch takes three times as much while it is made.
+_GATHERED_BYTES_MAX: Final = 16 << 20
+# Values from so many bytes on, as they are written, are large.  So much is written per second of those that change on.
+_LARGE_BYTES: Final = 256 << 10
+_LARGE_BYTES_PER_S: Final = 32 << 20
+# What a value takes in memory, at most about, of what it takes in a batch.
+_MEMORY_OF_RECORD: Final = 4
 _ALL: Final = 1 << 62
 # Keys whose deadlines are over that are looked for at a time.
 _DUE_MAX: Final = 1000
@@ -61,11 +72,17 @@ class StoreKeeper:
         # What is being written.
         self._out: list[int] = []  # databases that it is of, by their ids
         self._out_keys = self._out_bytes = 0
+        self._out_large: set[tuple[int, bytes]] = set()  # large values, by id and key
+        self._out_again_bytes = 0  # of those that were in the batch before as well
+        self._gone: set[int] = set()  # databases that there are no more when it is written
         self._batch: Batch | None = None
         self._future: Future[None] | None = None
         self._started_ns = 0
         self._is_synced_at_once = False
         self._retry_ns = 0
+        self._begin_ns = 0  # for large values: when the next batch is begun
+        self._is_for_sync = False  # the batch that was begun last: it was put off until now
+        self._failures = 0  # one after the other
         self._stopped = False
         # With `always`: replies that wait for what is being written, and for what will be.
         self._awaiting: deque[Held] = deque()
@@ -84,6 +101,7 @@ class StoreKeeper:
         # Deadlines.
         self._looking: Future[list[tuple[int, list[bytes]]]] | None = None
         self._due: list[tuple[int, list[bytes]]] = []
+        self._look_again_ns = 0  # where it failed
         # What was last written down.
         self._databases = dict(store.databases)
         self._functions: list[bytes] = []
@@ -188,12 +206,24 @@ class StoreKeeper:
         """Begin what is due, and see what has been done."""
         self._settle()
         engine = self._engine
+        self._sync_if_due()
         if self._batch is None and not self._stopped:
-            self._begin()
+            if not self._is_put_off():
+                self._begin()
         elif self._future is None and self._batch is not None and engine.monotonic_ns() >= self._retry_ns:
             self._submit(self._batch)
-        self._sync_if_due()
         self._press_back()
+
+    def _is_put_off(self) -> bool:
+        """Whether the next batch had better wait, since large values are likely to be in it again."""
+        if not self._begin_ns:
+            return False
+        policy = self._engine.config.rocksdb_sync
+        if self._engine.monotonic_ns() >= self._begin_ns or policy == "always" or self._waiting:
+            return False
+        if policy == "everysec" and self._is_sync_due():
+            return False
+        return not self._has_gathered(_GATHERED_BYTES_MAX // 2)
 
     def _begin(self) -> None:
         """Have all that has changed written, if something has."""
@@ -201,7 +231,7 @@ class StoreKeeper:
         if self._effects.is_open or (self._looking is not None and not self._looking.done()):
             return
         databases = self._engine.databases.used()
-        large_bytes = self._engine.config.rocksdb_large_value_bytes
+        large_bytes = min(_LARGE_BYTES, self._engine.config.rocksdb_large_value_bytes)
         changes = [taken for keyspace in databases if (taken := keyspace.take_dirty(_ALL, large_bytes)) is not None]
         ids = self._ids(databases)
         self._begun += 1
@@ -215,26 +245,31 @@ class StoreKeeper:
                 self._note_synced(self._settled)
             self._release()
             return
-        gone = set(self._databases.values()) - set(ids.values())
+        self._is_for_sync, self._begin_ns = self._begin_ns > 0 and self._is_sync_due(), 0
         extras = {}
         if functions != self._functions:
             extras[FUNCTIONS] = json.dumps([code.decode("latin-1") for code in functions]).encode()
         batch = self.store.batch(changes, ids if ids != self._databases else None, extras)
-        self._databases, self._functions = ids, functions
         self._batch = batch
         self._out = [taken.id for taken in changes]
         self._out_keys = sum(taken.keys for taken in changes)
         self._out_bytes = sum(taken.record_bytes for taken in changes)
+        large_before, self._out_large, self._out_again_bytes = self._out_large, set(), 0
         for taken in changes:
-            self._note_large(taken)
+            self._note_large(taken, large_before)
+        self._gone = set(self._databases.values()) - set(ids.values())
+        self._databases, self._functions = ids, functions
         self._submit(batch)
-        for id in gone:
-            self._syncer.submit(self.store.reclaim, id)
 
-    def _note_large(self, taken: Taken) -> None:
+    def _note_large(self, taken: Taken, before: set[tuple[int, bytes]]) -> None:
+        """See which large values are in two batches in a row, and tell of those that are said to be."""
         engine = self._engine
-        if engine.storage is not None:
-            for key, size_bytes in taken.large:
+        for key, size_bytes in taken.large:
+            if size_bytes >= _LARGE_BYTES:
+                self._out_large.add((taken.id, key))
+                if (taken.id, key) in before:
+                    self._out_again_bytes += size_bytes
+            if size_bytes >= engine.config.rocksdb_large_value_bytes and engine.storage is not None:
                 engine.storage.note_large(engine, key, size_bytes)
 
     def _submit(self, batch: Batch) -> None:
@@ -266,10 +301,16 @@ class StoreKeeper:
         self._settled = self._begun
         self._is_unsynced = not self._is_synced_at_once
         self._set_fault("")
+        if self._out_again_bytes:
+            put_off_ns = self._out_again_bytes * 1_000_000_000 // _LARGE_BYTES_PER_S
+            self._begin_ns = engine.monotonic_ns() + min(put_off_ns, _SYNC_NS)
         self.commits += 1
         self.commit_ns += elapsed_ns
         self.committed_keys += self._out_keys
         self.committed_bytes += self._out_bytes
+        if self._gone:
+            self._writer.submit(self.store.reclaim, self._gone)
+            self._gone = set()
         for keyspace in engine.databases.used():
             # One that was emptied meanwhile has another, and nothing out.
             if keyspace.store_id in self._out:
@@ -289,7 +330,8 @@ class StoreKeeper:
             raise error
         self.commit_errors += 1
         self._set_fault(error.reason)
-        self._retry_ns = self._engine.monotonic_ns() + _RETRY_NS
+        self._retry_ns = self._engine.monotonic_ns() + (_RETRY_NS << min(self._failures, _DOUBLINGS_MAX))
+        self._failures += 1
 
     def _release(self) -> None:
         """Send the replies that need not wait any longer."""
@@ -310,6 +352,7 @@ class StoreKeeper:
             return
         engine = self._engine
         self._fault = reason
+        self._failures = 0
         if reason:
             engine.log("error", "changes not stored: writes are refused", reason=reason, directory=self.store.path)
             engine.set_disk_fault("store", CannotStore(reason))
@@ -324,7 +367,7 @@ class StoreKeeper:
     # Syncing
 
     def _sync_if_due(self) -> None:
-        syncing, now_ns = self._syncing, self._engine.monotonic_ns()
+        syncing = self._syncing
         if syncing is not None:
             if not syncing.done():
                 return
@@ -337,11 +380,23 @@ class StoreKeeper:
                     # What could not be synced is, and nothing else waits to be written.
                     self._set_fault("")
                 self._note_synced(self._synced_next if self._is_unsynced else self._settled)
-        if self._is_unsynced and self._engine.config.rocksdb_sync != "no" and now_ns - self._synced_ns >= _SYNC_NS:
-            self._synced_ns = now_ns
+        if self._waits_for_batch():
+            return
+        if self._is_unsynced and self._engine.config.rocksdb_sync != "no" and self._is_sync_due():
+            self._synced_ns = self._engine.monotonic_ns()
+            self._is_for_sync = False
             self._is_unsynced = False
             self._synced_next = self._settled
             self._syncing = self._sync()
+
+    def _is_sync_due(self) -> bool:
+        return self._engine.monotonic_ns() - self._synced_ns >= _SYNC_NS
+
+    def _waits_for_batch(self) -> bool:
+        """Whether a batch that was put off until the next sync is to be a part of that, and is not written yet."""
+        if self._is_for_sync:
+            return self._future is not None
+        return bool(self._begin_ns) and any(each.dirty_keys for each in self._engine.databases.used())
 
     def _sync(self) -> "Future[None]":
         if self.store.log.is_suspect:
@@ -363,7 +418,9 @@ class StoreKeeper:
     def _has_gathered(self, limit_bytes: int) -> bool:
         """Whether so much waits to be written, or is in memory beyond what may be: what is not written stays there."""
         engine = self._engine
-        return self.dirty_bytes > limit_bytes or engine.memory_bytes > engine.config.rocksdb_cache_bytes + limit_bytes
+        # Large values that change on and on were counted when they changed first.
+        dirty_bytes = self.dirty_bytes - self._out_again_bytes * _MEMORY_OF_RECORD
+        return dirty_bytes > limit_bytes or engine.memory_bytes > engine.config.rocksdb_cache_bytes + limit_bytes
 
     @property
     def is_behind(self) -> bool:
@@ -424,12 +481,19 @@ class StoreKeeper:
             looking, self._looking = self._looking, None
             error = looking.exception()
             if isinstance(error, StorageFault):
-                self._failed(error)
+                # No reason to refuse writes.
+                self._look_again_ns = engine.monotonic_ns() + _LOOK_AGAIN_NS
+                self._cannot_end(error)
             else:
                 self._due = looking.result()
         if self._due:
             return
-        if self._looking is None and self._batch is None and not self._stopped:
+        if (
+            self._looking is None
+            and self._batch is None
+            and not self._stopped
+            and engine.monotonic_ns() >= self._look_again_ns
+        ):
             now_ms = engine.clock.wall_ms()
             # Whether there are hashes with fields that end nobody counts.
             ids = [keyspace.store_id for keyspace in engine.databases.used() if len(keyspace)]
@@ -461,7 +525,10 @@ class StoreKeeper:
                 keyspace.has_quietly(key)
         except StorageFault as error:
             # They stay, and so does what cannot be read; whoever asks for them is told.
-            self._engine.log("warning", "keys whose time is over cannot be read", reason=error.reason)
+            self._cannot_end(error)
+
+    def _cannot_end(self, error: StorageFault) -> None:
+        self._engine.log("warning", "keys whose time is over cannot be read", reason=error.reason)
 
     # Functions
 

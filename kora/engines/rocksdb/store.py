@@ -20,14 +20,12 @@ All of it may be used by any thread; but batches are made and committed one afte
 import contextlib
 import json
 import os
-import zlib
-from binascii import crc_hqx
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from struct import Struct
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, Final
 
 import rocksdict
@@ -38,9 +36,9 @@ from kora.errors import StorageFault
 from kora.observe.storage import DEBUG
 from kora.store.backing import HINT as _DEADLINE
 from kora.store.backing import HINTS as _DEADLINES
-from kora.store.backing import POSITION_END, VOLATILE, Overwritten, Taken, deadline_of, due_of, place_of, what_is
+from kora.store.backing import POSITION_END, Overwritten, Taken, deadline_of, due_of, place_of
 from kora.store.shard import RUN_BITS
-from kora.store.slots import OPEN_BRACE, SLOT_MASK, slot_of
+from kora.store.slots import slot_of
 
 from .log import BadLog, BatchLog, frame_of, sync_directory
 
@@ -58,6 +56,7 @@ _META: Final = _META_ID + b"meta"
 _LOG_SHARE: Final = 4
 _LOGS_BEHIND: Final = 3
 _SYNCED_LOGS: Final = 2  # from so many times that on each batch is synced
+_FLUSH_LOOK_S: Final = 0.05
 _UNFLUSHED: Final = "rocksdb.num-immutable-mem-table"
 _BITS_PER_KEY: Final = 10
 # As a part of what could be written before files are made, which is four times what will be: see _LOG_SHARE.
@@ -70,8 +69,16 @@ _COMPRESSIONS: Final = {
     "zstd": rocksdict.DBCompressionType.zstd,
 }
 _NOT_SYNCED: Final = "the log could not be synced"
-# Their values are in memory for a moment, however large those are.
-_LOOKED_FOR_AT_ONCE: Final = 100
+# Keys that are looked for at a time before they are written over: as many as it takes to wait for other threads only
+# now and then, and as few as it takes for their values, which are in memory for a moment, to be about so large.
+_LOOKED_FOR_MIN: Final = 16
+_LOOKED_FOR_MAX: Final = 4096
+_LOOKED_FOR_BYTES: Final = 4 << 20
+# Things put into a batch at a time, while other threads wait.
+_PUT_AT_ONCE: Final = 2000
+_IN_BETWEEN: Final = "it is being opened again, since it could not be written to"
+_UNREADABLE: Final = b"unreadable"  # in place of a record, of which it is none
+_CORRUPT: Final = "Corruption: "
 _NO_ROOM: Final = "No space left on device"
 # What the instances write about themselves.
 _LOG_BYTES: Final = 4 << 20
@@ -165,6 +172,7 @@ class Batch:
     def commit(self, sync: bool) -> None:
         """Write what is not written yet; raises StorageFault."""
         if not self._is_logged:
+            self._store.mend()
             self._look()
             # In whatever thread this is: a checksum of many bytes lets others run meanwhile.
             parts = [(part.shard, part.ranges, part.words) for part in self._parts]
@@ -186,9 +194,9 @@ class Store:
         self._settings = settings or StoreSettings()
         self._edges = list(edges)
         count = len(edges) - 1
-        self._shard_by_run = [
+        self._shard_by_run = bytes(
             index for index in range(count) for _ in range(edges[index], edges[index + 1], 1 << RUN_BITS)
-        ]
+        )
         self.block_cache = rocksdict.Cache(self._settings.block_cache_bytes)
         self._unlogged = rocksdict.WriteOptions()
         self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]
@@ -203,8 +211,10 @@ class Store:
         self._batch: Batch | None = None  # the last
         self.shards = count
         self._pool = ThreadPoolExecutor(count, "store")
+        self._reclaiming = ThreadPoolExecutor(1, "store-reclaim")
+        self._is_closing = Event()
         self._log_bytes_max = self._settings.write_buffer_bytes // _LOG_SHARE
-        self._broken: set[int] = set()  # shards that could not be written to
+        self._broken: dict[int, str] = {}  # shards that could not be written to, and why
         self.statistics = Statistics(self._families, self._settings.metrics_level)
         self._check_directory(count)
         try:
@@ -290,6 +300,11 @@ class Store:
                 self._flush()
                 self.log.drop_before(number)
         self._pool.shutdown()
+        self._is_closing.set()
+        for instance in self.instances:
+            with contextlib.suppress(StorageFault):
+                self._read(instance.cancel_all_background, False)
+        self._reclaiming.shutdown(cancel_futures=True)
         for instance in self.instances:
             self._close(instance)
         self.instances = []
@@ -365,31 +380,25 @@ class Store:
 
     def get(self, id: int, key: bytes) -> bytes | None:
         """A key's record, or None; raises StorageFault."""
-        slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
-        place = _PLACE.pack(id, slot, zlib.crc32(key)) + key
-        record: bytes | None = self._read(self.instances[self._shard_by_run[slot >> RUN_BITS]].get, place)
+        record: bytes | None = self._read(self._instance_of(key).get, place_of(id, key))
         return record
 
-    def get_many(self, keys: Sequence[tuple[int, bytes]]) -> list[bytes | None]:
-        """As get() for pairs of an id and a key."""
-        places: dict[int, tuple[list[int], list[bytes]]] = {}
-        for number, (id, key) in enumerate(keys):
-            slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
-            numbers, wanted = places.setdefault(self._shard_by_run[slot >> RUN_BITS], ([], []))
-            numbers.append(number)
-            wanted.append(_PLACE.pack(id, slot, zlib.crc32(key)) + key)
-        records: list[bytes | None] = [None] * len(keys)
-        for shard, (numbers, wanted) in places.items():
-            found = self._read(self.instances[shard].get, wanted)
-            for number, record in zip(numbers, found, strict=True):
-                records[number] = record
-        return records
+    def get_many(self, places: list[list[bytes]]) -> list[list[bytes | None]]:
+        """The records at places, or None, both by shards; raises StorageFault."""
+        return [
+            self._read(instance.get, its_places) if its_places else []
+            for instance, its_places in zip(self.instances, places, strict=True)
+        ]
 
     def may_exist(self, id: int, key: bytes) -> bool:
         """False where a key is not there for sure, as far as that can be told without the disk."""
-        slot = crc_hqx(key, 0) & SLOT_MASK if OPEN_BRACE not in key else slot_of(key)
-        instance = self.instances[self._shard_by_run[slot >> RUN_BITS]]
-        return bool(instance.key_may_exist(_PLACE.pack(id, slot, zlib.crc32(key)) + key))
+        try:
+            return bool(self._instance_of(key).key_may_exist(place_of(id, key)))
+        except Exception:
+            return True  # get() will tell
+
+    def _instance_of(self, key: bytes) -> Rdict:
+        return self.instances[self._shard_by_run[slot_of(key) >> RUN_BITS]]
 
     def scan(
         self, id: int, position: int, count: int, now_ms: int, over: list[bytes] | None = None
@@ -406,10 +415,8 @@ class Store:
             prefix = _ID.pack(id)
             instance = self.instances[shard]
             start = _PLACE.pack(id, position >> 32, position & 0xFFFFFFFF)
-            walk: Iterable[Any] = ((place, False) for place in instance.keys(from_key=start))
-            if self._meta[shard].counts.get(id, _NOTHING)[1]:
-                walk = ((place, _is_over(record, now_ms)) for place, record in instance.items(from_key=start))
-            following: int | None = self._read(_take, walk, prefix, count, keys, over)
+            ends_ms = now_ms if self._meta[shard].counts.get(id, _NOTHING)[1] else 0
+            following: int | None = self._read(_take, instance, start, prefix, count, keys, over, ends_ms)
             if following is not None:
                 return keys, following
             position = self._edges[shard + 1] << 32
@@ -428,9 +435,11 @@ class Store:
             start = _DEADLINE.pack(id | _DEADLINES, self._due_from_ms[shard].get(id, 0))
             stop = _DEADLINE.pack(id | _DEADLINES, now_ms + 1)
             hints = self._read(_hints, instance, start, stop, count)
-            records = self.get_many([(id, hint[_DEADLINE.size :]) for hint in hints])
+            records = self._records(id, instance, hints)
             first_ms = now_ms + 1
             for hint, record in zip(hints, records, strict=True):
+                if record == _UNREADABLE:
+                    continue  # it stays until somebody asks for it, who is told
                 (due_ms,) = _TIME.unpack_from(hint, 4)
                 if record is not None and due_ms in (deadline_of(record), due_of(record)):
                     found.append(hint[_DEADLINE.size :])
@@ -443,10 +452,27 @@ class Store:
             self._due_from_ms[shard][id] = first_ms
         return found
 
+    def _records(self, id: int, instance: Rdict, hints: list[bytes]) -> list[bytes | None]:
+        """What the keys of hints have, or _UNREADABLE."""
+        places = [place_of(id, hint[_DEADLINE.size :]) for hint in hints]
+        records: list[bytes | None]
+        try:
+            records = self._read(instance.get, places)
+        except StorageFault:
+            records = []
+            for place in places:
+                record: bytes | None = _UNREADABLE
+                with contextlib.suppress(StorageFault):
+                    record = self._read(instance.get, place)
+                records.append(record)
+        return records
+
     def _read(self, deed: Callable[..., Any], *arguments: Any) -> Any:
         """RocksDB's faults are bare exceptions that only their texts tell apart."""
         try:
             return deed(*arguments)
+        except (RuntimeError, rocksdict.DbClosedError) as error:
+            raise StorageFault(_IN_BETWEEN) from error
         except Exception as error:
             raise StorageFault(str(error)) from error
 
@@ -494,17 +520,23 @@ class Store:
         """Of some keys of a shard how many there are in each run of slots, and how many of them have a deadline."""
         keys, volatile = Counter[int](), Counter[int]()
         get = self.instances[shard].get
-        for first in range(0, len(places), _LOOKED_FOR_AT_ONCE):
-            some = places[first : first + _LOOKED_FOR_AT_ONCE]
+        at, at_once = 0, 20 * _LOOKED_FOR_MIN
+        while some := places[at : at + at_once]:
+            at += len(some)
             try:
                 found = self._read(get, some)
             except StorageFault:
                 found = [self._read_if_possible(get, place) for place in some]
-            for place, record in zip(some, found, strict=True):
-                if record is not None:
-                    run = (place[4] << 8 | place[5]) >> RUN_BITS
-                    keys[run] += 1
-                    volatile[run] += what_is(record) == VOLATILE
+            there = [pair for pair in zip(some, found, strict=True) if pair[1] is not None]
+            keys.update([(place[4] << 8 | place[5]) >> RUN_BITS for place, _ in there])
+            lasting = _NO_DEADLINE
+            volatile.update(
+                [(place[4] << 8 | place[5]) >> RUN_BITS for place, record in there if not record.startswith(lasting)]
+            )
+            found_bytes = sum([len(record) for _, record in there])
+            at_once = max(
+                _LOOKED_FOR_MIN, min(2 * at_once, _LOOKED_FOR_MAX, _LOOKED_FOR_BYTES * len(some) // (found_bytes or 1))
+            )
         return keys, volatile
 
     def _read_if_possible(self, get: Callable[[bytes], bytes | None], place: bytes) -> bytes | None:
@@ -514,7 +546,9 @@ class Store:
         """
         try:
             record: bytes | None = self._read(get, place)
-        except StorageFault:
+        except StorageFault as error:
+            if error.reason == _IN_BETWEEN:
+                raise
             return _NO_DEADLINE
         return record
 
@@ -549,7 +583,7 @@ class Store:
         """For Batch: raises StorageFault."""
         log = self.log
         with _writing():
-            self._mend()
+            self.mend()
             if log.is_suspect:
                 self._begin_another_log()
             log.append(frame)
@@ -559,7 +593,7 @@ class Store:
 
     def apply(self, parts: list[_Part]) -> None:
         """For Batch: write parts, and take each that is written out of the list.  Raises StorageFault."""
-        self._mend()
+        self.mend()
         while parts:
             part = parts[0]
             with self._noticing(part.shard):
@@ -599,11 +633,15 @@ class Store:
         except StorageFault as error:
             # RocksDB goes on by itself where there is room again, and can be read meanwhile.
             if _NO_ROOM not in error.reason:
-                self._broken.add(shard)
+                self._broken[shard] = error.reason
             raise
 
-    def _mend(self) -> None:
+    def mend(self) -> None:
         """Open anew what RocksDB does not write to any more since something has failed; raises StorageFault."""
+        for reason in self._broken.values():
+            if _CORRUPT in reason:
+                # A file stays what it is: what can be read goes on being read, until the data is restored.
+                raise StorageFault(reason)
         if self._broken and not self.log.is_suspect:
             # It makes files when it is closed, which must not be ahead of the log.
             self.sync()
@@ -620,7 +658,7 @@ class Store:
             self._replay()
         except CannotOpen as error:
             raise StorageFault(str(error)) from error
-        self._broken.discard(index)
+        self._broken.pop(index, None)
 
     def _begin_another_log(self) -> None:
         """The log cannot be trusted: have everything in files that are synced."""
@@ -650,7 +688,7 @@ class Store:
         """As sync(), where the log is suspect as well.  For the thread that writes."""
         with _writing():
             if self.log.is_suspect:
-                self._mend()
+                self.mend()
                 self._begin_another_log()
             else:
                 self.log.sync()
@@ -672,10 +710,24 @@ class Store:
             self._read(_checkpoint, instance, target)
         sync_directory(path)
 
-    def reclaim(self, id: int) -> None:
-        """Give back the room of a database that is gone: takes as long as it takes."""
-        for instance in self.instances:
-            self._read(instance.compact_range, _ID.pack(id), _ID.pack(id + 1))
+    def reclaim(self, ids: Iterable[int]) -> None:
+        """Begin to give back the room of databases that are gone.  For the thread that writes; raises StorageFault."""
+        # What is in memory is made a file of before files are compacted, and that must not be ahead of the log.
+        self.sync()
+        for shard in range(self.shards):
+            self._flush_shard(shard, False)
+        for id in ids:
+            self._reclaiming.submit(self._reclaim, id)
+
+    def _reclaim(self, id: int) -> None:
+        """Takes as long as it takes; what fails is left to RocksDB, which compacts these files some day."""
+        with contextlib.suppress(StorageFault):
+            for instance in self.instances:
+                while self._read(instance.property_int_value, _UNFLUSHED):
+                    if self._is_closing.wait(_FLUSH_LOOK_S):
+                        return
+                for prefix in (id, id | _DEADLINES):
+                    self._read(instance.compact_range, _ID.pack(prefix), _ID.pack(prefix + 1))
 
     def _shard_path(self, index: int) -> str:
         return os.path.join(self.path, f"shard-{index}")
@@ -690,7 +742,7 @@ def _opening(path: str) -> Iterator[None]:
     except OSError as error:
         raise CannotOpen(f"{error.filename or path}: {error.strerror}") from error
     except StorageFault as error:
-        raise CannotOpen(f"{path}: {error.reason}") from error
+        raise CannotOpen(_why_not_opened(path, error.reason)) from error
 
 
 @contextlib.contextmanager
@@ -714,40 +766,53 @@ def _to_write(ranges: list[bytes], words: list[bytes | None]) -> WriteBatch:
             else:
                 batch.put(thing, value)
     else:
-        # Without Python in between, which would hold up the loop.
+        # Without Python between one and the next, and so without the loop, which gets its turn often enough.
         put: Any = batch.put
-        deque(map(put, things, values), 0)
+        for at in range(0, len(things), _PUT_AT_ONCE):
+            deque(map(put, things[at : at + _PUT_AT_ONCE], values[at : at + _PUT_AT_ONCE]), 0)
     return batch
 
 
 def _take(
-    places: Iterable[tuple[bytes, bool]], prefix: bytes, count: int, keys: list[bytes], over: list[bytes]
+    instance: Rdict, start: bytes, prefix: bytes, count: int, keys: list[bytes], over: list[bytes], ends_ms: int
 ) -> int | None:
-    """Add keys to lists that are to have so many; returns the position to go on with if that was before the end."""
-    last = b""
-    for place, is_over in places:
+    """Add keys to lists that are to have so many; returns the position to go on with if that was before the end.
+
+    Those whose time was over by ends_ms, if that is not 0, are told apart.
+    """
+    walk: Iterable[Any] = instance.items(from_key=start) if ends_ms else instance.keys(from_key=start)
+    place, last = start, b""
+    for found in walk:
+        place, is_over = (found[0], 0 < deadline_of(found[1]) < ends_ms) if ends_ms else (found, False)
         if not place.startswith(prefix):
-            break
+            return None
         if len(keys) + len(over) >= count and place[4:10] != last:
             _, slot, hashed = _PLACE.unpack_from(place)
             return int(slot) << 32 | int(hashed)
         last = place[4:10]
         (over if is_over else keys).append(place[10:])
+    _check_end(instance, place)
     return None
-
-
-def _is_over(record: bytes, now_ms: int) -> bool:
-    return 0 < deadline_of(record) < now_ms
 
 
 def _hints(instance: Rdict, start: bytes, stop: bytes, count: int) -> list[bytes]:
     hints: list[bytes] = []
-    hint: Any
+    hint: Any = start
     for hint in instance.keys(from_key=start):
         if hint >= stop or len(hints) >= count:
-            break
+            return hints
         hints.append(hint)
+    _check_end(instance, hint)
     return hints
+
+
+def _check_end(instance: Rdict, place: bytes) -> None:
+    """Raises where there is more behind a place that cannot be read: a walk ends there as if there were nothing."""
+    walk = instance.iter()
+    walk.seek(place)
+    while walk.valid():
+        walk.next()
+    walk.status()
 
 
 def _checkpoint(instance: Rdict, path: str) -> None:
@@ -764,4 +829,5 @@ def _other_shards(path: str, there: int, wanted: int) -> str:
 def _why_not_opened(path: str, reason: str) -> str:
     if "/LOCK: " in reason:
         return f"{path}/LOCK: another process uses this directory"
-    return f"{path}: cannot be opened: {reason}"
+    remedy = ": have a checkpoint in place of the data" if _CORRUPT in reason else ""
+    return f"{path}: cannot be opened: {reason}{remedy}"
