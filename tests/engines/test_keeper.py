@@ -216,3 +216,19 @@ def test_what_cannot_be_stored_refuses_writes_until_it_can(kept: Engine, monkeyp
     assert run("SET", "after", "v") == "OK"
     forget(kept)
     assert (run("GET", "before"), run("DBSIZE")) == (b"v", 2)
+
+
+def test_a_keeper_that_could_not_write_and_has_stopped_does_not_try_again(
+    kept: Engine, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, keeper = runner(kept.connect()), keeper_of(kept)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(keeper.store.log, "append", fail)
+    run("SET", "key", "v")
+    assert not keeper.stop()
+    clock.advance_ms(10_000)
+    keeper.tick()
+    assert keeper.commits == 0

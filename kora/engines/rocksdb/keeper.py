@@ -204,10 +204,12 @@ class StoreKeeper:
 
     def step(self) -> None:
         """Begin what is due, and see what has been done."""
+        if self._stopped:
+            return
         self._settle()
         engine = self._engine
         self._sync_if_due()
-        if self._batch is None and not self._stopped:
+        if self._batch is None:
             if not self._is_put_off():
                 self._begin()
         elif self._future is None and self._batch is not None and engine.monotonic_ns() >= self._retry_ns:
