@@ -253,8 +253,12 @@ def test_keys_of_the_same_position_come_together(store: Store) -> None:
 
 def test_a_scan_leaves_out_what_is_over(store: Store) -> None:
     id = store.new_id()
-    write(store, id, put(b"a", deadline_ms=NOW_MS), put(b"b", deadline_ms=NOW_MS + 1), put(b"c"))
+    # In its last millisecond a key is still there.
+    write(store, id, put(b"a", deadline_ms=NOW_MS - 1), put(b"b", deadline_ms=NOW_MS), put(b"c"))
     assert sorted(all_keys(store, id, now_ms=NOW_MS)) == [b"b", b"c"]
+    over: list[bytes] = []
+    assert store.scan(id, 0, 10, NOW_MS, over)[1] == POSITION_END
+    assert over == [b"a"]
 
 
 def test_keys_are_due_in_time_and_by_their_last_deadline(store: Store) -> None:

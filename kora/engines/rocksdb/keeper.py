@@ -511,7 +511,8 @@ class StoreKeeper:
             and engine.monotonic_ns() >= self._look_again_ns
         ):
             now_ms = engine.clock.wall_ms()
-            ids = [keyspace.store_id for keyspace in engine.databases.used() if keyspace.volatile]
+            # Whether there are hashes with fields that end nobody counts.
+            ids = [keyspace.store_id for keyspace in engine.databases.used() if len(keyspace)]
             if ids:
                 self._looking = self._writer.submit(self._find_due, ids, now_ms)
                 self._looking.add_done_callback(self._tell)

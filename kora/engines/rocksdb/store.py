@@ -37,7 +37,7 @@ from kora.errors import StorageFault
 from kora.observe.storage import DEBUG
 from kora.store.backing import HINT as _DEADLINE
 from kora.store.backing import HINTS as _DEADLINES
-from kora.store.backing import POSITION_END, Overwritten, Taken, deadline_of, place_of
+from kora.store.backing import POSITION_END, Overwritten, Taken, deadline_of, due_of, place_of
 from kora.store.shard import RUN_BITS
 from kora.store.slots import slot_of
 
@@ -444,29 +444,32 @@ class Store:
     def _instance_of(self, key: bytes) -> Rdict:
         return self.instances[self._shard_by_run[slot_of(key) >> RUN_BITS]]
 
-    def scan(self, id: int, position: int, count: int, now_ms: int) -> tuple[list[bytes], int]:
+    def scan(
+        self, id: int, position: int, count: int, now_ms: int, over: list[bytes] | None = None
+    ) -> tuple[list[bytes], int]:
         """About so many keys from a position on, in the order of their positions, and the position to go on with.
 
-        Keys of the same position come together; POSITION_END when there are no more.  Left out are those whose time was
-        over by now_ms.  Raises StorageFault.
+        Keys of the same position come together; POSITION_END when there are no more.  Those whose time was over by
+        now_ms are no keys, but count as some, and go to the other list.  Raises StorageFault.
         """
         keys: list[bytes] = []
+        over = [] if over is None else over
         while position < POSITION_END:
             shard = self._shard_by_run[position >> 32 + RUN_BITS]
             prefix = _ID.pack(id)
             instance = self.instances[shard]
             start = _PLACE.pack(id, position >> 32, position & 0xFFFFFFFF)
             ends_ms = now_ms if self._meta[shard].counts.get(id, _NOTHING)[1] else 0
-            following: int | None = self._read(_take, instance, start, prefix, count, keys, ends_ms)
+            following: int | None = self._read(_take, instance, start, prefix, count, keys, over, ends_ms)
             if following is not None:
                 return keys, following
             position = self._edges[shard + 1] << 32
         return keys, POSITION_END
 
     def due(self, id: int, now_ms: int, count: int) -> list[bytes]:
-        """Keys whose deadlines are over, about so many at most; raises StorageFault.  For the thread that writes.
+        """Keys whose deadlines are over, or those of fields of theirs, about so many at most; raises StorageFault.
 
-        Where a record says otherwise by now the hint is dropped, by the next batch.
+        For the thread that writes.  Where a record says otherwise by now the hint is dropped, by the next batch.
         """
         found: list[bytes] = []
         prefix = _ID.pack(id)
@@ -481,10 +484,11 @@ class Store:
             for hint, record in zip(hints, records, strict=True):
                 if record == _UNREADABLE:
                     continue  # it stays until somebody asks for it, who is told
-                if record is not None and record[:8] == hint[4 : _DEADLINE.size]:
+                (due_ms,) = _TIME.unpack_from(hint, 4)
+                if record is not None and due_ms in (deadline_of(record), due_of(record)):
                     found.append(hint[_DEADLINE.size :])
                     self._found[place_of(id, hint[_DEADLINE.size :])] = hint
-                    first_ms = min(first_ms, _TIME.unpack_from(record)[0])
+                    first_ms = min(first_ms, due_ms)
                 else:
                     self._stale[shard].append(hint)
             if len(hints) >= count:
@@ -846,31 +850,26 @@ def _to_write(ranges: list[bytes], words: list[bytes | None]) -> WriteBatch:
     return batch
 
 
-def _take(instance: Rdict, start: bytes, prefix: bytes, count: int, keys: list[bytes], ends_ms: int) -> int | None:
-    """Add keys to a list that is to have so many; returns the position to go on with if that was before the end.
+def _take(
+    instance: Rdict, start: bytes, prefix: bytes, count: int, keys: list[bytes], over: list[bytes], ends_ms: int
+) -> int | None:
+    """Add keys to lists that are to have so many; returns the position to go on with if that was before the end.
 
-    Left out are those whose time was over by ends_ms, if that is not 0.
+    Those whose time was over by ends_ms, if that is not 0, are told apart.
     """
-    walk: Iterable[Any] = _alive(instance, start, ends_ms) if ends_ms else instance.keys(from_key=start)
+    walk: Iterable[Any] = instance.items(from_key=start) if ends_ms else instance.keys(from_key=start)
     place, last = start, b""
-    for place in walk:
+    for found in walk:
+        place, is_over = (found[0], 0 < deadline_of(found[1]) < ends_ms) if ends_ms else (found, False)
         if not place.startswith(prefix):
             return None
-        if len(keys) >= count and place[4:10] != last:
+        if len(keys) + len(over) >= count and place[4:10] != last:
             _, slot, hashed = _PLACE.unpack_from(place)
             return int(slot) << 32 | int(hashed)
         last = place[4:10]
-        keys.append(place[10:])
+        (over if is_over else keys).append(place[10:])
     _check_end(instance, place)
     return None
-
-
-def _alive(instance: Rdict, start: bytes, ends_ms: int) -> Iterator[bytes]:
-    place: Any
-    for place, record in instance.items(from_key=start):
-        # What is no key is for whoever asks to see.
-        if not 0 < deadline_of(record) <= ends_ms or not place.startswith(start[: _ID.size]):
-            yield place
 
 
 def _hints(instance: Rdict, start: bytes, stop: bytes, count: int) -> list[bytes]:
