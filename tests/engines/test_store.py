@@ -253,8 +253,12 @@ def test_keys_of_the_same_position_come_together(store: Store) -> None:
 
 def test_a_scan_leaves_out_what_is_over(store: Store) -> None:
     id = store.new_id()
-    write(store, id, put(b"a", deadline_ms=NOW_MS), put(b"b", deadline_ms=NOW_MS + 1), put(b"c"))
+    # In its last millisecond a key is still there.
+    write(store, id, put(b"a", deadline_ms=NOW_MS - 1), put(b"b", deadline_ms=NOW_MS), put(b"c"))
     assert sorted(all_keys(store, id, now_ms=NOW_MS)) == [b"b", b"c"]
+    over: list[bytes] = []
+    assert store.scan(id, 0, 10, NOW_MS, over)[1] == POSITION_END
+    assert over == [b"a"]
 
 
 def test_keys_are_due_in_time_and_by_their_last_deadline(store: Store) -> None:
@@ -364,6 +368,39 @@ def test_another_number_of_shards_is_refused(open_store: Open, edges: list[int])
     store.close()
     with pytest.raises(CannotOpen, match=f"is the data of 2 shards, and `shards` is {len(edges) - 1}: have it 2"):
         open_store(edges=edges)
+
+
+@pytest.mark.parametrize("is_in_files", [True, False])
+def test_a_start_with_more_shards_leaves_nothing_behind(open_store: Open, tmp_path: Path, is_in_files: bool) -> None:
+    store = open_store()
+    id = store.new_id()
+    write(store, id, put(b"a"))
+    if is_in_files:
+        store.close()
+    path = copy_of(store, tmp_path / "copy")
+    with pytest.raises(CannotOpen, match="is the data of 2 shards, and `shards` is 4"):
+        open_store(str(path), edges=[0, 4096, 8192, 12288, 16384])
+    assert open_store(str(path)).counts(id) == (1, 0)
+
+
+def test_a_shard_that_is_gone_is_not_begun_anew(open_store: Open, tmp_path: Path) -> None:
+    store = open_store()
+    id = store.new_id()
+    write(store, id, *(put(b"%d" % number) for number in range(20)))
+    store.close()
+    path = Path(store.path)
+    (path / "shard-1").rename(tmp_path / "away")
+    for _ in range(2):
+        with pytest.raises(CannotOpen, match=r"/shard-1: No such file or directory: have a checkpoint in place"):
+            open_store()
+    (tmp_path / "away").rename(path / "shard-1")
+    current = path / "shard-0" / "CURRENT"
+    data = current.read_bytes()
+    current.unlink()
+    with pytest.raises(CannotOpen, match=r"/shard-0/CURRENT: No such file or directory: have a checkpoint in place"):
+        open_store()
+    current.write_bytes(data)
+    assert open_store().counts(id) == (20, 0)
 
 
 def test_a_corrupted_file_is_named(open_store: Open) -> None:
