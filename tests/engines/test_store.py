@@ -558,3 +558,26 @@ def test_an_instance_that_writes_no_more_is_opened_again_and_lacks_nothing(store
     batch.commit(False)
     assert store.counts(id) == (100, 0)
     assert len(all_keys(store, id)) == 100
+
+
+def test_what_rocksdb_holds_up_is_written_when_it_can_be_and_counted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id, ask, refused = store.new_id(), store._read, 0
+
+    def hold_up(deed: Callable[..., Any], *arguments: Any) -> Any:
+        nonlocal refused
+        if store._impatient in arguments and refused < 3:
+            refused += 1
+            raise StorageFault("Result incomplete: Write stall")
+        return ask(deed, *arguments)
+
+    monkeypatch.setattr(store, "_read", hold_up)
+    keys = [b"k%d" % number for number in range(2000)]
+    write(store, id, *map(put, keys))
+    assert sorted(all_keys(store, id, 1000)) == sorted(keys)
+    assert refused == 3
+    store.statistics.read()
+    assert sum(store.statistics.latest.reading.stall_us.values()) >= 15_000
+    store.batch([], {}).commit(False)
+    assert all_keys(store, id) == []

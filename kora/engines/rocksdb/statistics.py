@@ -66,6 +66,7 @@ class Statistics:
         self._instances = instances
         self._shares_cache = shares_cache
         self._clock = Clock()
+        self._waited_us: Counter[int] = Counter()  # by shard
         self._readers: list[Reader] = []
         self._window = Window()
         self._turn = 0
@@ -85,6 +86,10 @@ class Statistics:
             log.error("storage statistics not read", reason=repr(error))
         self._pending = self._thread.submit(self.read)
 
+    def note_wait(self, shard: int, waited_us: int) -> None:
+        """Somebody has waited outside of RocksDB for as long as it would have held him up; from any one thread."""
+        self._waited_us[shard] += waited_us
+
     def close(self) -> None:
         """Wait for what is being read: the instances may be closed then."""
         self._is_closed = True
@@ -101,8 +106,8 @@ class Statistics:
         self._turn += 1
         readings = []
         try:
-            for reader, families in zip(self._readers, instances, strict=True):
-                readings.append(reader.read(families, self._open_files))
+            for shard, (reader, families) in enumerate(zip(self._readers, instances, strict=True)):
+                readings.append(reader.read(families, self._open_files, self._waited_us[shard]))
                 # The loop is not to wait for more than one of them: it gets the interpreter's lock meanwhile.
                 self._clock.sleep_ns(_PAUSE_NS)
         except DbClosedError:
@@ -122,27 +127,29 @@ class Reader:
         self._level = level
         self._instance: Rdict | None = None
         self._before = Reading()  # of instances that were closed, counters only
+        self._waited_before_us = 0
         self._last = Reading()  # of this instance, without those
         self._least: dict[str, float] = {}  # by histogram
         self._log = LogTail()
 
-    def read(self, families: Families, open_files: Mapping[str, int]) -> Reading:
-        """`open_files` by folder.  Raises DbClosedError."""
+    def read(self, families: Families, open_files: Mapping[str, int], waited_us: int = 0) -> Reading:
+        """`open_files` by folder; `waited_us` in all, see Statistics.note_wait().  Raises DbClosedError."""
         if families[0] is not self._instance:
+            self._waited_before_us = waited_us if self._instance is not None else 0
             self._before = merged([self._before, _counters(self._last)], shares_cache=False)
             self._instance, self._last, self._least, self._log = families[0], Reading(), {}, LogTail()
-        fresh = self._read(families, open_files)
+        fresh = self._read(families, open_files, waited_us - self._waited_before_us)
         self._last = fresh
         return merged([fresh, self._before], shares_cache=False)
 
-    def _read(self, families: Families, open_files: Mapping[str, int]) -> Reading:
+    def _read(self, families: Families, open_files: Mapping[str, int], waited_us: int) -> Reading:
         instance = families[0]
         fresh = Reading(properties=_properties(families), stalls=_stalls(families), levels=_levels(families))
         if self._level == DEBUG:
             self._read_statistics(instance, fresh)
-            stalled_us = fresh.tickers.get(STALL_MICROS, 0)
+            stalled_us = fresh.tickers[STALL_MICROS] = fresh.tickers.get(STALL_MICROS, 0) + waited_us
         else:
-            stalled_us = _stalled_us(instance)
+            stalled_us = _stalled_us(instance) + waited_us
         fresh.stall_us = self._by_cause(fresh.stalls, stalled_us)
         fresh.open_files = open_files.get(os.path.realpath(instance.path()), 0)
         return fresh

@@ -31,6 +31,7 @@ from typing import Any, Final
 import rocksdict
 from rocksdict import Rdict, WriteBatch
 
+from kora.clock import Clock
 from kora.engines.rocksdb.statistics import Statistics
 from kora.errors import StorageFault
 from kora.observe.storage import DEBUG
@@ -74,8 +75,14 @@ _NOT_SYNCED: Final = "the log could not be synced"
 _LOOKED_FOR_MIN: Final = 16
 _LOOKED_FOR_MAX: Final = 4096
 _LOOKED_FOR_BYTES: Final = 4 << 20
-# Things put into a batch at a time, while other threads wait.
-_PUT_AT_ONCE: Final = 2000
+# How much is written at once, while all other threads wait, and how long those have between two such pieces.
+_WRITTEN_AT_ONCE: Final = 500
+_WRITTEN_BYTES: Final = 1 << 20
+_PAUSE_NS: Final = 50_000
+# What RocksDB answers where it would hold up a write, when that is tried again, and how often it may only be slow.
+_HELD_UP: Final = "Write stall"
+_HELD_UP_US: Final = 5_000
+_SLOWED_US: Final = 200_000
 _IN_BETWEEN: Final = "it is being opened again, since it could not be written to"
 _UNREADABLE: Final = b"unreadable"  # in place of a record, of which it is none
 _CORRUPT: Final = "Corruption: "
@@ -132,9 +139,6 @@ class _Part:
     ranges: list[bytes] = field(default_factory=list)  # where each begins, and where it ends
     words: list[bytes | None] = field(default_factory=list)  # what, and what it is then: None for nothing
     unknown: list[tuple[int, list[bytes]]] = field(default_factory=list)  # by database: see Share of kora.store.backing
-
-    def to_write(self) -> WriteBatch:
-        return _to_write(self.ranges, self.words)
 
 
 class Batch:
@@ -200,6 +204,10 @@ class Store:
         self.block_cache = rocksdict.Cache(self._settings.block_cache_bytes)
         self._unlogged = rocksdict.WriteOptions()
         self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]
+        self._clock = Clock()
+        self._impatient = rocksdict.WriteOptions()
+        self._impatient.disable_wal = True  # type: ignore[method-assign,assignment]
+        self._impatient.no_slowdown = True
         self.log = BatchLog(path, monotonic_ns)
         self.replayed = 0  # batches of the log that the instances lacked
         self._dropping = 0  # logs before this number, once files are made of what is in them
@@ -343,7 +351,7 @@ class Store:
                     if shard >= len(self.instances):
                         raise CannotOpen(_other_shards(self.path, shard + 1, len(self.instances)))
                     if generation > self._meta[shard].generation:
-                        self._write(shard, _to_write(ranges, words))
+                        self._write(shard, ranges, words)
                         self._meta[shard] = _Meta.decode(words[-1])[0]
                         replayed += 1
         self.replayed += replayed
@@ -593,7 +601,7 @@ class Store:
         while parts:
             part = parts[0]
             with self._noticing(part.shard):
-                self._write(part.shard, part.to_write())
+                self._write(part.shard, part.ranges, part.words)
             self._meta[part.shard] = part.meta
             del parts[0]
         self._tend_log()
@@ -618,8 +626,36 @@ class Store:
                     # Only what is there by now, of which all is synced.
                     self._flush_shard(shard, False)
 
-    def _write(self, shard: int, batch: WriteBatch) -> None:
-        self._read(self.instances[shard].write, batch, self._unlogged)
+    def _write(self, shard: int, ranges: list[bytes], words: list[bytes | None]) -> None:
+        """Write what is in the log already, in pieces: nobody sees those, and what a crash cuts short is replayed.
+
+        The interpreter's lock is held while RocksDB writes, and the loop waits; so pieces are small, it has its turn
+        between them, and where RocksDB would hold them up they are tried again until it does not.  But for a piece that
+        it only slows down: that would never get through where it comes again and again, and so it waits in the end.
+        """
+        size_bytes = sum(map(len, filter(None, words)))
+        count = 2 * max(1, min(_WRITTEN_AT_ONCE, _WRITTEN_BYTES * len(words) // (2 * size_bytes + 1)))
+        for at in range(0, len(words), count):
+            some, waited_us = words[at : at + count], 0
+            write = self.instances[shard].write
+            while True:
+                is_impatient = waited_us < _SLOWED_US or self._is_stopped(shard)
+                try:
+                    self._read(write, _to_write(ranges, some), self._impatient if is_impatient else self._unlogged)
+                    break
+                except StorageFault as error:
+                    if not is_impatient or _HELD_UP not in error.reason:
+                        raise
+                self._clock.sleep_ns(_HELD_UP_US * 1_000)
+                waited_us += _HELD_UP_US
+                self.statistics.note_wait(shard, _HELD_UP_US)
+            ranges = []
+            if len(words) > count:
+                self._clock.sleep_ns(_PAUSE_NS)
+
+    def _is_stopped(self, shard: int) -> bool:
+        """Whether RocksDB takes no writes at all for now."""
+        return bool(self._read(self.instances[shard].property_int_value, "rocksdb.is-write-stopped"))
 
     @contextlib.contextmanager
     def _noticing(self, shard: int) -> Iterator[None]:
@@ -762,10 +798,9 @@ def _to_write(ranges: list[bytes], words: list[bytes | None]) -> WriteBatch:
             else:
                 batch.put(thing, value)
     else:
-        # Without Python between one and the next, and so without the loop, which gets its turn often enough.
+        # Without Python between one and the next.
         put: Any = batch.put
-        for at in range(0, len(things), _PUT_AT_ONCE):
-            deque(map(put, things[at : at + _PUT_AT_ONCE], values[at : at + _PUT_AT_ONCE]), 0)
+        deque(map(put, things, values), 0)
     return batch
 
 
