@@ -143,7 +143,7 @@ def test_what_was_written_is_read_by_any_road(store: Store) -> None:
 def test_a_batch_that_ends_in_the_middle_is_written_again(
     open_store: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(storing, "_PUT_AT_ONCE", 7)
+    monkeypatch.setattr(storing, "_WRITTEN_AT_ONCE", 14)
     store = open_store()
     id = store.new_id()
     old = [put(b"key:%d" % number) for number in range(100)]
@@ -169,22 +169,6 @@ def test_a_batch_that_ends_in_the_middle_is_written_again(
         assert each.counts(id) == (34, 0)
         assert all_keys(each, id) == sorted(all_keys(each, id), key=lambda key: place_of(id, key))
         assert [each.get(id, key) for key, _, _ in changes] == [data for _, data, _ in changes]
-
-
-def test_writes_wait_for_rocksdb_where_others_can_go_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    ask, stopped = store._read, 4
-
-    def answer(deed: Callable[..., Any], *arguments: Any) -> Any:
-        nonlocal stopped
-        if arguments == (storing._IS_STOPPED,):
-            stopped -= stopped > 0
-            return int(stopped > 0)
-        return ask(deed, *arguments)
-
-    monkeypatch.setattr(store, "_read", answer)
-    write(store, store.new_id(), put(b"a"))
-    store.statistics.read()
-    assert sum(store.statistics.latest.reading.stall_us.values()) >= 3 * storing._STOPPED_NS // 1000
 
 
 def test_counts_follow_what_the_store_had(store: Store) -> None:
@@ -643,3 +627,26 @@ def test_an_instance_that_writes_no_more_is_opened_again_and_lacks_nothing(store
     batch.commit(False)
     assert store.counts(id) == (100, 0)
     assert len(all_keys(store, id)) == 100
+
+
+def test_what_rocksdb_holds_up_is_written_when_it_can_be_and_counted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id, ask, refused = store.new_id(), store._read, 0
+
+    def hold_up(deed: Callable[..., Any], *arguments: Any) -> Any:
+        nonlocal refused
+        if store._impatient in arguments and refused < 3:
+            refused += 1
+            raise StorageFault("Result incomplete: Write stall")
+        return ask(deed, *arguments)
+
+    monkeypatch.setattr(store, "_read", hold_up)
+    keys = [b"k%d" % number for number in range(2000)]
+    write(store, id, *map(put, keys))
+    assert sorted(all_keys(store, id, 1000)) == sorted(keys)
+    assert refused == 3
+    store.statistics.read()
+    assert sum(store.statistics.latest.reading.stall_us.values()) >= 15_000
+    store.batch([], {}).commit(False)
+    assert all_keys(store, id) == []

@@ -1,5 +1,6 @@
 """The start of a server whose data is in RocksDB: whether it can be used, and what else is in it."""
 
+import ctypes
 import json
 import os
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,10 @@ _NO_EVICTION: Final = (
     "with storage-engine rocksdb no data is deleted to make room: maxmemory-policy has to be noeviction where "
     "maxmemory is set; rocksdb-cache-bytes says how much of the data is in memory"
 )
+# For mallopt(), of malloc.h: what may lie free at an arena's end, what comes from the system by itself, and arenas.
+_TRIM_THRESHOLD: Final = (-1, 8 << 20)
+_MMAP_THRESHOLD: Final = (-3, 4 << 20)
+_ARENAS_MAX: Final = (-8, 4)
 # While a snapshot is taken over into an empty store, which is done again from the start if that does not end.
 _STATE: Final = "state"
 _IMPORTING: Final = b"importing"
@@ -44,6 +49,7 @@ def _may_evict_nothing(limit_bytes: int, policy: str) -> bool:
 
 def open_store(engine: "Engine", path: str) -> Store:
     """Raises CannotOpen."""
+    _give_back_freed_memory()
     config, shards = engine.config, engine.shards
     if not os.path.isdir(config.dir):
         # A disk that is not mounted is no empty disk.
@@ -56,6 +62,17 @@ def open_store(engine: "Engine", path: str) -> Store:
         threads=max(2, os.cpu_count() or 2),
     )
     return Store(path, [shards[0].slot_start, *(shard.slot_stop for shard in shards)], settings, engine.monotonic_ns)
+
+
+def _give_back_freed_memory() -> None:
+    """What the kernel asks for is right for one thread and a data set that comes and goes.
+
+    Here many threads make and drop large batches and blocks, each would keep as much, and memory is to be bounded.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:  # of glibc and its likes
+        for option, value in (_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENAS_MAX):
+            set_option(option, value)
 
 
 def is_new(store: Store) -> bool:

@@ -60,22 +60,13 @@ _PAUSE_NS: Final = 1_000_000
 class Statistics:
     """Of all instances of a store.  `numbers` is called on the loop, the reading is done beside it."""
 
-    def __init__(
-        self,
-        instances: Callable[[], Sequence[Families]],
-        level: str,
-        shares_cache: bool = True,
-        held_up_us: Callable[[], Sequence[int]] | None = None,
-    ) -> None:
-        """`level` is DEBUG where statistics are attached to the instances, which is done before they are opened.
-
-        `held_up_us` is how long writes to each waited before they were given to it, since it was opened.
-        """
+    def __init__(self, instances: Callable[[], Sequence[Families]], level: str, shares_cache: bool = True) -> None:
+        """`level` is DEBUG where statistics are attached to the instances, which is done before they are opened."""
         self.level = level
-        self._held_up_us = held_up_us
         self._instances = instances
         self._shares_cache = shares_cache
         self._clock = Clock()
+        self._waited_us: Counter[int] = Counter()  # by shard
         self._readers: list[Reader] = []
         self._window = Window()
         self._turn = 0
@@ -95,6 +86,10 @@ class Statistics:
             log.error("storage statistics not read", reason=repr(error))
         self._pending = self._thread.submit(self.read)
 
+    def note_wait(self, shard: int, waited_us: int) -> None:
+        """Somebody has waited outside of RocksDB for as long as it would have held him up; from any one thread."""
+        self._waited_us[shard] += waited_us
+
     def close(self) -> None:
         """Wait for what is being read: the instances may be closed then."""
         self._is_closed = True
@@ -111,9 +106,8 @@ class Statistics:
         self._turn += 1
         readings = []
         try:
-            held_up_us = [0] * len(instances) if self._held_up_us is None else self._held_up_us()
-            for reader, families, held_us in zip(self._readers, instances, held_up_us, strict=True):
-                readings.append(reader.read(families, self._open_files, held_us))
+            for shard, (reader, families) in enumerate(zip(self._readers, instances, strict=True)):
+                readings.append(reader.read(families, self._open_files, self._waited_us[shard]))
                 # The loop is not to wait for more than one of them: it gets the interpreter's lock meanwhile.
                 self._clock.sleep_ns(_PAUSE_NS)
         except DbClosedError:
@@ -133,27 +127,29 @@ class Reader:
         self._level = level
         self._instance: Rdict | None = None
         self._before = Reading()  # of instances that were closed, counters only
+        self._waited_before_us = 0
         self._last = Reading()  # of this instance, without those
         self._least: dict[str, float] = {}  # by histogram
         self._log = LogTail()
 
-    def read(self, families: Families, open_files: Mapping[str, int], held_up_us: int = 0) -> Reading:
-        """`open_files` by folder.  Raises DbClosedError."""
+    def read(self, families: Families, open_files: Mapping[str, int], waited_us: int = 0) -> Reading:
+        """`open_files` by folder; `waited_us` in all, see Statistics.note_wait().  Raises DbClosedError."""
         if families[0] is not self._instance:
+            self._waited_before_us = waited_us if self._instance is not None else 0
             self._before = merged([self._before, _counters(self._last)], shares_cache=False)
             self._instance, self._last, self._least, self._log = families[0], Reading(), {}, LogTail()
-        fresh = self._read(families, open_files, held_up_us)
+        fresh = self._read(families, open_files, waited_us - self._waited_before_us)
         self._last = fresh
         return merged([fresh, self._before], shares_cache=False)
 
-    def _read(self, families: Families, open_files: Mapping[str, int], held_up_us: int) -> Reading:
+    def _read(self, families: Families, open_files: Mapping[str, int], waited_us: int) -> Reading:
         instance = families[0]
         fresh = Reading(properties=_properties(families), stalls=_stalls(families), levels=_levels(families))
         if self._level == DEBUG:
             self._read_statistics(instance, fresh)
-            fresh.tickers[STALL_MICROS] = stalled_us = fresh.tickers.get(STALL_MICROS, 0) + held_up_us
+            stalled_us = fresh.tickers[STALL_MICROS] = fresh.tickers.get(STALL_MICROS, 0) + waited_us
         else:
-            stalled_us = _stalled_us(instance) + held_up_us
+            stalled_us = _stalled_us(instance) + waited_us
         fresh.stall_us = self._by_cause(fresh.stalls, stalled_us)
         fresh.open_files = open_files.get(os.path.realpath(instance.path()), 0)
         return fresh

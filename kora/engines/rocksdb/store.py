@@ -75,17 +75,14 @@ _NOT_SYNCED: Final = "the log could not be synced"
 _LOOKED_FOR_MIN: Final = 16
 _LOOKED_FOR_MAX: Final = 4096
 _LOOKED_FOR_BYTES: Final = 4 << 20
-# Things put into a batch at a time, while other threads wait.
-_PUT_AT_ONCE: Final = 2000
-# As much is written to an instance at once, and then the loop gets its turn.
-_WRITTEN_AT_ONCE: Final = 512 << 10
-_PAUSE_NS: Final = 20_000
-# Writes are held up while files are made, or compacted: looked at so often, and ignored after so long, since it may be
-# a fault that only a write is told of.
-_IS_STOPPED: Final = "rocksdb.is-write-stopped"
-_SLOWED_TO: Final = "rocksdb.actual-delayed-write-rate"  # bytes per second
-_STOPPED_NS: Final = 2_000_000
-_HELD_UP_NS_MAX: Final = 3_000_000_000
+# How much is written at once, while all other threads wait, and how long those have between two such pieces.
+_WRITTEN_AT_ONCE: Final = 500
+_WRITTEN_BYTES: Final = 1 << 20
+_PAUSE_NS: Final = 50_000
+# What RocksDB answers where it would hold up a write, when that is tried again, and how often it may only be slow.
+_HELD_UP: Final = "Write stall"
+_HELD_UP_US: Final = 5_000
+_SLOWED_US: Final = 200_000
 _IN_BETWEEN: Final = "it is being opened again, since it could not be written to"
 _UNREADABLE: Final = b"unreadable"  # in place of a record, of which it is none
 _RESTORE: Final = ": have a checkpoint in place of the data"
@@ -208,6 +205,10 @@ class Store:
         self.block_cache = rocksdict.Cache(self._settings.block_cache_bytes)
         self._unlogged = rocksdict.WriteOptions()
         self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]
+        self._clock = Clock()
+        self._impatient = rocksdict.WriteOptions()
+        self._impatient.disable_wal = True  # type: ignore[method-assign,assignment]
+        self._impatient.no_slowdown = True
         self.log = BatchLog(path, monotonic_ns)
         self.replayed = 0  # batches of the log that the instances lacked
         self._dropping = 0  # logs before this number, once files are made of what is in them
@@ -223,9 +224,7 @@ class Store:
         self._is_closing = Event()
         self._log_bytes_max = self._settings.write_buffer_bytes // _LOG_SHARE
         self._broken: dict[int, str] = {}  # shards that could not be written to, and why
-        self._clock = Clock()
-        self._held_up_us = [0] * count  # by shard: writes that waited for RocksDB, and not in it
-        self.statistics = Statistics(self._families, self._settings.metrics_level, held_up_us=lambda: self._held_up_us)
+        self.statistics = Statistics(self._families, self._settings.metrics_level)
         self._check_directory(count)
         try:
             self._open_all(count)
@@ -667,34 +666,35 @@ class Store:
                     self._flush_shard(shard, False)
 
     def _write(self, shard: int, ranges: list[bytes], words: list[bytes | None]) -> None:
-        """In pieces, since the interpreter's lock is held while one is written, and the loop waits.
+        """Write what is in the log already, in pieces: nobody sees those, and what a crash cuts short is replayed.
 
-        The record of what there is comes last: a batch of which a part is missing is as if it were not there, and what
-        is there is written again.
+        The interpreter's lock is held while RocksDB writes, and the loop waits; so pieces are small, it has its turn
+        between them, and where RocksDB would hold them up they are tried again until it does not.  But for a piece that
+        it only slows down: that would never get through where it comes again and again, and so it waits in the end.
         """
         size_bytes = sum(map(len, filter(None, words)))
-        step = _PUT_AT_ONCE if size_bytes <= _WRITTEN_AT_ONCE else _step_of(words, size_bytes)
-        for start in range(0, len(words), 2 * step):
-            if start:
+        count = 2 * max(1, min(_WRITTEN_AT_ONCE, _WRITTEN_BYTES * len(words) // (2 * size_bytes + 1)))
+        for at in range(0, len(words), count):
+            some, waited_us = words[at : at + count], 0
+            write = self.instances[shard].write
+            while True:
+                is_impatient = waited_us < _SLOWED_US or self._is_stopped(shard)
+                try:
+                    self._read(write, _to_write(ranges, some), self._impatient if is_impatient else self._unlogged)
+                    break
+                except StorageFault as error:
+                    if not is_impatient or _HELD_UP not in error.reason:
+                        raise
+                self._clock.sleep_ns(_HELD_UP_US * 1_000)
+                waited_us += _HELD_UP_US
+                self.statistics.note_wait(shard, _HELD_UP_US)
+            ranges = []
+            if len(words) > count:
                 self._clock.sleep_ns(_PAUSE_NS)
-            self._wait_for_room(shard, size_bytes * 2 * step // len(words))
-            piece = _to_write(ranges if not start else [], words[start : start + 2 * step])
-            self._read(self.instances[shard].write, piece, self._unlogged)
 
-    def _wait_for_room(self, shard: int, size_bytes: int) -> None:
-        """Wait here while RocksDB holds up writes, which it would do with the interpreter's lock held."""
-        instance = self.instances[shard]
-        waited_ns = 0
-        while waited_ns < _HELD_UP_NS_MAX:
-            if self._read(instance.property_int_value, _IS_STOPPED):
-                pause_ns = _STOPPED_NS
-            elif not waited_ns and (bytes_per_s := self._read(instance.property_int_value, _SLOWED_TO)):
-                pause_ns = min(_HELD_UP_NS_MAX, size_bytes * 1_000_000_000 // bytes_per_s)
-            else:
-                break
-            self._clock.sleep_ns(pause_ns)
-            waited_ns += pause_ns
-        self._held_up_us[shard] += waited_ns // 1000
+    def _is_stopped(self, shard: int) -> bool:
+        """Whether RocksDB takes no writes at all for now."""
+        return bool(self._read(self.instances[shard].property_int_value, "rocksdb.is-write-stopped"))
 
     @contextlib.contextmanager
     def _noticing(self, shard: int) -> Iterator[None]:
@@ -725,7 +725,6 @@ class Store:
         self._close(self.instances[index])
         try:
             self.instances[index] = self._open(index)
-            self._held_up_us[index] = 0
             self._meta[index] = self._read_meta(index, self.instances[index])
             self._replay()
         except CannotOpen as error:
@@ -825,11 +824,6 @@ def _writing() -> Iterator[None]:
         raise StorageFault(error.strerror or str(error)) from error
 
 
-def _step_of(words: list[bytes | None], size_bytes: int) -> int:
-    """How many words of such a size, in pairs, are written at once."""
-    return max(1, min(_PUT_AT_ONCE, len(words) * _WRITTEN_AT_ONCE // size_bytes // 2))
-
-
 def _to_write(ranges: list[bytes], words: list[bytes | None]) -> WriteBatch:
     batch = WriteBatch(raw_mode=True)
     for start, stop in zip(ranges[::2], ranges[1::2], strict=True):
@@ -843,10 +837,9 @@ def _to_write(ranges: list[bytes], words: list[bytes | None]) -> WriteBatch:
             else:
                 batch.put(thing, value)
     else:
-        # Without Python between one and the next, and so without the loop, which gets its turn often enough.
+        # Without Python between one and the next.
         put: Any = batch.put
-        for at in range(0, len(things), _PUT_AT_ONCE):
-            deque(map(put, things[at : at + _PUT_AT_ONCE], values[at : at + _PUT_AT_ONCE]), 0)
+        deque(map(put, things, values), 0)
     return batch
 
 
