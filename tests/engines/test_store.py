@@ -20,6 +20,7 @@ from kora.store.slots import slot_of
 
 rocksdict = pytest.importorskip("rocksdict", reason="the extra `rocksdb` is not installed")
 
+from kora.engines.rocksdb import store as storing  # noqa: E402
 from kora.engines.rocksdb.store import CannotOpen, Store, StoreSettings  # noqa: E402
 
 pytestmark = pytest.mark.once
@@ -139,6 +140,53 @@ def test_what_was_written_is_read_by_any_road(store: Store) -> None:
     assert sum(keys for keys, _ in store.counts_by_shard(id)) == 3
 
 
+def test_a_batch_that_ends_in_the_middle_is_written_again(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(storing, "_PUT_AT_ONCE", 7)
+    store = open_store()
+    id = store.new_id()
+    old = [put(b"key:%d" % number) for number in range(100)]
+    write(store, id, *old)
+    ask, left = store._read, 5
+
+    def fail(deed: Callable[..., Any], *arguments: Any) -> Any:
+        nonlocal left
+        left -= deed.__name__ == "write"
+        if not left:
+            raise StorageFault("No space left on device")
+        return ask(deed, *arguments)
+
+    changes = [(key, None if at % 3 else record(b"new"), LASTING) for at, (key, _, _) in enumerate(old)]
+    batch = store.batch([taken(id, changes)])
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_read", fail)
+        with pytest.raises(StorageFault):
+            batch.commit(False)
+    shutil.copytree(store.path, tmp_path / "killed")
+    batch.commit(False)
+    for each in (store, open_store(str(tmp_path / "killed"))):
+        assert each.counts(id) == (34, 0)
+        assert all_keys(each, id) == sorted(all_keys(each, id), key=lambda key: place_of(id, key))
+        assert [each.get(id, key) for key, _, _ in changes] == [data for _, data, _ in changes]
+
+
+def test_writes_wait_for_rocksdb_where_others_can_go_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask, stopped = store._read, 4
+
+    def answer(deed: Callable[..., Any], *arguments: Any) -> Any:
+        nonlocal stopped
+        if arguments == (storing._IS_STOPPED,):
+            stopped -= stopped > 0
+            return int(stopped > 0)
+        return ask(deed, *arguments)
+
+    monkeypatch.setattr(store, "_read", answer)
+    write(store, store.new_id(), put(b"a"))
+    store.statistics.read()
+    assert sum(store.statistics.latest.reading.stall_us.values()) >= 3 * storing._STOPPED_NS // 1000
+
+
 def test_counts_follow_what_the_store_had(store: Store) -> None:
     id = store.new_id()
     write(store, id, put(b"a"), put(b"b", deadline_ms=5), put(b"c"))
@@ -205,8 +253,12 @@ def test_keys_of_the_same_position_come_together(store: Store) -> None:
 
 def test_a_scan_leaves_out_what_is_over(store: Store) -> None:
     id = store.new_id()
-    write(store, id, put(b"a", deadline_ms=NOW_MS), put(b"b", deadline_ms=NOW_MS + 1), put(b"c"))
+    # In its last millisecond a key is still there.
+    write(store, id, put(b"a", deadline_ms=NOW_MS - 1), put(b"b", deadline_ms=NOW_MS), put(b"c"))
     assert sorted(all_keys(store, id, now_ms=NOW_MS)) == [b"b", b"c"]
+    over: list[bytes] = []
+    assert store.scan(id, 0, 10, NOW_MS, over)[1] == POSITION_END
+    assert over == [b"a"]
 
 
 def test_keys_are_due_in_time_and_by_their_last_deadline(store: Store) -> None:
