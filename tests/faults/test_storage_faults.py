@@ -1,5 +1,6 @@
 """RocksDB under the keys when its files fail while it runs: what can be served is, and the rest is told."""
 
+import errno
 import json
 import random
 import re
@@ -129,6 +130,39 @@ def test_a_log_that_cannot_be_written_or_synced_refuses_writes_until_it_can(tmp_
         life.die()
         cut_power(life.layer, random.Random(1), Survival.NOTHING)
         life.start()
+        life.assert_all_there()
+    finally:
+        life.die()
+
+
+def test_what_cannot_be_read_now_is_an_error_now_and_a_checkpoint_that_fails_leaves_the_last(tmp_path: Path) -> None:
+    life = Life(FaultLayer(tmp_path), "everysec")
+    try:
+        life.write_some()
+        # More than is read with what opens a file.
+        assert (
+            life.run("MSET", *(word for number in range(2000) for word in (f"more{number}", f"{number}" * 50))) == b"OK"
+        )
+        assert life.run("SAVE") == b"OK"
+        life.die()
+        life.start()
+        with life.layer.failing("read"):
+            assert re.search(r"shard-\d/\d+\.sst.*Input/output error", str(life.run("GET", "more7")))
+            assert re.search(r"shard-\d/\d+\.sst.*Input/output error", str(life.run("KEYS", "*")))
+        assert life.run("GET", "more7") == b"7" * 50 and len(life.run("KEYS", "*")) == life.answered + 2000
+        life.write_some()
+        folder = life.layer.data / "rocksdb-checkpoint"
+        files = sorted(path.name for path in folder.rglob("*"))
+        for kind in ("open", "rename", "sync-directory"):
+            with life.layer.failing(kind, error=errno.ENOSPC):
+                assert str(life.run("SAVE")).startswith("ERR"), kind
+                assert b"rdb_last_bgsave_status:err" in life.run("INFO", "persistence"), kind
+            eventually(lambda: life.run("PING") == b"PONG", "the server is well again")
+            assert sorted(path.name for path in folder.rglob("*")) == files or kind == "sync-directory", kind
+            names = {path.name for path in life.layer.data.iterdir()}
+            assert names == {"rocksdb", "rocksdb-checkpoint"}, kind
+        assert life.run("SAVE") == b"OK"
+        life.write_some()
         life.assert_all_there()
     finally:
         life.die()

@@ -395,7 +395,8 @@ class StoreKeeper:
                 self._note_synced(self._synced_next if self._is_unsynced else self._settled)
         if self._waits_for_batch():
             return
-        if self._is_unsynced and self._engine.config.rocksdb_sync != "no" and self._is_sync_due():
+        wants_sync = self._engine.config.rocksdb_sync != "no" or self._fault
+        if self._is_unsynced and wants_sync and self._is_sync_due():
             self._synced_ns = self._engine.monotonic_ns()
             self._is_for_sync = False
             self._is_unsynced = False
@@ -461,6 +462,7 @@ class StoreKeeper:
             return True
         error = self._sync().exception()
         if error is not None:
+            self._is_unsynced = True
             self._failed(error)
             return False
         self._is_unsynced = False

@@ -88,6 +88,7 @@ _UNREADABLE: Final = b"unreadable"  # in place of a record, of which it is none
 _RESTORE: Final = ": have a checkpoint in place of the data"
 _CORRUPT: Final = "Corruption: "
 _NO_ROOM: Final = "No space left on device"
+_FULL_MAX: Final = 2
 # What the instances write about themselves.
 _LOG_BYTES: Final = 4 << 20
 _LOGS: Final = 3
@@ -223,6 +224,7 @@ class Store:
         self._reclaiming = ThreadPoolExecutor(1, "store-reclaim")
         self._is_closing = Event()
         self._log_bytes_max = self._settings.write_buffer_bytes // _LOG_SHARE
+        self._full = Counter[int]()  # how often one after the other there was no room for a shard
         self._broken: dict[int, str] = {}  # shards that could not be written to, and why
         self.statistics = Statistics(self._families, self._settings.metrics_level)
         self._check_directory(count)
@@ -702,10 +704,16 @@ class Store:
         try:
             yield
         except StorageFault as error:
-            # RocksDB goes on by itself where there is room again, and can be read meanwhile.
-            if _NO_ROOM not in error.reason:
+            # RocksDB goes on by itself where there is room again, mostly, and can be read meanwhile.
+            self._full[shard] += _NO_ROOM in error.reason
+            if _NO_ROOM not in error.reason or (self._full[shard] >= _FULL_MAX and self._has_room()):
                 self._broken[shard] = error.reason
             raise
+        self._full.pop(shard, None)
+
+    def _has_room(self) -> bool:
+        about = os.statvfs(self.path)
+        return about.f_bavail * about.f_frsize > self._settings.write_buffer_bytes * self.shards
 
     def mend(self) -> None:
         """Open anew what RocksDB does not write to any more since something has failed; raises StorageFault."""
