@@ -7,6 +7,7 @@ such reading: should a key be gone from memory again, or not be readable, its re
 with keys that they have not named, and everything else that looks for a key; then all wait for it.
 
 Between commands what is clean and was not used for long is dropped, as long as there is more than rocksdb-cache-bytes.
+What one command or transaction names is there as a whole while it runs, however much that is, and no longer.
 """
 
 from collections.abc import Callable, Sequence
