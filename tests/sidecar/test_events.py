@@ -107,7 +107,7 @@ def parse(data: bytes) -> Answer:
     for line in lines:
         name, _, value = line.partition(": ")
         headers[name] = value
-    return Answer(int(first.split()[1]), headers, body, 0)
+    return Answer(int(first.split()[1]), headers, body)
 
 
 @pytest.fixture
