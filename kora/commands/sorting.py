@@ -39,13 +39,9 @@ class _Options:
     offset: int = 0
     count: int = -1  # negative: all
     by: bytes | None = None
+    is_sorted: bool = True  # one BY without a star, such as `BY nosort`, and there is none, whatever others say
     get: list[bytes] = field(default_factory=list)
     store: bytes | None = None
-
-    @property
-    def is_sorted(self) -> bool:
-        """BY without a star, such as `BY nosort`, names nothing to sort by."""
-        return self.by is None or b"*" in self.by
 
     def range(self, length: int) -> tuple[int, int]:
         """What LIMIT leaves of so many elements."""
@@ -71,7 +67,9 @@ def _parse(client: Client, argv: list[bytes], may_store: bool) -> _Options:
             options.offset, options.count = map(parse_integer, operands)
         elif option == b"BY":
             [options.by] = operands
-            if options.is_sorted and not may_look_up:
+            if b"*" not in operands[0]:
+                options.is_sorted = False
+            elif not may_look_up:
                 raise CommandError("ERR BY option of SORT denied due to insufficient ACL permissions")
         elif option == b"GET":
             if not may_look_up:
@@ -165,7 +163,7 @@ def _sort(client: Client, key: bytes, options: _Options) -> list[bytes | None]:
     is_repeatable = options.store is not None or client.is_script
     if isinstance(value, Unordered) and is_repeatable and not options.is_sorted:
         # A set has no order that another server would find, too, and what is stored must be the same there.
-        options.alpha, options.by = True, None
+        options.alpha, options.by, options.is_sorted = True, None, True
     if options.is_sorted:
         elements = _in_order(client, value.all(), options)
         start, stop = options.range(len(elements))

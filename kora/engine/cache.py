@@ -105,8 +105,10 @@ class Cache:
     def overwritten(self, id: int) -> Sequence[Overwritten]:
         return self._store.overwritten(id)
 
-    def scan(self, id: int, position: int, count: int, now_ms: int) -> tuple[list[bytes], int]:
-        return self._store.scan(id, position, count, now_ms)
+    def scan(
+        self, id: int, position: int, count: int, now_ms: int, over: list[bytes] | None = None
+    ) -> tuple[list[bytes], int]:
+        return self._store.scan(id, position, count, now_ms, over)
 
     # Holding requests
 

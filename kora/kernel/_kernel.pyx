@@ -21,6 +21,7 @@ from libc.string cimport memcpy, memset
 
 import os
 import signal
+from contextlib import suppress
 
 from kora.clock import JIFFY_NS, Clock
 from kora.errors import ProtocolError, StorageFault, TooLong, WrongType
@@ -1297,6 +1298,8 @@ cdef enum:
 
 _HINT = _backing.HINT
 cdef int64_t _HINTS = _backing.HINTS
+cdef int _HASH_METADATA = _backing.HASHES_WITH_DEADLINES[0]
+cdef int _HASH_LISTPACK_EX = _backing.HASHES_WITH_DEADLINES[1]
 
 
 cdef int64_t record_deadline_ms(const char *data) noexcept:
@@ -1305,6 +1308,16 @@ cdef int64_t record_deadline_ms(const char *data) noexcept:
     for place in range(8):
         deadline_ms = deadline_ms << 8 | <unsigned char>data[place]
     return <int64_t>deadline_ms
+
+
+cdef int64_t record_due_ms(const char *record) noexcept:
+    """kora.store.backing.due_of()"""
+    cdef int64_t deadline_ms = record_deadline_ms(record)
+    cdef int64_t field_ms
+    if <unsigned char>record[8] != _HASH_METADATA and <unsigned char>record[8] != _HASH_LISTPACK_EX:
+        return deadline_ms
+    memcpy(&field_ms, record + 9, sizeof(field_ms))
+    return min(deadline_ms or field_ms, field_ms)
 
 
 cdef struct _Share:  # kora.store.backing.Share; the lists are borrowed
@@ -1330,7 +1343,7 @@ cdef void _take(void *context, unsigned slot, text name, text record, bint is_go
     """kora.store.backing.Taken.add()"""
     cdef _Taking *taking = <_Taking *>context
     cdef _Share *share = &taking.shares[taking.shards_by_run[slot >> RUN_BITS]]
-    cdef int64_t deadline_ms
+    cdef int64_t due_ms
     cdef key placed
     cdef list words = <list>share.words
     placed.data, placed.bytes, placed.slot = name.data, name.bytes, slot
@@ -1349,12 +1362,12 @@ cdef void _take(void *context, unsigned slot, text name, text record, bint is_go
     taking.record_bytes += record.bytes
     if record.bytes >= taking.large_bytes:
         (<list>taking.large).append((name.data[:name.bytes], record.bytes))
-    deadline_ms = record_deadline_ms(record.data)
-    if deadline_ms:
-        share.volatile_keys += 1
-        if not share.first_due_ms or deadline_ms < share.first_due_ms:
-            share.first_due_ms = deadline_ms
-        words.append(_HINT.pack(taking.id | _HINTS, deadline_ms) + name.data[:name.bytes])
+    share.volatile_keys += record_deadline_ms(record.data) != 0
+    due_ms = record_due_ms(record.data)
+    if due_ms:
+        if not share.first_due_ms or due_ms < share.first_due_ms:
+            share.first_due_ms = due_ms
+        words.append(_HINT.pack(taking.id | _HINTS, due_ms) + name.data[:name.bytes])
         words.append(b"")
 
 
@@ -2100,7 +2113,11 @@ cdef class Keyspace:
         if position >= <uint64_t>_POSITION_END:
             return 0, []
         self._kernel.c.now_ms = 0
-        stored, following = self._backing.scan(self.store_id, position, count, kernel_now_ms(self._kernel.c))
+        over = []
+        stored, following = self._backing.scan(self.store_id, position, count, kernel_now_ms(self._kernel.c), over)
+        for name in over:
+            with suppress(StorageFault):  # it is passed by
+                self._find(name, &key)
         found.keys = <PyObject *>keys
         found.dead = <PyObject *>dead
         found.now_ms = kernel_now_ms(self._kernel.c)

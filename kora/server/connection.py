@@ -176,6 +176,9 @@ class Connection(asyncio.Protocol):
     def _watch_output(self) -> None:
         """Give up a client for which more waits than client-output-buffer-limit allows: it does not read."""
         waiting_bytes = self._waiting_bytes()
+        if not waiting_bytes:
+            self._swollen_ns = 0
+            return
         client, engine = self._client, self._engine
         hard_bytes, soft_bytes, soft_s = output_limits_of(client)
         is_over = 0 < hard_bytes < waiting_bytes

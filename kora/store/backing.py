@@ -37,7 +37,7 @@ from kora.errors import StorageFault
 from kora.store.slots import SLOTS, slot_of
 from kora.types import lzf
 from kora.types.rdb.reader import Damaged, Reader
-from kora.types.rdb.values import NEWEST, read, type_of, write
+from kora.types.rdb.values import NEWEST, Type, read, type_of, write
 from kora.types.rdb.writer import Writer
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ HINTS: Final = 1 << 31
 HINT: Final = Struct(">IQ")
 
 _EDITED: Final = 0x80  # in the type
+# What follows these types is when the first field ends.
+HASHES_WITH_DEADLINES: Final = (Type.HASH_METADATA, Type.HASH_LISTPACK_EX)
 
 # What the backing has of a key before a change is written.  The kernel knows these, too.
 ABSENT: Final = 0
@@ -90,7 +92,8 @@ class Share:
     __slots__ = ("first_due_ms", "gone", "keys", "unknown", "volatile", "words")
 
     def __init__(self) -> None:
-        # A place, and its record, or None if the key is gone; and behind a record with a deadline a hint and b"".
+        # A place, and its record, or None if the key is gone; and behind a record that has a deadline, or a hash with
+        # some, a hint and b"".
         self.words: list[bytes | None] = []
         self.gone: list[bytes] = []  # places
         self.unknown: list[
@@ -127,10 +130,10 @@ class Taken:
             share.gone.append(place)
             return
         self.record_bytes += len(record)
-        if deadline_ms := deadline_of(record):
-            share.volatile += 1
-            share.first_due_ms = min(share.first_due_ms or deadline_ms, deadline_ms)
-            share.words += HINT.pack(self.id | HINTS, deadline_ms) + key, b""
+        share.volatile += deadline_of(record) > 0
+        if due_ms := due_of(record):
+            share.first_due_ms = min(share.first_due_ms or due_ms, due_ms)
+            share.words += HINT.pack(self.id | HINTS, due_ms) + key, b""
 
 
 class Backing(Protocol):
@@ -159,10 +162,12 @@ class Backing(Protocol):
     def overwritten(self, id: int) -> Sequence[Overwritten]:
         """What was there, of the unknown keys that take_dirty() has given out last."""
 
-    def scan(self, id: int, position: int, count: int, now_ms: int) -> tuple[list[bytes], int]:
+    def scan(
+        self, id: int, position: int, count: int, now_ms: int, over: list[bytes] | None = None
+    ) -> tuple[list[bytes], int]:
         """About so many keys from a position on, in order, and the position to go on with, POSITION_END after the last.
 
-        Keys of the same position come together.  Left out are those whose time was over by now_ms.
+        Keys of the same position come together.  Those whose time was over by now_ms go to the other list.
         """
 
 
@@ -247,6 +252,15 @@ class Backed(Protocol):
 def deadline_of(record: bytes) -> int:
     """The deadline of a record; 0 for none."""
     return int.from_bytes(record[:DEADLINE_BYTES], "big")
+
+
+def due_of(record: bytes) -> int:
+    """When a key ends, or the first field of a hash; 0 for never."""
+    deadline_ms = deadline_of(record)
+    if record[DEADLINE_BYTES] in HASHES_WITH_DEADLINES:
+        field_ms = int.from_bytes(record[DEADLINE_BYTES + 1 : 2 * DEADLINE_BYTES + 1], "little")
+        return min(deadline_ms or field_ms, field_ms)
+    return deadline_ms
 
 
 def what_is(record: bytes | None) -> int:

@@ -12,8 +12,10 @@ from kora.errors import WrongType
 from kora.store.keyspace import Keyspace
 from kora.types.hash import Hash
 
-# Hashes that are looked at in each turn to see whether they are still there and still have deadlines.
-_CHECKED_MAX: Final = 20
+# Hashes that are looked at in each turn to see whether they are still there and still have deadlines: more where there
+# are many, which with a store may come and go fast.
+_CHECKED_MIN: Final = 20
+_CHECKED_MAX: Final = 200
 _OUTDATED_MAX: Final = 1024
 # Fields that end in one piece: they take half a millisecond.
 _ENDED_MAX: Final = 200
@@ -93,7 +95,8 @@ class FieldDeadlines:
 
     def _check_some(self, db: Keyspace) -> None:
         """Forget hashes that are gone, or in a store alone: those with far deadlines would pile up else."""
-        for _ in range(min(_CHECKED_MAX, len(self._noted))):
+        count = min(max(_CHECKED_MIN, len(self._noted) // 100), _CHECKED_MAX)
+        for _ in range(min(count, len(self._noted))):
             key, deadline_ms = self._noted.popitem(last=False)
             value = db.held(key)
             if value is not None and value.kind == "hash" and value.next_deadline_ms:

@@ -573,7 +573,11 @@ class Keyspace:
         if position >= POSITION_END:
             return 0, []
         assert self._backing is not None
-        stored, following = self._backing.scan(self.store_id, position, count, self._clock.wall_ms())
+        over: list[bytes] = []
+        stored, following = self._backing.scan(self.store_id, position, count, self._clock.wall_ms(), over)
+        for key in over:
+            with suppress(StorageFault):  # it is passed by
+                self.has_quietly(key)
         keys = {
             key: None
             for key in [*held.dirty, *held.flight]

@@ -97,7 +97,9 @@ def test_elements_of_equal_weight_are_in_the_order_of_their_texts(run):
     assert joined(run("SORT", "l", "BY", "w_*", "DESC")) == "c b a 1.0 1"
 
 
-@pytest.mark.parametrize("words", [("BY", "nosort"), ("BY", ""), ("BY", "#"), ("ALPHA", "BY", "x")])
+@pytest.mark.parametrize(
+    "words", [("BY", "nosort"), ("BY", ""), ("BY", "nosort", "BY", "*"), ("BY", "#"), ("ALPHA", "BY", "x")]
+)
 def test_by_without_a_star_leaves_the_order(run, words):
     run("RPUSH", "l", "b", "c", "a", "d")
     assert joined(run("SORT", "l", *words)) == "b c a d"

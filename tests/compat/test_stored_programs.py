@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.e2e import kora_process
@@ -118,7 +118,8 @@ def sets_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("piece", range(40 if LONG else 1))
 @given(program=programs_of_all_kinds, few=st.booleans(), chance=st.integers(0, 1 << 30), ends=st.integers(0, 9))
-@examples(10)
+# Each run takes half a second, so that to find a shorter program would take longer than to read this one.
+@settings(examples(10), phases=(Phase.explicit, Phase.generate))
 def test_programs_over_values_that_are_not_in_memory_do_the_same(
     redis: RedisServer, stored: Stored, piece: int, program: list[Step], few: bool, chance: int, ends: int
 ) -> None:

@@ -121,6 +121,81 @@ def test_what_was_changed_meanwhile_is_not_undone(deep: Deep, connect: Callable[
     assert one.send("DBSIZE") == [0]
 
 
+def test_what_an_earlier_reading_brings_late_is_not_taken(deep: Deep, connect: Callable[[], Session]) -> None:
+    one, other = connect(), connect()
+    one.send("SET", "a", "old")
+    deep.sink()
+    one.send("GET", "a")
+    deep.turn()
+    places, done = deep.readings.pop(0)
+    late = deep.store.get_many(places)
+    # Meanwhile it is changed, written back, dropped, and asked for again.
+    other.send("EVAL", "redis.call('SET', 'a', 'new')", "0")
+    deep.sink()
+    other.send("GET", "a")
+    deep.turn()
+    done(late)
+    assert other.received() == []
+    deep.read()
+    assert other.received() == [b"new"]
+    assert one.send("GET", "a")[-1] == b"new"
+
+
+def test_two_who_ask_for_a_key_in_different_turns_wait_for_one_reading(
+    deep: Deep, connect: Callable[[], Session]
+) -> None:
+    one, other = connect(), connect()
+    one.send("MSET", "a", "1", "b", "2")
+    deep.sink()
+    one.send("GET", "a")
+    deep.turn()
+    other.send("MGET", "a", "b")
+    deep.turn()
+    assert len(deep.readings) == 2
+    deep.read()
+    assert one.received() == [b"1"] and other.received() == []
+    deep.read()
+    assert other.received() == [[b"1", b"2"]]
+    assert [key for _, key in deep.store.asked] == [b"a", b"b"]
+
+
+def test_a_long_pipeline_never_reads_on_the_loop(deep: Deep, connect: Callable[[], Session]) -> None:
+    client = connect()
+    count = 3000
+    for number in range(count):
+        client.send("SET", f"key:{number}", str(number))
+    deep.sink()
+    requests = [("GET", f"key:{number}") for number in range(count)]
+    data = deep.engine.execute(client.client, b"".join(map(encode_request, requests)))
+    replies = read_replies(data)
+    while len(replies) < count:
+        assert client.client.parked
+        deep.read()
+        replies += client.received()
+    assert replies == [b"%d" % number for number in range(count)]
+    assert deep.engine.cache is not None
+    numbers = deep.engine.cache.numbers()
+    assert (numbers["cold_fetches"], numbers["sync_fetches"]) == (count, 0)
+
+
+def test_readings_take_keys_of_several_databases(deep: Deep, connect: Callable[[], Session]) -> None:
+    one, other = connect(), connect()
+    one.send("SET", "a", "1")
+    other.send("SELECT", "3")
+    other.send("SET", "a", "2")
+    deep.sink()
+    one.send("GET", "a")
+    other.send("GET", "a")
+    deep.turn()
+    assert len(deep.readings) == 1
+    connect().send("SWAPDB", "0", "3")
+    deep.read()
+    while one.client.parked or other.client.parked:
+        deep.read()
+    assert (one.received(), other.received()) == ([b"2"], [b"1"])
+    assert [key for _, key in deep.store.asked] == [b"a", b"a"]
+
+
 def test_a_flush_meanwhile_leaves_nothing(deep: Deep, connect: Callable[[], Session]) -> None:
     one, other = connect(), connect()
     one.send("SET", "a", "old")

@@ -62,6 +62,67 @@ def test_keys_that_nobody_asks_for_end_when_their_time_is_over(kept: Engine, clo
     assert (run("GET", "lasting"), run("PTTL", "longer")) == (b"v", 98_000)
 
 
+def test_fields_of_hashes_that_nobody_asks_for_end_and_the_last_with_its_key(kept: Engine, clock: ManualClock) -> None:
+    run = runner(kept.connect())
+    for number in range(20):
+        run("HSET", f"h{number}", "brief", "v")
+        run("HPEXPIRE", f"h{number}", 1_000, "FIELDS", 1, "brief")
+    run("HSET", "h0", "lasting", "v")
+    run("HSET", "h1", "longer", "v")
+    run("HPEXPIRE", "h1", 100_000, "FIELDS", 1, "longer")
+    run("HSET", "large", *(word for number in range(600) for word in (number, "v")))
+    run("HPEXPIRE", "large", 1_000, "FIELDS", 2, 1, 2)
+    forget(kept)
+    # What would look at them by itself knows of those alone that are in memory.
+    keyspace, keeper, fields = kept.databases[0], keeper_of(kept), kept.field_deadlines[0]
+    fields.end_due(keyspace, clock.wall_ms(), 100)
+    assert (keyspace.resident_keys, keyspace.dirty_keys, len(fields)) == (0, 0, 1)
+    clock.advance_ms(2_000)
+    for _ in range(100):
+        keeper.expire(1_000_000_000)
+        fields.end_due(keyspace, clock.wall_ms(), 100)
+        forget(kept)
+        if kept.keys == 3:
+            break
+    assert sorted(run("KEYS", "*")) == [b"h0", b"h1", b"large"]
+    assert (run("HGETALL", "h0"), run("HGETALL", "h1")) == ([b"lasting", b"v"], [b"longer", b"v"])
+    assert (run("HLEN", "large"), run("HPTTL", "h1", "FIELDS", 1, "longer")) == (598, [98_000])
+    assert keeper.store.due(keyspace.store_id, clock.wall_ms(), 100) == []
+
+
+def test_looking_at_all_keys_ends_those_that_are_over(kept: Engine, clock: ManualClock) -> None:
+    run = runner(kept.connect())
+    for number in range(50):
+        run("SET", f"k{number}", "v", "PX", 1_000)
+    run("SET", "lasting", "v")
+    forget(kept)
+    clock.advance_ms(1_000)
+    assert len(run("KEYS", "*")) == run("DBSIZE") == 51
+    forget(kept)
+    clock.advance_ms(1)
+    cursor, found = run("SCAN", 0, "COUNT", 20)
+    assert (len(found), run("DBSIZE")) in ((0, 31), (1, 31), (0, 30))
+    assert run("KEYS", "*") == [b"lasting"]
+    assert run("DBSIZE") == 1
+    assert cursor != b"0"
+
+
+def test_a_scan_of_a_hash_tag_ends_though_more_comes_than_it_gives(kept: Engine) -> None:
+    run = runner(kept.connect())
+    staying = [b"{tag}:%d" % number for number in range(300)]
+    run("MSET", *(word for key in staying for word in (key, b"v")))
+    seen, cursor, steps = set(), b"0", 0
+    while steps == 0 or cursor != b"0":
+        cursor, found = run("SCAN", cursor, "COUNT", 50)
+        seen.update(found)
+        steps += 1
+        # Most of it where the scan has been, or far ahead of it.
+        run("MSET", *(word for number in range(60) for word in (b"{tag}:new:%d:%d" % (steps, number), b"v")))
+        forget(kept)
+    assert steps < 100
+    assert seen >= set(staying)
+
+
 def test_writers_wait_while_the_store_is_behind_and_readers_do_not(
     kept: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +147,8 @@ def test_writers_wait_while_the_store_is_behind_and_readers_do_not(
 def written_by(keeper: StoreKeeper) -> int:
     """Batches that a step writes, wholly: 0 or 1."""
     before = keeper.commits
+    if keeper._syncing is not None:
+        keeper._syncing.result()
     keeper.step()
     keeper.run_in_turn(lambda: None).result()
     keeper.step()

@@ -20,6 +20,7 @@ from kora.store.slots import slot_of
 
 rocksdict = pytest.importorskip("rocksdict", reason="the extra `rocksdb` is not installed")
 
+from kora.engines.rocksdb import store as storing  # noqa: E402
 from kora.engines.rocksdb.store import CannotOpen, Store, StoreSettings  # noqa: E402
 
 pytestmark = pytest.mark.once
@@ -139,6 +140,53 @@ def test_what_was_written_is_read_by_any_road(store: Store) -> None:
     assert sum(keys for keys, _ in store.counts_by_shard(id)) == 3
 
 
+def test_a_batch_that_ends_in_the_middle_is_written_again(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(storing, "_PUT_AT_ONCE", 7)
+    store = open_store()
+    id = store.new_id()
+    old = [put(b"key:%d" % number) for number in range(100)]
+    write(store, id, *old)
+    ask, left = store._read, 5
+
+    def fail(deed: Callable[..., Any], *arguments: Any) -> Any:
+        nonlocal left
+        left -= deed.__name__ == "write"
+        if not left:
+            raise StorageFault("No space left on device")
+        return ask(deed, *arguments)
+
+    changes = [(key, None if at % 3 else record(b"new"), LASTING) for at, (key, _, _) in enumerate(old)]
+    batch = store.batch([taken(id, changes)])
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_read", fail)
+        with pytest.raises(StorageFault):
+            batch.commit(False)
+    shutil.copytree(store.path, tmp_path / "killed")
+    batch.commit(False)
+    for each in (store, open_store(str(tmp_path / "killed"))):
+        assert each.counts(id) == (34, 0)
+        assert all_keys(each, id) == sorted(all_keys(each, id), key=lambda key: place_of(id, key))
+        assert [each.get(id, key) for key, _, _ in changes] == [data for _, data, _ in changes]
+
+
+def test_writes_wait_for_rocksdb_where_others_can_go_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask, stopped = store._read, 4
+
+    def answer(deed: Callable[..., Any], *arguments: Any) -> Any:
+        nonlocal stopped
+        if arguments == (storing._IS_STOPPED,):
+            stopped -= stopped > 0
+            return int(stopped > 0)
+        return ask(deed, *arguments)
+
+    monkeypatch.setattr(store, "_read", answer)
+    write(store, store.new_id(), put(b"a"))
+    store.statistics.read()
+    assert sum(store.statistics.latest.reading.stall_us.values()) >= 3 * storing._STOPPED_NS // 1000
+
+
 def test_counts_follow_what_the_store_had(store: Store) -> None:
     id = store.new_id()
     write(store, id, put(b"a"), put(b"b", deadline_ms=5), put(b"c"))
@@ -205,8 +253,12 @@ def test_keys_of_the_same_position_come_together(store: Store) -> None:
 
 def test_a_scan_leaves_out_what_is_over(store: Store) -> None:
     id = store.new_id()
-    write(store, id, put(b"a", deadline_ms=NOW_MS), put(b"b", deadline_ms=NOW_MS + 1), put(b"c"))
+    # In its last millisecond a key is still there.
+    write(store, id, put(b"a", deadline_ms=NOW_MS - 1), put(b"b", deadline_ms=NOW_MS), put(b"c"))
     assert sorted(all_keys(store, id, now_ms=NOW_MS)) == [b"b", b"c"]
+    over: list[bytes] = []
+    assert store.scan(id, 0, 10, NOW_MS, over)[1] == POSITION_END
+    assert over == [b"a"]
 
 
 def test_keys_are_due_in_time_and_by_their_last_deadline(store: Store) -> None:
@@ -316,6 +368,39 @@ def test_another_number_of_shards_is_refused(open_store: Open, edges: list[int])
     store.close()
     with pytest.raises(CannotOpen, match=f"is the data of 2 shards, and `shards` is {len(edges) - 1}: have it 2"):
         open_store(edges=edges)
+
+
+@pytest.mark.parametrize("is_in_files", [True, False])
+def test_a_start_with_more_shards_leaves_nothing_behind(open_store: Open, tmp_path: Path, is_in_files: bool) -> None:
+    store = open_store()
+    id = store.new_id()
+    write(store, id, put(b"a"))
+    if is_in_files:
+        store.close()
+    path = copy_of(store, tmp_path / "copy")
+    with pytest.raises(CannotOpen, match="is the data of 2 shards, and `shards` is 4"):
+        open_store(str(path), edges=[0, 4096, 8192, 12288, 16384])
+    assert open_store(str(path)).counts(id) == (1, 0)
+
+
+def test_a_shard_that_is_gone_is_not_begun_anew(open_store: Open, tmp_path: Path) -> None:
+    store = open_store()
+    id = store.new_id()
+    write(store, id, *(put(b"%d" % number) for number in range(20)))
+    store.close()
+    path = Path(store.path)
+    (path / "shard-1").rename(tmp_path / "away")
+    for _ in range(2):
+        with pytest.raises(CannotOpen, match=r"/shard-1: No such file or directory: have a checkpoint in place"):
+            open_store()
+    (tmp_path / "away").rename(path / "shard-1")
+    current = path / "shard-0" / "CURRENT"
+    data = current.read_bytes()
+    current.unlink()
+    with pytest.raises(CannotOpen, match=r"/shard-0/CURRENT: No such file or directory: have a checkpoint in place"):
+        open_store()
+    current.write_bytes(data)
+    assert open_store().counts(id) == (20, 0)
 
 
 def test_a_corrupted_file_is_named(open_store: Open) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.crashes import (
+    NAMES,
     STORED_ALWAYS,
     STORED_EVERYSEC,
     STORED_NEVER,
@@ -37,8 +38,17 @@ def test_always_loses_nothing_that_was_answered(tmp_path: Path) -> None:
 def test_everysec_loses_a_second_at_most(tmp_path: Path) -> None:
     trial = Trial(tmp_path, Subject("kora", STORED_EVERYSEC), Promise.BUT_A_SECOND, seed=12)
     with trial:
-        trial.round(Death(0.1))
+        trial.round(Death(0.1, work=b"DEBUG RELOAD"))
         trial.round(Death(2.0, survival=Survival.NOTHING))
+
+
+def test_a_checkpoint_is_one_moment_and_lasts_once_it_is_told_of(tmp_path: Path) -> None:
+    trial = Trial(tmp_path, Subject("kora", STORED_EVERYSEC), Promise.SNAPSHOT, seed=15, works=(b"BGSAVE",))
+    with trial:
+        # By the first of these calls it was told of, as by the last another is in the making.
+        outcome = trial.round(Death(at_call=110, kinds=NAMES, survival=Survival.NOTHING, work=b"SAVE"))
+        assert outcome.snapshots and outcome.found
+        trial.round(Death(at_call=50, kinds=NAMES, survival=Survival.SOME, work=b"SAVE"))
 
 
 @pytest.mark.once

@@ -477,7 +477,8 @@ class Filling(Drawing):
                 if len(self.expected.values.get(key, [])) > ITEMS_MAX:
                     return b"DEL", key
                 return b"RPUSH", key, self._value()
-        return b"SET", self._key(b"fill", 120), self._value() * self.chance.choice((300, 3000))
+        self.numbers += 1
+        return b"SET", self._key(b"fill", 120), b"%b-%d" % (self.name, self.numbers) * self.chance.choice((300, 3000))
 
 
 # Databases that are filled, swapped and emptied; connections have the first.

@@ -56,17 +56,19 @@ class FakeStore:
     def may_exist(self, id: int, key: bytes) -> bool:
         return key in self._of(id)
 
-    def scan(self, id: int, position: int, count: int, now_ms: int) -> tuple[list[bytes], int]:
+    def scan(
+        self, id: int, position: int, count: int, now_ms: int, over: list[bytes] | None = None
+    ) -> tuple[list[bytes], int]:
         places = sorted((position_of(key), key) for key in self._of(id))
         places = [(place, key) for place, key in places if place >= position]
         keys: list[bytes] = []
+        over = [] if over is None else over
         last = -1
         for place, key in places:
-            if len(keys) >= count and place != last:
+            if len(keys) + len(over) >= count and place != last:
                 return keys, place
             last = place
-            if not 0 < deadline_of(self._of(id)[key]) < now_ms:
-                keys.append(key)
+            (over if 0 < deadline_of(self._of(id)[key]) < now_ms else keys).append(key)
         return keys, POSITION_END
 
     def take(self, keyspace: Keyspace, bytes_max: int) -> Taken | None:

@@ -1,5 +1,7 @@
 """Keyspaces above a store: whatever is held, dropped or written, commands do what they do with all data in memory."""
 
+from collections.abc import Callable
+from functools import partial
 from random import Random
 
 import pytest
@@ -10,7 +12,10 @@ from kora import kernel
 from kora.clock import ManualClock
 from kora.commands import make_registry
 from kora.config import Config
+from kora.engine.cache import Found, Places
+from kora.engine.client import Client
 from kora.engine.engine import Engine
+from kora.errors import StorageFault
 from kora.store.backing import PLACE_BYTES, place_of, position_of
 from tests.compat.compare import is_alike, unfolded
 from tests.compat.profile import examples
@@ -19,25 +24,30 @@ from tests.compat.words import Step
 from tests.conftest import encode_request
 from tests.resp_reader import read_replies
 
-from .fake_store import Tide, make_store
+from .fake_store import FakeStore, Tide, make_store
 
 
 def _engine(*flags: str) -> Engine:
     return Engine(Config.load([*flags], {}), make_registry(), ManualClock(), kernel=kernel.load())
 
 
-@given(program=programs_of_all_kinds, seed=st.integers(0, 1 << 32))
-@examples(60)
-def test_programs_do_the_same_with_few_keys_in_memory(program: list[Step], seed: int) -> None:
+@given(program=programs_of_all_kinds, seed=st.integers(0, 1 << 32), is_read_beside=st.booleans())
+@examples(80)
+def test_programs_do_the_same_with_few_keys_in_memory(program: list[Step], seed: int, is_read_beside: bool) -> None:
     plain, backed = _engine("--shards", "2"), _engine("--shards", "2")
     store = make_store(backed)
     tide = Tide(backed, store, Random(seed))
     clients = plain.connect(), backed.connect()
+    beside = Beside(backed, store, tide, seed) if is_read_beside else None
     replies: tuple[list[bytes], list[bytes]] = ([], [])
     for step in program:
+        if beside is not None:
+            beside.look_at(step)
         for engine, client, out in zip((plain, backed), clients, replies, strict=True):
             if not client.parked:
                 out.append(engine.execute(client, encode_request(step)))
+                if beside is not None and engine is backed:
+                    out[-1] += beside.wait_for(client)
             engine.tick()
         tide.move()
         for keyspace in backed.databases.used():
@@ -55,6 +65,57 @@ def test_programs_do_the_same_with_few_keys_in_memory(program: list[Step], seed:
     for index in range(2):
         keyspace = backed.databases[index]
         assert sorted(plain.databases[index]) == sorted(keyspace) == sorted(store.data.get(keyspace.store_id, {}))
+
+
+class Beside:
+    """Reads what is cold while others are served, and tells of it late; another client has it read more than that."""
+
+    def __init__(self, engine: Engine, store: FakeStore, tide: Tide, seed: int) -> None:
+        assert engine.cache is not None
+        self._store = store
+        self._tide = tide
+        self._random = Random(seed)
+        self._other = engine.connect()
+        self._soon: list[Callable[[], None]] = []
+        self._asked: list[tuple[Places, Callable[[Found], None]]] = []
+        self._found: list[Callable[[], None]] = []
+        engine.call_later = self._call_later
+        engine.cache.fetch = lambda places, done: self._asked.append((places, done))
+
+    def _call_later(self, delay_s: float, function: Callable[[], None]) -> object:
+        if not delay_s:
+            self._soon.append(function)
+        return self
+
+    def cancel(self) -> None:
+        """For timers, which never ring."""
+
+    def look_at(self, step: Step) -> None:
+        if not self._other.parked and len(step) > 1 and self._random.random() < 0.5:
+            self._other.engine.execute(self._other, encode_request((b"MGET", *step[1:])))
+        if self._random.random() < 0.5:
+            self._move()
+
+    def wait_for(self, client: Client) -> bytes:
+        """What a client is told until nothing is fetched for it any more."""
+        data = bytearray()
+        client.deliver = data.extend
+        while client.fetching is not None:
+            self._move()
+            self._tide.move()
+        return bytes(data)
+
+    def _move(self) -> None:
+        soon, self._soon = self._soon, []
+        for function in soon:
+            function()
+        draw = self._random.random()
+        if self._asked and draw < 0.5:
+            places, done = self._asked.pop(0)
+            found: Found = self._store.get_many(places) if draw > 0.02 else StorageFault("a bad block")
+            self._found.append(partial(done, found))
+        elif self._found:
+            self._found.pop(0)()
 
 
 def _is_alike(step: Step, expected: bytes, found: bytes) -> bool:

@@ -11,7 +11,7 @@ import marshal
 import os
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from struct import Struct
 from typing import Any, Final
 
@@ -47,7 +47,7 @@ class BatchLog:
     def is_open(self) -> bool:
         return self._descriptor >= 0
 
-    def read(self) -> Iterator[tuple[int, Any]]:
+    def read(self) -> Generator[tuple[int, Any], None, None]:
         """The number of each batch that is there, and what goes to each shard.  Raises BadLog and OSError.
 
         All that is given is synced, since the instances' files must not be ahead of it.

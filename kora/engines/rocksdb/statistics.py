@@ -60,9 +60,19 @@ _PAUSE_NS: Final = 1_000_000
 class Statistics:
     """Of all instances of a store.  `numbers` is called on the loop, the reading is done beside it."""
 
-    def __init__(self, instances: Callable[[], Sequence[Families]], level: str, shares_cache: bool = True) -> None:
-        """`level` is DEBUG where statistics are attached to the instances, which is done before they are opened."""
+    def __init__(
+        self,
+        instances: Callable[[], Sequence[Families]],
+        level: str,
+        shares_cache: bool = True,
+        held_up_us: Callable[[], Sequence[int]] | None = None,
+    ) -> None:
+        """`level` is DEBUG where statistics are attached to the instances, which is done before they are opened.
+
+        `held_up_us` is how long writes to each waited before they were given to it, since it was opened.
+        """
         self.level = level
+        self._held_up_us = held_up_us
         self._instances = instances
         self._shares_cache = shares_cache
         self._clock = Clock()
@@ -101,8 +111,9 @@ class Statistics:
         self._turn += 1
         readings = []
         try:
-            for reader, families in zip(self._readers, instances, strict=True):
-                readings.append(reader.read(families, self._open_files))
+            held_up_us = [0] * len(instances) if self._held_up_us is None else self._held_up_us()
+            for reader, families, held_us in zip(self._readers, instances, held_up_us, strict=True):
+                readings.append(reader.read(families, self._open_files, held_us))
                 # The loop is not to wait for more than one of them: it gets the interpreter's lock meanwhile.
                 self._clock.sleep_ns(_PAUSE_NS)
         except DbClosedError:
@@ -126,23 +137,23 @@ class Reader:
         self._least: dict[str, float] = {}  # by histogram
         self._log = LogTail()
 
-    def read(self, families: Families, open_files: Mapping[str, int]) -> Reading:
+    def read(self, families: Families, open_files: Mapping[str, int], held_up_us: int = 0) -> Reading:
         """`open_files` by folder.  Raises DbClosedError."""
         if families[0] is not self._instance:
             self._before = merged([self._before, _counters(self._last)], shares_cache=False)
             self._instance, self._last, self._least, self._log = families[0], Reading(), {}, LogTail()
-        fresh = self._read(families, open_files)
+        fresh = self._read(families, open_files, held_up_us)
         self._last = fresh
         return merged([fresh, self._before], shares_cache=False)
 
-    def _read(self, families: Families, open_files: Mapping[str, int]) -> Reading:
+    def _read(self, families: Families, open_files: Mapping[str, int], held_up_us: int) -> Reading:
         instance = families[0]
         fresh = Reading(properties=_properties(families), stalls=_stalls(families), levels=_levels(families))
         if self._level == DEBUG:
             self._read_statistics(instance, fresh)
-            stalled_us = fresh.tickers.get(STALL_MICROS, 0)
+            fresh.tickers[STALL_MICROS] = stalled_us = fresh.tickers.get(STALL_MICROS, 0) + held_up_us
         else:
-            stalled_us = _stalled_us(instance)
+            stalled_us = _stalled_us(instance) + held_up_us
         fresh.stall_us = self._by_cause(fresh.stalls, stalled_us)
         fresh.open_files = open_files.get(os.path.realpath(instance.path()), 0)
         return fresh

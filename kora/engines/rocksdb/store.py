@@ -31,12 +31,13 @@ from typing import Any, Final
 import rocksdict
 from rocksdict import Rdict, WriteBatch
 
+from kora.clock import Clock
 from kora.engines.rocksdb.statistics import Statistics
 from kora.errors import StorageFault
 from kora.observe.storage import DEBUG
 from kora.store.backing import HINT as _DEADLINE
 from kora.store.backing import HINTS as _DEADLINES
-from kora.store.backing import POSITION_END, Overwritten, Taken, deadline_of, place_of
+from kora.store.backing import POSITION_END, Overwritten, Taken, deadline_of, due_of, place_of
 from kora.store.shard import RUN_BITS
 from kora.store.slots import slot_of
 
@@ -76,8 +77,18 @@ _LOOKED_FOR_MAX: Final = 4096
 _LOOKED_FOR_BYTES: Final = 4 << 20
 # Things put into a batch at a time, while other threads wait.
 _PUT_AT_ONCE: Final = 2000
+# As much is written to an instance at once, and then the loop gets its turn.
+_WRITTEN_AT_ONCE: Final = 512 << 10
+_PAUSE_NS: Final = 20_000
+# Writes are held up while files are made, or compacted: looked at so often, and ignored after so long, since it may be
+# a fault that only a write is told of.
+_IS_STOPPED: Final = "rocksdb.is-write-stopped"
+_SLOWED_TO: Final = "rocksdb.actual-delayed-write-rate"  # bytes per second
+_STOPPED_NS: Final = 2_000_000
+_HELD_UP_NS_MAX: Final = 3_000_000_000
 _IN_BETWEEN: Final = "it is being opened again, since it could not be written to"
 _UNREADABLE: Final = b"unreadable"  # in place of a record, of which it is none
+_RESTORE: Final = ": have a checkpoint in place of the data"
 _CORRUPT: Final = "Corruption: "
 _NO_ROOM: Final = "No space left on device"
 # What the instances write about themselves.
@@ -132,9 +143,6 @@ class _Part:
     ranges: list[bytes] = field(default_factory=list)  # where each begins, and where it ends
     words: list[bytes | None] = field(default_factory=list)  # what, and what it is then: None for nothing
     unknown: list[tuple[int, list[bytes]]] = field(default_factory=list)  # by database: see Share of kora.store.backing
-
-    def to_write(self) -> WriteBatch:
-        return _to_write(self.ranges, self.words)
 
 
 class Batch:
@@ -215,11 +223,12 @@ class Store:
         self._is_closing = Event()
         self._log_bytes_max = self._settings.write_buffer_bytes // _LOG_SHARE
         self._broken: dict[int, str] = {}  # shards that could not be written to, and why
-        self.statistics = Statistics(self._families, self._settings.metrics_level)
+        self._clock = Clock()
+        self._held_up_us = [0] * count  # by shard: writes that waited for RocksDB, and not in it
+        self.statistics = Statistics(self._families, self._settings.metrics_level, held_up_us=lambda: self._held_up_us)
         self._check_directory(count)
         try:
-            self.instances = self._open_all(count)
-            self._meta = [self._read_meta(index) for index in range(count)]
+            self._open_all(count)
             self._replay()
             self._agree()
             self._open_log()
@@ -239,19 +248,51 @@ class Store:
             # With fewer than there are some were not begun before a crash, or the record of one says the rest.
             raise CannotOpen(_other_shards(self.path, there, count))
 
-    def _open_all(self, count: int) -> list[Rdict]:
-        futures = [self._pool.submit(self._open, index) for index in range(count)]
-        failures = [failure for future in futures if (failure := future.exception()) is not None]
+    def _open_all(self, count: int) -> None:
+        there = [index for index in range(count) if os.path.isdir(self._shard_path(index))]
+        opened = self._open_some(there)
+        try:
+            metas = {index: self._read_meta(index, instance) for index, instance in opened.items()}
+            missing = [index for index in range(count) if index not in opened]
+            if missing:
+                self._check_log()
+            if missing and any(meta.generation for meta in metas.values()):
+                # Nothing is written before there are all.
+                raise CannotOpen(f"{self._shard_path(missing[0])}: No such file or directory{_RESTORE}")
+            opened |= self._open_some(missing)
+        except CannotOpen:
+            for instance in opened.values():
+                self._close(instance)
+            raise
+        self.instances = [opened[index] for index in range(count)]
+        self._meta = [metas.get(index) or _Meta() for index in range(count)]
+
+    def _check_log(self) -> None:
+        """Raises CannotOpen where what is in the log is of other shards."""
+        with _opening(self.path), contextlib.closing(self.log.read()) as batches:
+            for _, parts in batches:
+                for _, _, words in parts:
+                    self._check_meta(_Meta.decode(words[-1]), self.path)
+                return
+
+    def _open_some(self, shards: list[int]) -> dict[int, Rdict]:
+        futures = {shard: self._pool.submit(self._open, shard) for shard in shards}
+        failures = [failure for future in futures.values() if (failure := future.exception()) is not None]
         if failures:
-            for future in futures:
+            for future in futures.values():
                 if future.exception() is None:
-                    future.result().close()
+                    self._close(future.result())
             raise failures[0]
-        return [future.result() for future in futures]
+        return {shard: future.result() for shard, future in futures.items()}
 
     def _open(self, index: int) -> Rdict:
         path = self._shard_path(index)
         options = self._options()
+        with _opening(path):
+            names = os.listdir(path) if os.path.isdir(path) else []
+        if "CURRENT" not in names and any(name.endswith(".sst") for name in names):
+            # RocksDB would begin anew, and delete these.
+            raise CannotOpen(f"{path}/CURRENT: No such file or directory{_RESTORE}")
         try:
             # Named, or else a family that is there keeps options that were written down, without filters and our cache.
             return Rdict(path, options, column_families={"default": options})
@@ -320,18 +361,21 @@ class Store:
 
     # Meta
 
-    def _read_meta(self, index: int) -> _Meta:
+    def _read_meta(self, index: int, instance: Rdict) -> _Meta:
         try:
-            data = self._read(self.instances[index].get, _META)
+            data = self._read(instance.get, _META)
         except StorageFault as error:
             raise CannotOpen(_why_not_opened(self._shard_path(index), error.reason)) from error
         if data is None:
             return _Meta()
-        meta, shards, version = _Meta.decode(data)
+        return self._check_meta(_Meta.decode(data), self._shard_path(index))
+
+    def _check_meta(self, found: "tuple[_Meta, int, int]", path: str) -> _Meta:
+        meta, shards, version = found
         if version != _FORMAT:
-            raise CannotOpen(f"{self._shard_path(index)}: is of format {version}, and this server reads {_FORMAT}")
-        if shards != len(self.instances):
-            raise CannotOpen(_other_shards(self.path, shards, len(self.instances)))
+            raise CannotOpen(f"{path}: is of format {version}, and this server reads {_FORMAT}")
+        if shards != self.shards:
+            raise CannotOpen(_other_shards(self.path, shards, self.shards))
         return meta
 
     def _replay(self) -> None:
@@ -343,7 +387,7 @@ class Store:
                     if shard >= len(self.instances):
                         raise CannotOpen(_other_shards(self.path, shard + 1, len(self.instances)))
                     if generation > self._meta[shard].generation:
-                        self._write(shard, _to_write(ranges, words))
+                        self._write(shard, ranges, words)
                         self._meta[shard] = _Meta.decode(words[-1])[0]
                         replayed += 1
         self.replayed += replayed
@@ -400,29 +444,32 @@ class Store:
     def _instance_of(self, key: bytes) -> Rdict:
         return self.instances[self._shard_by_run[slot_of(key) >> RUN_BITS]]
 
-    def scan(self, id: int, position: int, count: int, now_ms: int) -> tuple[list[bytes], int]:
+    def scan(
+        self, id: int, position: int, count: int, now_ms: int, over: list[bytes] | None = None
+    ) -> tuple[list[bytes], int]:
         """About so many keys from a position on, in the order of their positions, and the position to go on with.
 
-        Keys of the same position come together; POSITION_END when there are no more.  Left out are those whose time was
-        over by now_ms.  Raises StorageFault.
+        Keys of the same position come together; POSITION_END when there are no more.  Those whose time was over by
+        now_ms are no keys, but count as some, and go to the other list.  Raises StorageFault.
         """
         keys: list[bytes] = []
+        over = [] if over is None else over
         while position < POSITION_END:
             shard = self._shard_by_run[position >> 32 + RUN_BITS]
             prefix = _ID.pack(id)
             instance = self.instances[shard]
             start = _PLACE.pack(id, position >> 32, position & 0xFFFFFFFF)
             ends_ms = now_ms if self._meta[shard].counts.get(id, _NOTHING)[1] else 0
-            following: int | None = self._read(_take, instance, start, prefix, count, keys, ends_ms)
+            following: int | None = self._read(_take, instance, start, prefix, count, keys, over, ends_ms)
             if following is not None:
                 return keys, following
             position = self._edges[shard + 1] << 32
         return keys, POSITION_END
 
     def due(self, id: int, now_ms: int, count: int) -> list[bytes]:
-        """Keys whose deadlines are over, about so many at most; raises StorageFault.  For the thread that writes.
+        """Keys whose deadlines are over, or those of fields of theirs, about so many at most; raises StorageFault.
 
-        Where a record says otherwise by now the hint is dropped, by the next batch.
+        For the thread that writes.  Where a record says otherwise by now the hint is dropped, by the next batch.
         """
         found: list[bytes] = []
         prefix = _ID.pack(id)
@@ -437,10 +484,11 @@ class Store:
             for hint, record in zip(hints, records, strict=True):
                 if record == _UNREADABLE:
                     continue  # it stays until somebody asks for it, who is told
-                if record is not None and record[:8] == hint[4 : _DEADLINE.size]:
+                (due_ms,) = _TIME.unpack_from(hint, 4)
+                if record is not None and due_ms in (deadline_of(record), due_of(record)):
                     found.append(hint[_DEADLINE.size :])
                     self._found[place_of(id, hint[_DEADLINE.size :])] = hint
-                    first_ms = min(first_ms, _TIME.unpack_from(record)[0])
+                    first_ms = min(first_ms, due_ms)
                 else:
                     self._stale[shard].append(hint)
             if len(hints) >= count:
@@ -593,7 +641,7 @@ class Store:
         while parts:
             part = parts[0]
             with self._noticing(part.shard):
-                self._write(part.shard, part.to_write())
+                self._write(part.shard, part.ranges, part.words)
             self._meta[part.shard] = part.meta
             del parts[0]
         self._tend_log()
@@ -618,8 +666,35 @@ class Store:
                     # Only what is there by now, of which all is synced.
                     self._flush_shard(shard, False)
 
-    def _write(self, shard: int, batch: WriteBatch) -> None:
-        self._read(self.instances[shard].write, batch, self._unlogged)
+    def _write(self, shard: int, ranges: list[bytes], words: list[bytes | None]) -> None:
+        """In pieces, since the interpreter's lock is held while one is written, and the loop waits.
+
+        The record of what there is comes last: a batch of which a part is missing is as if it were not there, and what
+        is there is written again.
+        """
+        size_bytes = sum(map(len, filter(None, words)))
+        step = _PUT_AT_ONCE if size_bytes <= _WRITTEN_AT_ONCE else _step_of(words, size_bytes)
+        for start in range(0, len(words), 2 * step):
+            if start:
+                self._clock.sleep_ns(_PAUSE_NS)
+            self._wait_for_room(shard, size_bytes * 2 * step // len(words))
+            piece = _to_write(ranges if not start else [], words[start : start + 2 * step])
+            self._read(self.instances[shard].write, piece, self._unlogged)
+
+    def _wait_for_room(self, shard: int, size_bytes: int) -> None:
+        """Wait here while RocksDB holds up writes, which it would do with the interpreter's lock held."""
+        instance = self.instances[shard]
+        waited_ns = 0
+        while waited_ns < _HELD_UP_NS_MAX:
+            if self._read(instance.property_int_value, _IS_STOPPED):
+                pause_ns = _STOPPED_NS
+            elif not waited_ns and (bytes_per_s := self._read(instance.property_int_value, _SLOWED_TO)):
+                pause_ns = min(_HELD_UP_NS_MAX, size_bytes * 1_000_000_000 // bytes_per_s)
+            else:
+                break
+            self._clock.sleep_ns(pause_ns)
+            waited_ns += pause_ns
+        self._held_up_us[shard] += waited_ns // 1000
 
     @contextlib.contextmanager
     def _noticing(self, shard: int) -> Iterator[None]:
@@ -650,7 +725,8 @@ class Store:
         self._close(self.instances[index])
         try:
             self.instances[index] = self._open(index)
-            self._meta[index] = self._read_meta(index)
+            self._held_up_us[index] = 0
+            self._meta[index] = self._read_meta(index, self.instances[index])
             self._replay()
         except CannotOpen as error:
             raise StorageFault(str(error)) from error
@@ -749,6 +825,11 @@ def _writing() -> Iterator[None]:
         raise StorageFault(error.strerror or str(error)) from error
 
 
+def _step_of(words: list[bytes | None], size_bytes: int) -> int:
+    """How many words of such a size, in pairs, are written at once."""
+    return max(1, min(_PUT_AT_ONCE, len(words) * _WRITTEN_AT_ONCE // size_bytes // 2))
+
+
 def _to_write(ranges: list[bytes], words: list[bytes | None]) -> WriteBatch:
     batch = WriteBatch(raw_mode=True)
     for start, stop in zip(ranges[::2], ranges[1::2], strict=True):
@@ -769,31 +850,26 @@ def _to_write(ranges: list[bytes], words: list[bytes | None]) -> WriteBatch:
     return batch
 
 
-def _take(instance: Rdict, start: bytes, prefix: bytes, count: int, keys: list[bytes], ends_ms: int) -> int | None:
-    """Add keys to a list that is to have so many; returns the position to go on with if that was before the end.
+def _take(
+    instance: Rdict, start: bytes, prefix: bytes, count: int, keys: list[bytes], over: list[bytes], ends_ms: int
+) -> int | None:
+    """Add keys to lists that are to have so many; returns the position to go on with if that was before the end.
 
-    Left out are those whose time was over by ends_ms, if that is not 0.
+    Those whose time was over by ends_ms, if that is not 0, are told apart.
     """
-    walk: Iterable[Any] = _alive(instance, start, ends_ms) if ends_ms else instance.keys(from_key=start)
+    walk: Iterable[Any] = instance.items(from_key=start) if ends_ms else instance.keys(from_key=start)
     place, last = start, b""
-    for place in walk:
+    for found in walk:
+        place, is_over = (found[0], 0 < deadline_of(found[1]) < ends_ms) if ends_ms else (found, False)
         if not place.startswith(prefix):
             return None
-        if len(keys) >= count and place[4:10] != last:
+        if len(keys) + len(over) >= count and place[4:10] != last:
             _, slot, hashed = _PLACE.unpack_from(place)
             return int(slot) << 32 | int(hashed)
         last = place[4:10]
-        keys.append(place[10:])
+        (over if is_over else keys).append(place[10:])
     _check_end(instance, place)
     return None
-
-
-def _alive(instance: Rdict, start: bytes, ends_ms: int) -> Iterator[bytes]:
-    place: Any
-    for place, record in instance.items(from_key=start):
-        # What is no key is for whoever asks to see.
-        if not 0 < deadline_of(record) <= ends_ms or not place.startswith(start[: _ID.size]):
-            yield place
 
 
 def _hints(instance: Rdict, start: bytes, stop: bytes, count: int) -> list[bytes]:
@@ -830,5 +906,5 @@ def _other_shards(path: str, there: int, wanted: int) -> str:
 def _why_not_opened(path: str, reason: str) -> str:
     if "/LOCK: " in reason:
         return f"{path}/LOCK: another process uses this directory"
-    remedy = ": have a checkpoint in place of the data" if _CORRUPT in reason else ""
-    return f"{path}: cannot be opened: {reason}{remedy}"
+    remedy = _RESTORE if _CORRUPT in reason else ""
+    return f"{path}: cannot be opened: {' '.join(reason.split())}{remedy}"
