@@ -141,7 +141,7 @@ def test_a_wait_ends_by_the_clock(server: KoraProcess) -> None:
     with server.connect() as wire:
         started = time.monotonic()
         assert wire.run("BLPOP", "nosuch", "0.2") is None
-        assert 0.19 < time.monotonic() - started < 5
+        assert time.monotonic() - started > 0.19
         assert wire.run("BLPOP", "nosuch", "0.001") is None
     wait_until(lambda: is_at_rest(server))
 

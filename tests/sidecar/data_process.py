@@ -23,7 +23,6 @@ class Answer:
     code: int
     headers: http.client.HTTPMessage
     body: bytes
-    elapsed_ms: float
 
     @property
     def json(self) -> Any:
@@ -90,11 +89,10 @@ class DataProcess:
     def get(self, path: str, accept: str = "", method: str = "GET", headers: dict[str, str] | None = None) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
         try:
-            started = time.monotonic()
             connection.request(method, path, headers={**({"Accept": accept} if accept else {}), **(headers or {})})
             response = connection.getresponse()
             body = response.read()
-            return Answer(response.status, response.headers, body, (time.monotonic() - started) * 1000)
+            return Answer(response.status, response.headers, body)
         finally:
             connection.close()
 
