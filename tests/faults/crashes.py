@@ -314,7 +314,10 @@ class Observer(Talker):
         self.rewrites = 0
 
     def go_on(self) -> None:
-        work, self.first = self.first, b""
+        work = b""
+        if self.items_shown:
+            # Not before there is something to be saved.
+            work, self.first = self.first, b""
         if not work and self.chance.random() < 0.02:
             work = self.chance.choice(self.works)
         if work:
