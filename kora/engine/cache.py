@@ -1,10 +1,11 @@
 """The part of the data that is in memory, above a store that has all of it: kora/store/backing.py says how that goes.
 
 A request names its keys before it runs.  Those that only the store knows are asked for then, by hold(), and its client
-is parked; so are the keys of what it has sent behind that.  What all clients ask for in a turn of the loop becomes one
-reading in a thread, and when that is done they go on, in the order in which they came.  Nobody waits for more than one
-such reading: should a key be gone from memory again, or not be readable, its request reads it by itself, as scripts do
-with keys that they have not named, and everything else that looks for a key; then all wait for it.
+is parked; so are the keys of what it has sent behind that.  What all clients ask for in a turn of the loop, or while
+others are read, becomes one reading in a thread; when that is done they go on, in the order in which they came.  Nobody
+waits for more than the reading that is under way and the next: should a key be gone from memory again, or not be
+readable, its request reads it by itself, as scripts do with keys that they have not named, and everything else that
+looks for a key; then all wait for it.
 
 Between commands what is clean and was not used for long is dropped, as long as there is more than rocksdb-cache-bytes.
 What one command or transaction names is there as a whole while it runs, however much that is, and no longer.
@@ -39,7 +40,7 @@ Fetch = Callable[[Places, Callable[[Found], None]], object]
 
 
 class Reading:
-    """What is asked for in one turn of the loop, and who waits for it."""
+    """What is asked for in one turn of the loop, or while another is under way, and who waits for it."""
 
     __slots__ = ("begun_ns", "clients", "ids", "number", "places")
 
@@ -68,7 +69,7 @@ class Cache:
         # Set by whoever has threads; without, each key is read when it is looked for.
         self.fetch: Fetch | None = None
         self._next: Reading | None = None  # has not begun yet
-        self._under_way: dict[int, Reading] = {}  # by number
+        self._under_way: Reading | None = None
         self._readings = 0
         self._asked = 0  # keys, by _ask_for()
         # For INFO and /metrics: see kora/observe/storage.py.
@@ -143,8 +144,9 @@ class Cache:
         if reading is None:
             self._readings += 1
             reading = self._next = Reading(self._readings, self._engine.monotonic_ns(), len(self._engine.shards))
-            # Others of this turn of the loop may join.
-            self._engine.call_later(0, self._begin)
+            if self._under_way is None:
+                # Others of this turn of the loop may join.
+                self._engine.call_later(0, self._begin)
         reading.ids.add(id)
         return reading.number, reading.places
 
@@ -160,7 +162,7 @@ class Cache:
 
     def park(self, client: "Client", number: int, requests: int) -> bool:
         """Have a client wait for a reading, if that has not ended, with so many requests which it is all they need."""
-        reading = self._next if self._next is not None and self._next.number == number else self._under_way.get(number)
+        reading = next((each for each in (self._next, self._under_way) if each and each.number == number), None)
         if reading is None:
             return False
         reading.clients.append(client)
@@ -215,15 +217,17 @@ class Cache:
     # Reading
 
     def _begin(self) -> None:
-        reading, self._next = self._next, None
-        if reading is None or self.fetch is None:
+        reading = self._next
+        if reading is None or self.fetch is None or self._under_way is not None:
             return
-        self._under_way[reading.number] = reading
+        self._next, self._under_way = None, reading
         self.fetch(reading.places, lambda found: self._end(reading, found))
 
     def _end(self, reading: Reading, found: Found) -> None:
         """Take in what was read, and have those go on who wait for it."""
-        del self._under_way[reading.number]
+        self._under_way = None
+        # All that was asked for meanwhile, while this is taken in: few large readings cost half of what many small do.
+        self._begin()
         engine = self._engine
         keyspaces = [keyspace for keyspace in engine.databases.used() if keyspace.store_id in reading.ids]
         for keyspace in keyspaces:
